@@ -1,0 +1,61 @@
+"""Length-prefixed frames: the one framing on every stream socket between our processes.
+
+A frame is a 4-byte big-endian signed length followed by that many bytes. This is the wire form of ``multiprocess.connection.Connection``
+for messages below 2 GiB, so a blocking peer may use that class while an event loop uses this one.
+"""
+
+import json
+import struct
+from typing import Any
+
+HEADER = struct.Struct("!i")
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+
+class FrameError(ValueError):
+    """The peer sent a length that no frame of ours can have."""
+
+
+def encode(payload: bytes) -> bytes:
+    """Return the frame that carries *payload*."""
+    return HEADER.pack(len(payload)) + payload
+
+
+def encode_message(message: dict[str, Any]) -> bytes:
+    """Return the frame of a JSON message."""
+    return encode(json.dumps(message, separators=(",", ":")).encode())
+
+
+class FrameReader:
+    """Collects bytes as they arrive and yields the frames that are whole."""
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._buffer = bytearray()
+        self._max_frame_bytes = max_frame_bytes
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Add *data*; return the payloads completed by it, in order.
+
+        Raises:
+          FrameError: a length is negative or above the limit; the stream cannot be trusted any more.
+        """
+        buffer = self._buffer
+        buffer += data
+        frames: list[bytes] = []
+        start = 0
+        while len(buffer) - start >= 4:
+            (length,) = HEADER.unpack_from(buffer, start)
+            if not 0 <= length <= self._max_frame_bytes:
+                raise FrameError(f"frame length: expected 0 to {self._max_frame_bytes}, got {length}")
+            end = start + 4 + length
+            if len(buffer) < end:
+                break
+            frames.append(bytes(buffer[start + 4 : end]))
+            start = end
+        if start:
+            del buffer[:start]
+        return frames
+
+    def feed_messages(self, data: bytes) -> list[dict[str, Any]]:
+        """Like `feed`, for streams that carry JSON objects only."""
+        return [json.loads(frame) for frame in self.feed(data)]

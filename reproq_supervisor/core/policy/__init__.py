@@ -1,0 +1,1 @@
+"""Decisions as pure functions of state, observation and time: restart, claim plan, retry, hand-out, reconcile."""

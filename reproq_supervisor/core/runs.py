@@ -1,0 +1,129 @@
+"""Nouns of a task run that the store and the shard share."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+RunId = NewType("RunId", int)
+LeaseNo = NewType("LeaseNo", int)
+
+
+class RunStatus(StrEnum):
+    """The contract's words for the state of a record (`task_runs.status`)."""
+
+    READY = "READY"
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    SUCCESSFUL = "SUCCESSFUL"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+TERMINAL = frozenset({RunStatus.SUCCESSFUL, RunStatus.FAILED, RunStatus.CANCELLED})
+
+
+class Outcome(StrEnum):
+    """How an attempt ends; the store's ending function takes these words."""
+
+    SUCCEED = "succeed"
+    FAIL = "fail"  # counted; retried while attempts are left
+    FAIL_FINALLY = "fail_finally"  # counted; never retried
+    CANCEL = "cancel"  # ends as CANCELLED
+    RELEASE = "release"  # given back; not counted; capped per run
+
+
+class ErrorKind(StrEnum):
+    """`errors_json[].kind`."""
+
+    APP_ERROR = "app_error"
+    INFRA_ERROR = "infra_error"
+    CANCELLED = "cancelled"
+    SECURITY_VIOLATION = "security_violation"
+    INVALID_SPEC = "invalid_spec"
+    LEASE_EXPIRY = "lease_expiry"
+    WORKFLOW_FAILED = "workflow_failed"
+    RECLAIM = "reclaim"
+    TIMEOUT = "timeout"
+    WORKER_CRASHED = "worker_crashed"
+    EXPIRED = "expired"
+    PARENT_FAILED = "parent_failed"
+    BAD_RESULT = "bad_result"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One claimed run, as the shard holds it. `spec` is JSON text that the shard passes on without parsing it."""
+
+    result_id: RunId
+    lease_no: LeaseNo
+    attempt: int
+    queue_name: str
+    priority: int
+    task_path: str
+    timeout_s: float
+    max_attempts: int
+    spec: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the holder of a lease says about the end of its attempt.
+
+    Attributes:
+      value: JSON text: the result for SUCCEED, the error object for FAIL, FAIL_FINALLY and CANCEL (the store adds `attempt`,
+        `worker_id` and `at`), None for RELEASE.
+      delay_s: seconds until the retry; None means the policy of the queue.
+      started_s_ago: seconds from the start of the execution to now, None if it never started.
+      logs_uri: where the captured output went.
+    """
+
+    result_id: RunId
+    lease_no: LeaseNo
+    outcome: Outcome
+    value: bytes | None = None
+    delay_s: float | None = None
+    started_s_ago: float | None = None
+    logs_uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run that has been executing for a while and should show as RUNNING in its record."""
+
+    result_id: RunId
+    lease_no: LeaseNo
+    started_s_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class CycleRequest:
+    """One conversation of a shard with the database: everything in it is one commit.
+
+    Attributes:
+      claims: (queue name, wanted) in the order of this cycle's turns; what one queue cannot fill is offered to the others in that order.
+      renew: leases to extend to now + `lease_s`.
+      watch: held runs to check for cancel requests.
+    """
+
+    lease_s: float
+    endings: tuple[Ending, ...] = ()
+    started: tuple[Started, ...] = ()
+    renew: tuple[tuple[RunId, LeaseNo], ...] = ()
+    watch: tuple[RunId, ...] = ()
+    claims: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CycleReply:
+    """What became of a `CycleRequest`.
+
+    Attributes:
+      ended: run → the status its record has now (READY after a retry or release).
+      lost: runs of `endings`, `started` or `renew` whose lease is no longer ours: drop them, stop what still runs.
+      cancel: watched runs that somebody asked to cancel.
+    """
+
+    ended: dict[RunId, RunStatus] = field(default_factory=dict)
+    lost: frozenset[RunId] = frozenset()
+    cancel: frozenset[RunId] = frozenset()
+    claimed: tuple[Claimed, ...] = ()

@@ -1,0 +1,1 @@
+"""HTTP and dashboard. May import store, process, telemetry, settings, core."""
