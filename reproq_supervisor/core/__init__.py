@@ -1,1 +1,4 @@
-"""Nouns, events, transition tables and decisions. Pure: no I/O, no clock, no randomness; may import only the standard library's pure parts."""
+"""Nouns, events, transition tables and decisions.
+
+Pure: no I/O, no clock, no randomness; may import only the pure parts of the standard library.
+"""

@@ -1,7 +1,8 @@
 """Length-prefixed frames: the one framing on every stream socket between our processes.
 
-A frame is a 4-byte big-endian signed length followed by that many bytes. This is the wire form of ``multiprocess.connection.Connection``
-for messages below 2 GiB, so a blocking peer may use that class while an event loop uses this one.
+A frame is a 4-byte big-endian signed length followed by that many bytes. This is the wire form of
+``multiprocess.connection.Connection`` for messages below 2 GiB, so a blocking peer may use that class while an event
+loop uses this one.
 """
 
 import json

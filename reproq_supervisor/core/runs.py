@@ -70,8 +70,8 @@ class Ending:
     """What the holder of a lease says about the end of its attempt.
 
     Attributes:
-      value: JSON text: the result for SUCCEED, the error object for FAIL, FAIL_FINALLY and CANCEL (the store adds `attempt`,
-        `worker_id` and `at`), None for RELEASE.
+      value: JSON text: the result for SUCCEED, the error object for FAIL, FAIL_FINALLY and CANCEL (the store adds
+        `attempt`, `worker_id` and `at`), None for RELEASE.
       delay_s: seconds until the retry; None means the policy of the queue.
       started_s_ago: seconds from the start of the execution to now, None if it never started.
       logs_uri: where the captured output went.
@@ -100,7 +100,8 @@ class CycleRequest:
     """One conversation of a shard with the database: everything in it is one commit.
 
     Attributes:
-      claims: (queue name, wanted) in the order of this cycle's turns; what one queue cannot fill is offered to the others in that order.
+      claims: (queue name, wanted) in the order of this cycle's turns; what one queue cannot fill is offered to the
+        others in that order.
       renew: leases to extend to now + `lease_s`.
       watch: held runs to check for cancel requests.
     """

@@ -1,0 +1,69 @@
+"""What /proc says of processes: children, names, open descriptors, threads."""
+
+import os
+from pathlib import Path
+
+
+def children_of_self() -> list[int]:
+    """Return the pids of our living and unreaped children, adopted ones included.
+
+    Reads `/proc/self/task/*/children` where the kernel offers it, else every process's parent.
+    """
+    pids: list[int] = []
+    lists = list(Path("/proc/self/task").glob("*/children"))
+    if lists:
+        for path in lists:
+            pids += [int(pid) for pid in path.read_text().split()]
+        return pids
+    me = os.getpid()
+    return [pid for pid in _all_pids() if _parent(pid) == me]
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - thousands of entries
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def command_name(pid: int) -> str:
+    """Return the kernel's name of *pid* (15 characters), '?' when it is gone. Arguments may hold secrets: never those."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "?"
+
+
+def thread_names() -> list[str]:
+    """Return the kernel's names of our threads; one entry means we may fork."""
+    return [Path(f"/proc/self/task/{tid}/comm").read_text().strip() for tid in os.listdir("/proc/self/task")]  # noqa: PTH208
+
+
+def open_sockets(allowed: frozenset[int]) -> list[str]:
+    """Describe our open sockets whose descriptors are not in *allowed*, with the peer where it can be told."""
+    import socket
+
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        fd = int(name)
+        if fd in allowed:
+            continue
+        try:
+            if not str(Path(f"/proc/self/fd/{fd}").readlink()).startswith("socket:"):
+                continue
+        except OSError:
+            continue  # the descriptor of the listing itself
+        copy = socket.socket(fileno=os.dup(fd))
+        try:
+            peer = str(copy.getpeername() or "a local peer")
+        except OSError:
+            peer = "no peer"
+        finally:
+            copy.close()
+        found.append(f"descriptor {fd} ({peer})")
+    return found

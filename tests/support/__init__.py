@@ -1,0 +1,1 @@
+"""What tests share: pollers, real databases, real daemons, builders."""
