@@ -1,1 +1,4 @@
-"""Nursery and executor: import the application, fork, run task code. No database. May import process, telemetry, settings, core."""
+"""Nursery and executor: import the application, fork, run task code.
+
+No database. May import process, telemetry, settings, core.
+"""

@@ -1,1 +1,4 @@
-"""Single-runner duties: reclaim, release of dead workers' leases, wake what is due. May import store, process, telemetry, settings, core."""
+"""Single-runner duties: reclaim, release of dead workers' leases, wake what is due.
+
+May import store, process, telemetry, settings, core.
+"""

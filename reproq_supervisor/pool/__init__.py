@@ -1,1 +1,4 @@
-"""The shard: claims, renews, completes and hands out work. Never runs user code. May import store, process, telemetry, settings, core."""
+"""The shard: claims, renews, completes and hands out work. Never runs user code.
+
+May import store, process, telemetry, settings, core.
+"""

@@ -32,7 +32,7 @@ def _parent(pid: int) -> int:
 
 
 def command_name(pid: int) -> str:
-    """Return the kernel's name of *pid* (15 characters), '?' when it is gone. Arguments may hold secrets: never those."""
+    """Return the kernel's name of *pid* (15 characters), '?' when it is gone. Never arguments: they may be secret."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:

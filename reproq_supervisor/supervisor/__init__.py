@@ -1,1 +1,4 @@
-"""The parent: one loop, restarts, reload, the control socket. No database, no user code. May import process, telemetry, settings, core."""
+"""The parent: one loop, restarts, reload, the control socket. No database, no user code.
+
+May import process, telemetry, settings, core.
+"""
