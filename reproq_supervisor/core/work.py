@@ -1,0 +1,104 @@
+"""The wire form between shard and executor: batches of work one way, results one by one the other way.
+
+Headers are binary so that payloads pass through the shard as bytes that nobody parses. Every task of a batch has a sequence number, new for
+each hand-out; the token pipe carries the same numbers (see docs/architecture.md, "Token pipe").
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+TOKEN = struct.Struct("!Q")
+_TASK = struct.Struct("!QqIIiHHI")
+_RESULT = struct.Struct("!QBBd")
+
+MAX_TASK_PATH_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One task as an executor receives it. `spec` is the JSON text of the record."""
+
+    seq: int
+    result_id: int
+    attempt: int
+    max_attempts: int
+    priority: int
+    queue_name: str
+    task_path: str
+    spec: bytes
+
+
+class Verdict(IntEnum):
+    """What the executor says of an attempt; the shard turns it into an `Outcome`."""
+
+    SUCCEED = 0
+    FAIL = 1
+    FAIL_FINALLY = 2
+    STOPPED = 3  # the soft signal ended it: what that means depends on why the shard sent it
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The end of one task.
+
+    Attributes:
+      body: JSON text: the return value for SUCCEED, else the error object.
+      delay_s: the delay the task asked for before its retry, None for the policy's.
+      output_follows: the frame carries two descriptors, the executor's new capture files; what the task wrote is in the old ones.
+    """
+
+    seq: int
+    verdict: Verdict
+    body: bytes
+    delay_s: float | None = None
+    output_follows: bool = False
+
+
+def encode_batch(works: Iterable[Work]) -> bytes:
+    """Return the payload of a hand-out frame."""
+    parts: list[bytes] = []
+    for work in works:
+        queue, path = work.queue_name.encode(), work.task_path.encode()[:MAX_TASK_PATH_BYTES]
+        parts.append(
+            _TASK.pack(
+                work.seq,
+                work.result_id,
+                work.attempt,
+                work.max_attempts,
+                work.priority,
+                len(queue),
+                len(path),
+                len(work.spec),
+            )
+        )
+        parts += (queue, path, work.spec)
+    return b"".join(parts)
+
+
+def decode_batch(payload: bytes) -> Iterator[Work]:
+    """Yield the tasks of a hand-out frame, in order."""
+    at, end = 0, len(payload)
+    while at < end:
+        seq, result_id, attempt, max_attempts, priority, queue_n, path_n, spec_n = _TASK.unpack_from(payload, at)
+        at += _TASK.size
+        queue = payload[at : at + queue_n].decode()
+        at += queue_n
+        path = payload[at : at + path_n].decode(errors="replace")
+        at += path_n
+        spec = payload[at : at + spec_n]
+        at += spec_n
+        yield Work(seq, result_id, attempt, max_attempts, priority, queue, path, spec)
+
+
+def encode_result(result: Result) -> bytes:
+    """Return the payload of a result frame."""
+    delay = float("nan") if result.delay_s is None else result.delay_s
+    return _RESULT.pack(result.seq, result.verdict, result.output_follows, delay) + result.body
+
+
+def decode_result(payload: bytes) -> Result:
+    """Return the result in a frame's payload."""
+    seq, verdict, follows, delay = _RESULT.unpack_from(payload)
+    return Result(seq, Verdict(verdict), payload[_RESULT.size :], None if delay != delay else delay, output_follows=bool(follows))

@@ -1,0 +1,74 @@
+"""Entry of a nursery: `python -P -m reproq_supervisor.executor`, started by a shard with its channel at descriptor 3."""
+
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from reproq_supervisor.core import frames
+from reproq_supervisor.executor.nursery import Nursery, freeze, parse_start
+from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
+from reproq_supervisor.process import prctl, stacks
+from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.link import send_frame
+from reproq_supervisor.process.spawn import adopt_channel
+from reproq_supervisor.process.title import ProcessTitle
+
+PERMANENT = 78
+
+
+def main() -> int:
+    """Import the application and fork executors until the shard is gone."""
+    # While booting nothing is owned yet, so leaving at once is safe, whatever the imports are doing.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()
+    channel = adopt_channel()
+    start, table = _receive_start(channel)
+    prctl.become_subreaper()
+    prctl.set_pdeathsig(signal.SIGTERM, parent_pid=start["shard_pid"])
+    prctl.set_name("reproq-nursery")
+    stacks.write_stacks_on_signal()
+    title = ProcessTitle()
+    title.set(f"reproq: nursery {start['child']} (importing)")
+    os.environ.update(start["pool_settings"].get("env") or {})
+    nice = start["pool_settings"].get("nice") or 0
+    if nice:
+        os.nice(nice)
+    try:
+        preload(start["app"])
+        check_forkable(frozenset({channel.fileno()}))
+    except PreloadError as error:
+        send_frame(channel, frames.encode_message({"type": "failed", "reason": str(error), "permanent": False}))
+        return PERMANENT
+    freeze()
+    title.set(f"reproq: nursery {start['child']}")
+    Nursery(
+        channel,
+        table,
+        {
+            "keep_output": start["keep_output"],
+            "allowed_task_modules": start["app"].get("allowed_task_modules") or [],
+            "tick_s": start["tick_s"],
+        },
+    ).run()
+    return 0
+
+
+def _receive_start(channel: socket.socket) -> tuple[dict[str, Any], DeadlineTable]:
+    reader = frames.FrameReader()
+    table_fd = -1
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(channel, 65536, 1)
+        if descriptors:
+            table_fd = descriptors[0]
+        if not data:
+            os._exit(0)
+        for frame in reader.feed(data):
+            return parse_start(frame), DeadlineTable.attach(table_fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

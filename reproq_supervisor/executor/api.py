@@ -1,0 +1,42 @@
+"""What task code may use: the exceptions that stop or steer it, and the context it can ask for."""
+
+from dataclasses import dataclass
+
+
+class SoftTimeout(BaseException):
+    """Raised in the main thread of a task that ran into its time limit, was cancelled, or must leave for a drain.
+
+    Catch it to clean up, then let it pass: the hard kill follows after the pool's `grace`. It is no `Exception`, so that a broad handler in
+    task code does not swallow it.
+
+    Attributes:
+      reason: `timeout`, `cancel`, `drain` or `lease_lost`.
+    """
+
+    def __init__(self, reason: str = "timeout") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Retry(Exception):
+    """Raise it to fail this attempt and say when the next may start."""
+
+    def __init__(self, message: str = "the task asked for a retry", *, delay_s: float | None = None) -> None:
+        super().__init__(message)
+        self.delay_s = delay_s
+
+
+class Fail(Exception):
+    """Raise it to fail the run for good: no attempt is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """First argument of a task that takes a context (`takes_context` of the task or its spec)."""
+
+    result_id: str
+    attempt: int
+    max_attempts: int
+    task_path: str
+    queue_name: str
+    priority: int

@@ -1,0 +1,89 @@
+"""Results and errors as JSON text that PostgreSQL will take.
+
+What cannot be stored is found here, in the process that made it, so that it becomes a clear failure instead of a lost completion.
+"""
+
+import datetime
+import decimal
+import json
+import pathlib
+import re
+import traceback
+import uuid
+from typing import Any
+
+MAX_MESSAGE_CHARS = 4096
+MAX_TRACEBACK_CHARS = 16384
+
+# An escaped NUL: an odd number of backslashes before u0000.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class BadResultError(ValueError):
+    """The returned value cannot be stored; the message says what to return instead."""
+
+
+def encode_result(value: Any, max_bytes: int) -> bytes:
+    """Return *value* as JSON text.
+
+    Dates and times become ISO 8601; Decimal, UUID and paths become strings; tuples become lists.
+
+    Raises:
+      BadResultError: not serialisable, NaN or infinite, holds NUL or a lone surrogate, or longer than *max_bytes*.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain).encode()
+    except UnicodeEncodeError as error:
+        raise BadResultError("result: expected text in UTF-8, got a lone surrogate") from error
+    except ValueError as error:
+        what = "a value that contains itself" if "ircular" in str(error) else "NaN or an infinite number"
+        raise BadResultError(f"result: expected JSON, got {what}") from error
+    except TypeError as error:
+        raise BadResultError(f"result: expected JSON, got {error}") from error
+    except RecursionError as error:
+        raise BadResultError("result: expected JSON, got a value nested too deep") from error
+    if len(text) > max_bytes:
+        raise BadResultError(f"result: expected at most {max_bytes} bytes of JSON, got {len(text)}; store it elsewhere")
+    if b"\\u0000" in text and _NUL.search(text):
+        raise BadResultError("result: expected text that PostgreSQL can store, got the NUL character")
+    return text
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | uuid.UUID | pathlib.PurePath):
+        return str(value)
+    raise TypeError(f"an object of type {type(value).__module__}.{type(value).__qualname__}")
+
+
+def encode_error(kind: str, message: str, error: BaseException | None = None) -> bytes:
+    """Return an error object of the contract (`kind`, `message`, with *error* also `exception_class` and `traceback`)."""
+    fields = {"kind": kind, "message": _storable(message, MAX_MESSAGE_CHARS)}
+    if error is not None:
+        fields["exception_class"] = _storable(type(error).__name__, 256)
+        fields["traceback"] = _storable(_traceback(error), MAX_TRACEBACK_CHARS)
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def message_of(error: BaseException) -> str:
+    """Return str(*error*), or a note when even that fails."""
+    try:
+        return str(error)
+    except Exception as second:  # boundary: __str__ is user code
+        return f"({type(error).__name__} whose text failed with {type(second).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as second:  # boundary: formatting calls user code
+        return f"(no traceback: formatting failed with {type(second).__name__})"
+    return text if len(text) <= MAX_TRACEBACK_CHARS else "…" + text[-MAX_TRACEBACK_CHARS + 1 :]
+
+
+def _storable(text: str, most: int) -> str:
+    """Cut *text* to *most* characters without NUL or lone surrogates, which JSONB refuses."""
+    if len(text) > most:
+        text = text[: most - 1] + "…"
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,124 @@
+"""The executor: takes work from its socket and runs it, one task at a time.
+
+It is forked by the nursery, leads its own session, and may be killed at any moment. It ends when the shard closes the socket.
+"""
+
+import contextlib
+import faulthandler
+import gc
+import os
+import random
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reproq_supervisor.core.work import TOKEN, Work, decode_batch, encode_result
+from reproq_supervisor.executor.attempt import run_attempt
+from reproq_supervisor.executor.capture import Capture
+from reproq_supervisor.executor.resolve import Resolver
+from reproq_supervisor.executor.soft import SoftSignal
+from reproq_supervisor.process import stacks
+from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.link import BlockingLink
+from reproq_supervisor.process.prctl import set_name, set_pdeathsig
+
+MAX_RESULT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStart:
+    """What a new executor is given; the descriptors are its own."""
+
+    row: int
+    table: DeadlineTable
+    work: socket.socket
+    tokens_fd: int
+    stdout_fd: int
+    stderr_fd: int
+    keep_output: bool
+    allowed: Sequence[str]
+    nursery_pid: int
+
+
+def executor_main(start: ExecutorStart) -> int:
+    """Become an executor, straight after the fork with every signal still masked; return its exit status."""
+    os.setsid()
+    soft = SoftSignal(start.table, start.row)
+    _reset_signals(soft)
+    set_pdeathsig(signal.SIGKILL, parent_pid=start.nursery_pid)
+    set_name("reproq-executor")
+    log_fd = os.dup(2)
+    stacks.write_stacks_on_signal(log_fd)
+    faulthandler.enable(file=log_fd)
+    gc.enable()
+    _reseed()
+    capture = Capture(keep=start.keep_output)
+    capture.start(start.stdout_fd, start.stderr_fd)
+    os.close(start.stdout_fd)
+    os.close(start.stderr_fd)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    serve(BlockingLink(start.work), start.tokens_fd, Resolver(start.allowed), soft, capture)
+    return 0
+
+
+def _reset_signals(soft: SoftSignal) -> None:
+    signal.set_wakeup_fd(-1)
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_DFL)
+    soft.install()
+
+
+def _reseed() -> None:
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSignal, capture: Capture) -> None:
+    """Run handed-out work until the shard closes the socket.
+
+    A task starts only after its token was read; what the shard took back in the meantime is dropped.
+    """
+    waiting: deque[Work] = deque()
+    while True:
+        seq = _take_token(tokens_fd)
+        if seq is None:
+            waiting.clear()  # every token is gone: the shard took the rest back
+        while not waiting or (seq is not None and waiting[-1].seq < seq):
+            batch = link.receive()
+            if batch is None:
+                return
+            waiting.extend(decode_batch(batch))
+        if seq is None:
+            continue
+        while waiting[0].seq != seq:
+            waiting.popleft()
+        work = waiting.popleft()
+        result = run_attempt(work, resolver, soft, MAX_RESULT_BYTES)
+        _report(link, capture, encode_result(result))
+
+
+def _take_token(tokens_fd: int) -> int | None:
+    try:
+        token = os.read(tokens_fd, TOKEN.size)
+    except BlockingIOError:
+        return None
+    return int(TOKEN.unpack(token)[0]) if token else None
+
+
+def _report(link: BlockingLink, capture: Capture, payload: bytes) -> None:
+    fresh = capture.exchange_if_written()
+    # The shard is gone when this fails; the end of the socket says so again in `serve`.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        if fresh is None:
+            link.send(payload)
+            return
+        # Byte 9 is `output_follows`: it is known only now, after the flush.
+        link.send(payload[:9] + b"\x01" + payload[10:], fresh)
+    if fresh is not None:
+        os.close(fresh[0])
+        os.close(fresh[1])

@@ -1,0 +1,258 @@
+"""The nursery: imports the application once, freezes it, and forks executors from it.
+
+    shard ──fork──► nursery ──fork()──► executor     descriptors go back to the shard
+    shard ◄─exited─ nursery             (dead, unreaped: its process group still exists)
+    shard   kills the group
+    shard ──reap──► nursery             waits for the pid; only now may it be used again
+
+It has one thread and no connection. It is a subreaper: what escaped from an executor lands here, is killed and reaped. When the shard is gone
+(end of the channel, or SIGTERM as the parent's death signal) it kills all it owns, and leaves only when nothing of it is left.
+
+When it fails: killed, its executors die with it (PDEATHSIG) and strangers fall to the shard, a subreaper too. Frozen, the shard's pings go
+unanswered and the shard kills it. When the shard is frozen, the nursery reads the deadline table and kills what is overdue.
+"""
+
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from reproq_supervisor.core.frames import FrameReader, encode_message
+from reproq_supervisor.executor.capture import new_capture_file
+from reproq_supervisor.executor.executor import ExecutorStart, executor_main
+from reproq_supervisor.process import clock, proctable
+from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.link import send_frame
+from reproq_supervisor.process.spawn import signals_blocked
+
+_STRANGER_SCAN_S = 1.0
+
+
+@dataclass(slots=True)
+class _Executor:
+    pid: int
+    row: int
+    pidfd: int
+    exited: bool = False
+    stopped: bool = False
+
+
+class Nursery:
+    """Owns the executors of one shard."""
+
+    def __init__(self, channel: socket.socket, table: DeadlineTable, settings: Mapping[str, Any]) -> None:
+        self._channel = channel
+        self._table = table
+        self._keep_output: bool = settings["keep_output"]
+        self._allowed: list[str] = settings["allowed_task_modules"]
+        self._tick_s: float = settings["tick_s"]
+        self._executors: dict[int, _Executor] = {}
+        self._reader = FrameReader()
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._leaving = False
+        self._next_scan_mono = 0.0
+
+    def run(self) -> None:
+        """Serve the shard until it is gone or says `leave`, and everything owned is dead."""
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._selector.register(self._channel, selectors.EVENT_READ)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._say({"type": "ready"})
+        while not self._leaving:
+            for key, _ in self._selector.select(self._tick_s if self._executors else None):
+                self._handle(key)
+            self._look_after_executors()
+        self._end_everything()
+
+    def _on_term(self, *_: object) -> None:
+        self._leaving = True
+
+    def _handle(self, key: selectors.SelectorKey) -> None:
+        if key.fileobj is self._channel:
+            self._read_channel()
+        elif key.fd == self._wake_read:
+            os.read(self._wake_read, 4096)
+        else:
+            self._report_exit(key.data)
+
+    def _read_channel(self) -> None:
+        try:
+            data = self._channel.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._leaving = True
+            return
+        for message in self._reader.feed_messages(data):
+            match message["type"]:
+                case "fork":
+                    self._fork(message["slot"])
+                case "reap":
+                    self._reap(message["pid"])
+                case "ping":
+                    self._say({"type": "pong"})
+                case "leave":
+                    self._leaving = True
+                case unknown:
+                    print(f"nursery: unknown message {unknown!r} ignored", file=sys.stderr)  # noqa: T201
+
+    def _say(self, message: dict[str, object], descriptors: tuple[int, ...] = ()) -> None:
+        try:
+            send_frame(self._channel, encode_message(message), descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            self._leaving = True
+
+    # -- fork ---------------------------------------------------------------------------------------------------------
+
+    def _fork(self, row: int) -> None:
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        tokens_read, tokens_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        files = (new_capture_file("reproq-stdout"), new_capture_file("reproq-stderr")) if self._keep_output else ()
+        nursery_pid = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with signals_blocked():
+            pid = os.fork()
+            if pid == 0:
+                self._close_in_child(theirs.fileno(), tokens_write)
+                if not files:
+                    files = (os.open(os.devnull, os.O_RDWR), os.open(os.devnull, os.O_RDWR))
+                self._become_executor(
+                    ExecutorStart(
+                        row=row,
+                        table=self._table,
+                        work=ours,
+                        tokens_fd=tokens_read,
+                        stdout_fd=files[0],
+                        stderr_fd=files[1],
+                        keep_output=self._keep_output,
+                        allowed=self._allowed,
+                        nursery_pid=nursery_pid,
+                    )
+                )
+            pidfd = os.pidfd_open(pid)
+        executor = _Executor(pid, row, pidfd)
+        self._executors[pid] = executor
+        self._selector.register(pidfd, selectors.EVENT_READ, executor)
+        self._say({"type": "forked", "slot": row, "pid": pid}, (theirs.fileno(), pidfd, tokens_write, tokens_read, *files))
+        theirs.close()
+        ours.close()
+        for fd in (tokens_read, tokens_write, *files):
+            os.close(fd)
+
+    def _close_in_child(self, *more: int) -> None:
+        # A copy of the channel or of a sibling's ends would hide the death of their owners.
+        self._selector.close()
+        self._channel.close()
+        for executor in self._executors.values():
+            os.close(executor.pidfd)
+        for fd in (self._wake_read, self._wake_write, *more):
+            os.close(fd)
+
+    def _become_executor(self, start: ExecutorStart) -> NoReturn:
+        status = 70
+        try:
+            status = executor_main(start)
+        except BaseException as error:  # boundary: nothing of the nursery's stack may run in the child
+            os.write(2, f"executor: {type(error).__name__}: {error}\n".encode())
+        finally:
+            os._exit(status)
+
+    # -- watch --------------------------------------------------------------------------------------------------------
+
+    def _report_exit(self, executor: _Executor) -> None:
+        """Tell the shard, and leave the zombie: its pid must stay taken until the whole group was killed."""
+        if executor.exited:
+            return
+        executor.exited = True
+        self._selector.unregister(executor.pidfd)
+        ended = os.waitid(os.P_PID, executor.pid, os.WEXITED | os.WNOWAIT)
+        status = 0
+        if ended is not None:
+            status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        self._say({"type": "exited", "pid": executor.pid, "status": status})
+        self._next_scan_mono = 0.0
+
+    def _reap(self, pid: int) -> None:
+        executor = self._executors.pop(pid, None)
+        if executor is None:
+            return
+        os.waitpid(pid, 0)
+        os.close(executor.pidfd)
+        self._say({"type": "reaped", "pid": pid})
+        self._kill_strangers()
+
+    def _look_after_executors(self) -> None:
+        now = clock.boot_time_s()
+        for executor in self._executors.values():
+            if executor.exited:
+                continue
+            kill_at = self._table.kill_at(executor.row)
+            if kill_at and now >= kill_at:
+                self._table.set_kill_at(executor.row, 0.0)
+                _kill_group(executor.pid)
+                self._say({"type": "overdue", "pid": executor.pid})
+            self._report_stop(executor)
+        if time.monotonic() >= self._next_scan_mono:
+            self._kill_strangers()
+
+    def _report_stop(self, executor: _Executor) -> None:
+        state = os.waitid(os.P_PID, executor.pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+        if state is None:
+            return
+        self._say({"type": "stopped" if state.si_code == os.CLD_STOPPED else "continued", "pid": executor.pid})
+
+    def _kill_strangers(self) -> int:
+        """Kill and reap adopted processes; return how many there are."""
+        self._next_scan_mono = time.monotonic() + _STRANGER_SCAN_S
+        strangers = [pid for pid in proctable.children_of_self() if pid not in self._executors]
+        for pid in strangers:
+            command = proctable.command_name(pid)
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                continue
+            self._say({"type": "stranger", "pid": pid, "command": command})
+        return len(strangers)
+
+    def _end_everything(self) -> None:
+        for executor in self._executors.values():
+            _kill_group(executor.pid)
+        for executor in self._executors.values():
+            os.waitpid(executor.pid, 0)
+        self._executors.clear()
+        while self._kill_strangers():
+            pass
+
+
+def _kill_group(leader: int) -> None:
+    """Kill the group led by *leader*, an unreaped child; it may not have become a leader yet."""
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(leader, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def freeze() -> None:
+    """Keep what is imported so far in shared pages: no collection will ever touch it."""
+    gc.freeze()
+
+
+def parse_start(payload: bytes) -> dict[str, Any]:
+    """Return the shard's first message."""
+    message = json.loads(payload)
+    if message.get("type") != "start":
+        raise ValueError(f"nursery: expected a start message, got {message.get('type')!r}")
+    return dict(message)

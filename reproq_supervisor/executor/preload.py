@@ -1,0 +1,52 @@
+"""Import the application in the nursery, and prove that it can be forked."""
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from reproq_supervisor.process import proctable
+
+
+class PreloadError(Exception):
+    """The application cannot be imported or must not be forked; the message is what `explain` shows."""
+
+
+def preload(app: Mapping[str, Any]) -> None:
+    """Import what *app* (the `app` section) names, with its path first.
+
+    Raises:
+      PreloadError: names the module and the error.
+    """
+    sys.path[:0] = [os.path.abspath(path) for path in app.get("path") or []]  # noqa: PTH100 - a missing folder is no error
+    settings_module = app.get("django_settings_module")
+    if settings_module:
+        os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
+        _import("django", call="setup")
+    for name in app.get("preload") or []:
+        _import(name)
+
+
+def _import(name: str, call: str | None = None) -> None:
+    try:
+        module = importlib.import_module(name)
+        if call is not None:
+            getattr(module, call)()
+    except BaseException as error:  # boundary: importing runs user code, which may also exit
+        raise PreloadError(f"app.preload: importing {name} failed with {type(error).__name__}: {error}") from error
+
+
+def check_forkable(our_descriptors: frozenset[int]) -> None:
+    """Refuse to fork a process with threads or with sockets that are not ours: both break in the child, later and elsewhere.
+
+    Raises:
+      PreloadError: names the threads, or the sockets with their peers.
+    """
+    threads = proctable.thread_names()
+    if len(threads) > 1:
+        names = ", ".join(sorted(threads))
+        raise PreloadError(f"app.preload: expected one thread after the imports, got {len(threads)} ({names})")
+    sockets = proctable.open_sockets(our_descriptors)
+    if sockets:
+        raise PreloadError(f"app.preload: expected no open sockets after the imports, got {'; '.join(sockets)}")
