@@ -67,7 +67,8 @@ def wait_unused(data_dir: Path, timeout_s: float = _LEAVING_TIMEOUT_S) -> None:
     while users := _processes_in(data_dir):
         if time.monotonic() >= deadline:
             raise DataDirError(
-                f"{data_dir}: expected to be its only user, got a running server (pid {min(users)}); stop that daemon, or name another folder"
+                f"{data_dir}: expected to be its only user, got a running server (pid {min(users)}); "
+                "stop that daemon, or name another folder"
             )
         time.sleep(0.05)
     lock.unlink(missing_ok=True)
