@@ -16,7 +16,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -33,6 +33,7 @@ from tests.support.eventually import eventually
 OLDEST_SUPPORTED = 15
 INSTALLED = Path("/usr/lib/postgresql")
 TEMPLATE = "reproq_template"
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 _numbers = count(1)
 
 
@@ -105,19 +106,26 @@ class Cluster:
         """Crash the server: kill -9 of the postmaster and of every backend."""
         self.thaw()
         for process in self.processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
         """Stop every process of the server in its tracks, as a machine that hangs."""
-        while running := [process for process in self.processes() if process not in self._frozen]:
-            for process in running:
+        eventually(self._all_are_stopped, what="every process of the server is stopped")
+
+    def _all_are_stopped(self) -> bool:
+        """Stop what runs; a backend may have been forked or have ended meanwhile, and a signal takes a moment to arrive."""
+        running = [process for process in self.processes() if _status(process) not in (psutil.STATUS_STOPPED, *_ENDED)]
+        for process in running:
+            with suppress(psutil.NoSuchProcess):
                 process.suspend()
-            self._frozen += running
+        self._frozen += [process for process in running if process not in self._frozen]
+        return not running
 
     def thaw(self) -> None:
         for process in self._frozen:
-            if process.is_running():
+            with suppress(psutil.NoSuchProcess):
                 process.resume()
         self._frozen = []
 
@@ -136,7 +144,7 @@ class Cluster:
         self._process.send_signal(signum)
         self._process.wait(timeout=30)
         self._process = None
-        eventually(lambda: not [process for process in rest if _is_alive(process)], what="every process of the server is gone")
+        eventually(lambda: all(_status(process) in _ENDED for process in rest), what="every process of the server is gone")
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -199,8 +207,8 @@ def running_cluster(*options: str) -> Iterator[Cluster]:
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def _status(process: psutil.Process) -> str:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return str(process.status()) if process.is_running() else psutil.STATUS_DEAD
     except psutil.NoSuchProcess:
-        return False
+        return psutil.STATUS_DEAD
