@@ -1,0 +1,59 @@
+"""What the small processes load before user code: the standard library, psutil, multiprocess and ourselves.
+
+Every library in supervisor or nursery is memory in every process below, time in every fork, and a thread or a socket
+that may be open at the wrong moment.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.architecture.source import PACKAGE, ROOT, every_import
+
+# dill comes with multiprocess.
+LEAN = frozenset({PACKAGE, "psutil", "multiprocess", "_multiprocess", "dill"})
+LEAN_ROOMS = ("core", "process", "telemetry", "supervisor", "executor")
+ENTRY_POINTS = {
+    "supervisor": f"{PACKAGE}.supervisor.__main__",
+    "nursery": f"{PACKAGE}.executor.__main__",
+    "executor": f"{PACKAGE}.executor.executor",
+    "launcher": f"{PACKAGE}.process.launch",
+}
+
+_LIST_MODULES = """
+import sys
+before = set(sys.modules)  # what the virtual environment itself brings by its .pth files
+import importlib, json
+importlib.import_module(sys.argv[1])
+sys.stdout.write(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
+"""
+
+
+def loaded_by(module: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter loads for *module*."""
+    done = subprocess.run([sys.executable, "-P", "-c", _LIST_MODULES, module], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("kind", ENTRY_POINTS)
+def test_a_lean_process_loads_no_library(kind: str) -> None:
+    if not (ROOT.joinpath(*ENTRY_POINTS[kind].split(".")).with_suffix(".py")).exists():
+        pytest.skip(f"{ENTRY_POINTS[kind]} is not written yet")
+    foreign = {name for name in loaded_by(ENTRY_POINTS[kind]) - LEAN if name not in sys.stdlib_module_names}
+    assert foreign == set()
+
+
+def test_the_listing_would_see_a_library() -> None:
+    assert "yaml" in loaded_by("yaml")
+
+
+def test_a_lean_room_does_not_load_one_later_either() -> None:
+    wrong = [
+        f"{module.at(found.line)} imports {found.name}"
+        for module, found in every_import()
+        if module.room in LEAN_ROOMS and not found.is_standard and found.top not in LEAN
+    ]
+    assert not wrong
