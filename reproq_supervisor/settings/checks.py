@@ -1,0 +1,86 @@
+"""Rules that join several settings, and what this version does not do yet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reproq_supervisor.settings.document import Path
+from reproq_supervisor.settings.model import Settings
+from reproq_supervisor.settings.pools import Isolation, Mode, Pool
+from reproq_supervisor.settings.units import format_duration
+
+NOT_YET = "not available yet in this version"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that does not hold.
+
+    Attributes:
+      path: the value to complain about.
+      uses: every value the rule looked at; when one of them is itself invalid the finding means nothing.
+    """
+
+    path: Path
+    uses: tuple[Path, ...]
+    message: str
+    hint: str | None = None
+
+
+def check_together(settings: Settings) -> Iterator[Finding]:
+    """Yield what is wrong with settings whose single values are all valid."""
+    for name, pool in settings.pools.items():
+        at: Path = ("pools", name)
+        yield from _check_sizes(at, pool)
+        yield from _check_deadlines(at, pool)
+        yield from _check_pool_is_available(at, pool)
+    if settings.keeper.beat:
+        yield _not_yet(("keeper", "beat"), "false", "true")
+    if settings.keeper.retention:
+        yield _not_yet(("keeper", "retention"), "0", format_duration(settings.keeper.retention))
+    if settings.web.listen is not None:
+        yield _not_yet(("web", "listen"), "null", repr(settings.web.listen))
+
+
+def _check_sizes(at: Path, pool: Pool) -> Iterator[Finding]:
+    ranges = (
+        ("executors", pool.executors.min, pool.executors.max),
+        ("slots", pool.slots.min, pool.slots.max),
+        ("poll", pool.poll.min, pool.poll.max),
+    )
+    for key, low, high in ranges:
+        if low > high:
+            path = (*at, key, "min")
+            yield Finding(path, (path, (*at, key, "max")), f"expected at most max ({high:g}), got {low:g}")
+    if pool.retry.base > pool.retry.cap:
+        path = (*at, "retry", "base")
+        message = f"expected at most cap ({format_duration(pool.retry.cap)}), got {format_duration(pool.retry.base)}"
+        yield Finding(path, (path, (*at, "retry", "cap")), message)
+    if pool.shards > pool.executors.max:
+        path = (*at, "shards")
+        message = f"expected at most executors.max ({pool.executors.max}), got {pool.shards}"
+        yield Finding(path, (path, (*at, "executors", "max")), message, "every shard needs an executor")
+
+
+def _check_deadlines(at: Path, pool: Pool) -> Iterator[Finding]:
+    """A hung shard must be found and killed well before its leases end, and a task must have time to die in."""
+    lease, heartbeat, grace = (*at, "lease"), (*at, "heartbeat"), (*at, "grace")
+    if 3 * pool.heartbeat >= pool.lease / 3:
+        message = f"expected less than a ninth of the lease ({format_duration(pool.lease)}), got {format_duration(pool.heartbeat)}"
+        hint = f"a lease above {format_duration(9 * pool.heartbeat)}, or a shorter heartbeat"
+        yield Finding(heartbeat, (heartbeat, lease), message, hint)
+    if pool.grace >= pool.lease:
+        message = f"expected less than the lease ({format_duration(pool.lease)}), got {format_duration(pool.grace)}"
+        yield Finding(grace, (grace, lease), message)
+
+
+def _check_pool_is_available(at: Path, pool: Pool) -> Iterator[Finding]:
+    if pool.mode is not Mode.PROCESS:
+        yield _not_yet((*at, "mode"), "process", pool.mode)
+    if pool.isolation is not Isolation.REUSE:
+        yield _not_yet((*at, "isolation"), "reuse", pool.isolation)
+    if (pool.slots.min, pool.slots.max) != (1, 1) and pool.slots.min <= pool.slots.max:
+        yield _not_yet((*at, "slots"), "1", f"{pool.slots.min} to {pool.slots.max}")
+
+
+def _not_yet(path: Path, only: str, got: str) -> Finding:
+    return Finding(path, (path,), f"expected {only}, got {got}: {NOT_YET}")

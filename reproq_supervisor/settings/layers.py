@@ -1,0 +1,92 @@
+"""The layers of a configuration, one over the other, and which of them gave each value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reproq_supervisor.settings.document import Document, Path, Place
+
+DEFAULT = "default"
+FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A value put over the file, and where it came from: `flag`, `environment DATABASE_URL`."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Defaults < file < environment < flags. The defaults are the models' own and not held here."""
+
+    source: str
+    document: Document
+    overrides: dict[Path, Override] = field(default_factory=dict)
+
+    @classmethod
+    def stack(cls, source: str, document: Document, environ: Mapping[str, str], flags: Mapping[str, Any]) -> "Layers":
+        """Put DATABASE_URL and the flags (by dotted key) over the file."""
+        overrides: dict[Path, Override] = {}
+        if url := environ.get("DATABASE_URL"):
+            overrides["database",] = Override(url, "environment DATABASE_URL")
+        for key, value in flags.items():
+            overrides[tuple(key.split("."))] = Override(value, FLAG)
+        return cls(source, document, overrides)
+
+    def merge(self) -> dict[str, Any]:
+        """Return the file's data with every override in its place."""
+        result = dict(self.document.data)
+        for path, override in self.overrides.items():
+            target = result
+            for part in path[:-1]:
+                inner = target.get(str(part))
+                copy = dict(inner) if isinstance(inner, dict) else {}
+                target[str(part)] = copy
+                target = copy
+            target[str(path[-1])] = override.value
+        return result
+
+    def is_given(self, path: Path) -> bool:
+        """Answer whether somebody gave this very value: it is not a default and not made from a shorthand."""
+        return path in self.document.values or self.override_of(path) is not None
+
+    def override_of(self, path: Path) -> Override | None:
+        """Return the override that gave the value at *path*, if one did."""
+        for length in range(len(path), 0, -1):
+            if override := self.overrides.get(path[:length]):
+                return override
+        return None
+
+    def place_of(self, path: Path, *, key: bool = False) -> Place | None:
+        """Return the place in the file of the value (or key) at *path*, or of the nearest thing around it.
+
+        None when it came from a flag or variable, or when there is no file.
+        """
+        if self.override_of(path):
+            return None
+        if key and path in self.document.keys:
+            return self.document.keys[path]
+        around = (path[:length] for length in range(len(path), -1, -1))
+        return next((self.document.values[outer] for outer in around if outer in self.document.values), None)
+
+    def origin_of(self, path: Path) -> str:
+        """Return where the value at *path* came from: `default`, `file.yaml:12`, `environment NAME`, `flag`."""
+        if override := self.override_of(path):
+            return override.origin
+        # A shorthand (`executors: 4`, a list of queues) gives values below its own path; a mapping gives only its keys.
+        given = path if path in self.document.values else self._shorthand_around(path)
+        if given is None:
+            return DEFAULT
+        place = f"{self.source}:{self.document.values[given].line}"
+        names = self.document.variables.get(given)
+        return f"environment {', '.join(names)} ({place})" if names else place
+
+    def _shorthand_around(self, path: Path) -> Path | None:
+        for length in range(len(path) - 1, 0, -1):
+            outer = path[:length]
+            if outer in self.document.values:
+                return None if outer in self.document.mappings else outer
+        return None

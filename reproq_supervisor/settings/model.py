@@ -1,0 +1,185 @@
+"""The configuration file as types: every key, its default and what it is for. The texts under the keys become the JSON Schema."""
+
+import ipaddress
+import re
+from enum import StrEnum
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from reproq_supervisor.settings.fields import (
+    COMMAS,
+    Duration,
+    Group,
+    MaybeText,
+    PoolName,
+    QueueName,
+    Text,
+    TextList,
+    at_least,
+    expected,
+)
+from reproq_supervisor.settings.pools import Pool
+
+EMBEDDED = "embedded"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    AUTO = "auto"
+    LOGFMT = "logfmt"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least important line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _check_database(value: str) -> str:
+    if value != EMBEDDED:
+        try:
+            url = urlsplit(value)
+            usable = url.scheme in ("postgresql", "postgres") and (url.port or 1) > 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise expected("embedded, or a URL postgresql://user:password@host:port/name")
+    return value
+
+
+def _check_module(value: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", value):
+        raise expected("the dotted name of a module, such as myapp.tasks")
+    return value
+
+
+def _check_task_prefix(value: str) -> str:
+    if not re.fullmatch(r"\*|[^\W\d]\w*(\.[^\W\d]\w*)*\.?", value):
+        raise expected("the start of a dotted name, such as myapp.tasks., or *")
+    return value
+
+
+def _check_cidr(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise expected("a network such as 10.0.0.0/8") from None
+    return value
+
+
+def _check_listen(value: str | None) -> str | None:
+    if value is not None:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):
+            raise expected("an address and port such as 127.0.0.1:9090")
+    return value
+
+
+ModuleList = Annotated[list[Annotated[Text, AfterValidator(_check_module)]], COMMAS]
+PrefixList = Annotated[list[Annotated[Text, AfterValidator(_check_task_prefix)]], COMMAS]
+NetworkList = Annotated[list[Annotated[Text, AfterValidator(_check_cidr)]], COMMAS]
+
+
+class Store(Group):
+    """How the database is talked to."""
+
+    listen: bool = True
+    """Keep one connection per shard that is woken by notifications; false for a transaction pooler: polling only."""
+    prepare: bool = True
+    """Use prepared statements; false for poolers that lose them."""
+
+
+class App(Group):
+    """The application whose tasks run."""
+
+    path: TextList = ["."]
+    """Folders put in front of sys.path; relative ones start from the working directory of the daemon."""
+    preload: ModuleList = []
+    """Modules imported once per nursery, before executors are forked."""
+    allowed_task_modules: PrefixList = []
+    """Only task paths that start with one of these run; "*" allows any, for development only."""
+    django_settings_module: MaybeText = None
+    """DJANGO_SETTINGS_MODULE of the nursery; null: not a Django application."""
+
+
+class Queue(Group):
+    """What belongs to a queue wherever it is served."""
+
+    priority_aging: Duration = 60.0
+    """Waiting this long is worth one point of priority; 0: strict priority, first due first served."""
+
+
+class Keeper(Group):
+    """Duties that one process does for all: any number of keepers may run, one acts."""
+
+    beat: bool = False
+    """Fire schedules."""
+    beat_interval: Annotated[Duration, at_least(0.1)] = 1.0
+    """How often schedules are looked at."""
+    reclaim_interval: Annotated[Duration, at_least(0.1)] = 5.0
+    """How often expired leases are looked for."""
+    retention: Duration = 0.0
+    """Finished tasks older than this are deleted; 0 keeps them."""
+
+
+class Web(Group):
+    """The process with metrics, health and dashboard."""
+
+    listen: Annotated[MaybeText, AfterValidator(_check_listen)] = None
+    """Address and port; null: off."""
+    auth_token: MaybeText = None
+    """Bearer token that clients must show."""
+    allow_cidrs: NetworkList = []
+    """Networks that clients may come from; empty: any."""
+    tls: None = None
+    """Certificates."""
+
+
+class Control(Group):
+    """The socket through which commands reach the daemon."""
+
+    socket: Annotated[MaybeText, Field(max_length=107)] = None
+    """Path of the socket; null: in the runtime directory."""
+
+
+class Logs(Group):
+    """What the daemon writes to its standard error."""
+
+    format: LogFormat = LogFormat.AUTO
+    """auto: for people on a terminal, logfmt elsewhere."""
+    level: LogLevel = LogLevel.INFO
+    """The least important line that is written."""
+
+
+class Settings(Group):
+    """The configuration of reproq-supervisor."""
+
+    database: Annotated[Text, AfterValidator(_check_database)] = EMBEDDED
+    """A libpq URL, or embedded: a private PostgreSQL that the daemon starts and stops."""
+    store: Store = Store()
+    """How the database is talked to."""
+    app: App = App()
+    """The application whose tasks run."""
+    logs_dir: MaybeText = None
+    """Folder for the captured output of tasks; null: it is counted and dropped."""
+    logs: Logs = Logs()
+    """What the daemon writes to its standard error."""
+    shutdown_timeout: Duration = 30.0
+    """How long running tasks may take to finish when the daemon stops."""
+    pools: Annotated[dict[PoolName, Pool], Field(min_length=1)] = Field(default_factory=lambda: {"default": Pool()})
+    """Groups of processes, by name."""
+    queues: dict[QueueName, Queue] = Field(default_factory=dict)
+    """Settings of queues; a queue that is not named here has the defaults."""
+    keeper: Keeper = Keeper()
+    """Single-runner duties."""
+    web: Web = Web()
+    """Metrics, health and dashboard."""
+    control: Control = Control()
+    """The control socket."""

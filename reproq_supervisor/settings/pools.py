@@ -1,0 +1,143 @@
+"""One entry of `pools`: what a pool claims, how many processes it has, and what it grants a task."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from reproq_supervisor.settings.fields import (
+    Duration,
+    Fraction,
+    Group,
+    QueueName,
+    Range,
+    Size,
+    VariableName,
+    VariableText,
+    Whole,
+    at_least,
+    expected,
+)
+
+
+class Mode(StrEnum):
+    """How tasks share an executor."""
+
+    PROCESS = "process"
+    THREAD = "thread"
+    ASYNC = "async"
+
+
+class Isolation(StrEnum):
+    """How much of a process a task finds used."""
+
+    REUSE = "reuse"
+    FORK = "fork"
+    EXEC = "exec"
+
+
+def _read_queues(value: object) -> object:
+    """Let a list (or a text with commas) stand for equal weights."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list):
+        if not all(isinstance(name, str) for name in value):
+            raise expected("names of queues, or {name: weight}", "put a name that looks like a number in quotes")
+        if len(set(value)) < len(value):
+            raise expected("each queue once")
+        return dict.fromkeys(value, 1)
+    if not isinstance(value, dict):
+        raise expected("a list of queues, or {name: weight}")
+    return value
+
+
+Queues = Annotated[
+    dict[QueueName, Annotated[Whole, Field(ge=1, le=1000)]],
+    BeforeValidator(_read_queues, json_schema_input_type=dict[str, Whole] | list[str]),
+    Field(min_length=1),
+]
+
+
+class Recycle(Group):
+    """When an executor is replaced by a fresh one; its replacement is ready first. 0 switches a rule off."""
+
+    tasks: Annotated[Whole, Field(ge=0)] = 0
+    """After this many tasks."""
+    rss: Size = 512 * 2**20
+    """When its own private memory is larger."""
+    age: Duration = 0.0
+    """When it is older."""
+    jitter: Fraction = 0.1
+    """Spread of these limits, drawn once per executor, so that they do not all leave together."""
+
+
+class Retry(Group):
+    """The delay before a failed task runs again: base, doubled with every attempt, up to the cap."""
+
+    base: Annotated[Duration, at_least(0.001)] = 30.0
+    """Before the second attempt."""
+    cap: Duration = 3600.0
+    """The longest delay."""
+    jitter: Fraction = 0.1
+    """Spread of each delay."""
+
+
+class Poll(Group):
+    """How often an idle shard looks by itself; the wait is drawn between the bounds."""
+
+    min: Annotated[Duration, at_least(0.01)] = 1.0
+    """The shortest wait while notifications arrive."""
+    max: Annotated[Duration, at_least(0.01)] = 5.0
+    """The longest wait while notifications arrive."""
+    only: Annotated[Duration, at_least(0.01)] = 0.5
+    """The longest wait when nothing else wakes the shard (`store.listen: false`, or the listener is down)."""
+
+
+class Quarantine(Group):
+    """When a pool whose processes keep dying is no longer restarted at once but probed by one of them at a time."""
+
+    exits: Annotated[Whole, Field(ge=1)] = 5
+    """This many abnormal exits ..."""
+    window: Annotated[Duration, at_least(1)] = 60.0
+    """... within this time."""
+
+
+class Pool(Group):
+    """A named group of processes that claim from the same queues."""
+
+    queues: Queues = Field(default_factory=lambda: {"default": 1})
+    """Queues and their weights, that is turns per round; a list means equal weights."""
+    shards: Annotated[Whole, Field(ge=1, le=64)] = 1
+    """Claiming processes. One serves several executors; more than cores never help."""
+    executors: Range = Range(min=1, max=4)
+    """Processes that run tasks, in the whole pool; a number fixes the size."""
+    mode: Mode = Mode.PROCESS
+    """process: one task per executor; thread, async: several."""
+    slots: Range = Range(min=1, max=1)
+    """Tasks at once in one executor."""
+    isolation: Isolation = Isolation.REUSE
+    """reuse: executors stay warm; fork: a fresh fork per task; exec: a fresh interpreter per task."""
+    drain_target: Annotated[Duration, at_least(0.1)] = 10.0
+    """How fast a backlog should be worked off; decides the size between min and max."""
+    timeout: Annotated[Duration, at_least(0.1)] = 900.0
+    """The longest a task may run; a task's own timeout can only be shorter."""
+    grace: Duration = 10.0
+    """Between the soft signal and the kill."""
+    lease: Annotated[Duration, at_least(1)] = 60.0
+    """How long a claimed task belongs to its shard without renewal; after the loss of a host its tasks wait this long."""
+    recycle: Recycle = Recycle()
+    """When an executor is replaced by a fresh one."""
+    retry: Retry = Retry()
+    """The delay before a failed task runs again."""
+    poll: Poll = Poll()
+    """How often an idle shard looks by itself."""
+    nice: Annotated[Whole, Field(ge=-20, le=19)] = 0
+    """CPU niceness of the executors; below 0 needs privileges."""
+    env: dict[VariableName, VariableText] = Field(default_factory=dict)
+    """Environment variables of the pool's processes, on top of the daemon's."""
+    boot_timeout: Annotated[Duration, at_least(1)] = 60.0
+    """How long a shard may take until it is ready, imports included."""
+    heartbeat: Annotated[Duration, at_least(0.1)] = 5.0
+    """Main loops of shard and executors show life this often; three missed in a row count as hung."""
+    quarantine: Quarantine = Quarantine()
+    """When the pool is probed instead of restarted."""
