@@ -43,6 +43,13 @@ def own_database(own_cluster: Cluster) -> Iterator[Database]:
         yield database
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a database, for runs on another server."""
+    for item in items:
+        if {"cluster", "own_cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("postgres")
+
+
 def _template_of(cluster: Cluster) -> str:
     if importlib.util.find_spec("reproq_supervisor.store.migrate") is None:
         return "template1"

@@ -1,0 +1,62 @@
+# Everything runs from the checkout, through `python -m`: scripts of a virtual environment break in long paths.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# The first Python on the path that is new enough.
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done || echo python3)
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PYTEST := $(RUN) -m pytest
+# More options for pytest, as in: make test ARGS="-k lease -x"
+ARGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  Another Python:  make test PYTHON=python3.13 VENV=.venv-3.13"
+	@echo "  Some tests:      make test ARGS='-k lease -x'"
+	@echo "  Another server:  make test REPROQ_TEST_PG_BIN=/usr/lib/postgresql/16/bin"
+
+.PHONY: demo
+demo: runtime ## Run the whole thing on real input, with nothing but Python: takes about a minute
+	@$(RUN) -P -m reproq_supervisor demo $(ARGS)
+
+.PHONY: test
+test: venv ## Run the whole test suite
+	$(PYTEST) $(ARGS)
+
+.PHONY: test-fast
+test-fast: venv ## Run the tests that take no more than a few seconds each
+	$(PYTEST) -m "not slow" $(ARGS)
+
+.PHONY: test-oldest
+test-oldest: venv ## Run the tests that use a database on the oldest PostgreSQL (15 or later) of this machine
+	REPROQ_TEST_PG_BIN=oldest $(PYTEST) -m "postgres and not slow" $(ARGS)
+
+.PHONY: check
+check: venv ## Check format, lint, types, architecture and the pure parts: what CI does first
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(PYTEST) -q tests/architecture tests/unit tests/property $(ARGS)
+
+.PHONY: format
+format: venv ## Format the source, and mend what lint can mend
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+.PHONY: venv
+venv: ## Make or refresh the virtual environment for development
+	@$(PYTHON) .ci/venv.py "$(VENV)" embedded dev
+
+.PHONY: runtime
+runtime:
+	@$(PYTHON) .ci/venv.py "$(VENV)" embedded
+
+.PHONY: clean
+clean: ## Remove everything that was made here: environments, caches, the embedded databases
+	rm -rf .venv .venv-* .venv*.lock .reproq build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
