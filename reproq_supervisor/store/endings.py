@@ -1,0 +1,44 @@
+"""Endings as the parallel arrays that the database's ending function takes."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from reproq_supervisor.core.runs import Ending, ErrorKind, Outcome
+
+
+def arrays_of(endings: Sequence[Ending]) -> dict[str, list[Any]]:
+    """Return the seven `end_*` parameters of a cycle."""
+    told = [_sendable(ending) for ending in endings]
+    return {
+        "end_ids": [ending.result_id for ending in endings],
+        "end_lease_nos": [ending.lease_no for ending in endings],
+        "end_outcomes": [str(outcome) for outcome, _ in told],
+        "end_values": [value for _, value in told],
+        "end_delays": [ending.delay_s for ending in endings],
+        "end_started_ago": [ending.started_s_ago for ending in endings],
+        "end_logs_uris": [ending.logs_uri and ending.logs_uri.replace("\0", "") for ending in endings],
+    }
+
+
+def _sendable(ending: Ending) -> tuple[Outcome, str | None]:
+    """Return outcome and value as text that can at least reach the server.
+
+    Bytes that are no UTF-8, or hold NUL, would fail the whole statement and with it the other endings. What is text but no JSON that PostgreSQL accepts
+    is dealt with over there, row by row.
+    """
+    if ending.value is None:
+        return ending.outcome, None
+    try:
+        words = ending.value.decode()
+    except UnicodeDecodeError as error:
+        return _refused(ending, f"got bytes that are not UTF-8 at position {error.start}")
+    if "\0" in words:
+        return _refused(ending, f"got a NUL at position {words.index(chr(0))}")
+    return ending.outcome, words
+
+
+def _refused(ending: Ending, why: str) -> tuple[Outcome, str]:
+    outcome = Outcome.FAIL_FINALLY if ending.outcome is Outcome.SUCCEED else ending.outcome
+    kind = ErrorKind.BAD_RESULT if ending.outcome is Outcome.SUCCEED else ErrorKind.APP_ERROR
+    return outcome, json.dumps({"kind": kind, "message": f"the outcome cannot be stored: expected JSON text, {why}"})

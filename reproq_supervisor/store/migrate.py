@@ -1,0 +1,93 @@
+"""Brings the schema up to date: numbered SQL files, forward only, one transaction each.
+
+Whoever comes second waits for the first (an advisory lock of the transaction, so that it works through a pooler) and then finds nothing to do. A run that
+was interrupted anywhere continues where it stopped, since a step and its entry in `reproq_schema_migrations` are one commit.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import psycopg
+
+from reproq_supervisor.store.errors import StoreError, translated
+from reproq_supervisor.store.statements import load
+
+_FILE = re.compile(r"^(\d{3})_(\w+)\.sql$")
+_LOCKS = re.compile(r"^-- locks: (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One migration. `locks` says, for people, which lock it takes and for how long."""
+
+    version: int
+    name: str
+    locks: str
+    sql: bytes
+
+
+@cache
+def steps() -> tuple[Step, ...]:
+    """Return every step that this program knows, in order."""
+    found = []
+    for entry in (resources.files(__package__) / "migrations").iterdir():
+        match = _FILE.match(entry.name)
+        if match:
+            text = entry.read_text()
+            locks = _LOCKS.search(text)
+            found.append(Step(int(match[1]), match[2], locks[1] if locks else "", text.encode()))
+    return tuple(sorted(found, key=lambda step: step.version))
+
+
+def plan(connection: psycopg.Connection[Any]) -> list[Step]:
+    """Return the steps that `migrate` would take.
+
+    Raises:
+      StoreError: the schema was made by a newer program.
+      StoreUnavailable: the database cannot be asked now.
+    """
+    with translated(), connection.transaction():
+        applied = _applied(connection)
+    known = {step.version for step in steps()}
+    if newer := applied - known:
+        raise StoreError(f"schema: expected steps up to {max(known)}, got {max(newer)}; use the newer program that made it")
+    return [step for step in steps() if step.version not in applied]
+
+
+def schema_is_current(connection: psycopg.Connection[Any]) -> bool:
+    """Answer whether nothing is left to migrate."""
+    return not plan(connection)
+
+
+def migrate(connection: psycopg.Connection[Any], progress: Callable[[Step], None] | None = None) -> list[Step]:
+    """Take every step that is missing; return those taken. *progress* is told before each.
+
+    Raises:
+      StoreError: a step was refused, e.g. because the tables belong to another product; nothing of that step remains.
+      StoreUnavailable: the database cannot be asked now; call again.
+    """
+    taken = []
+    for step in plan(connection):
+        if progress:
+            progress(step)
+        with translated(), connection.transaction():
+            connection.execute(load("reproq_schema_migrations")["lock"])
+            # Functions remember this path (SET search_path FROM CURRENT), so they find their tables whatever path a producer has.
+            connection.execute(load("reproq_schema_migrations")["pin_path"])
+            connection.execute(load("reproq_schema_migrations")["create"])
+            if step.version not in _applied(connection):
+                connection.execute(step.sql)
+                connection.execute(load("reproq_schema_migrations")["add"], {"version": step.version, "name": step.name})
+                taken.append(step)
+    return taken
+
+
+def _applied(connection: psycopg.Connection[Any]) -> set[int]:
+    row = connection.execute(load("reproq_schema_migrations")["exists"]).fetchone()
+    if row is None or not row[0]:
+        return set()
+    return {int(row[0]) for row in connection.execute(load("reproq_schema_migrations")["list"])}

@@ -1,0 +1,82 @@
+-- The lane: one narrow row for every run that has not ended, and the small tables beside it.
+-- locks: none that anybody waits for; every object is new.
+
+CREATE SEQUENCE IF NOT EXISTS reproq_lease_seq;
+
+CREATE TABLE IF NOT EXISTS task_lane (
+    result_id       bigint PRIMARY KEY,
+    queue_name      text NOT NULL,
+    state           text NOT NULL CHECK (state IN ('ready', 'running', 'parked', 'waiting')),
+    park_reason     text CHECK ((state = 'parked') = (park_reason IS NOT NULL) AND park_reason IN ('due', 'unsupported')),
+    priority        integer NOT NULL,
+    order_key       double precision NOT NULL,
+    due_at          timestamptz NOT NULL,
+    attempts        integer NOT NULL DEFAULT 0,
+    max_attempts    integer NOT NULL,
+    timeout_seconds integer NOT NULL,
+    releases        smallint NOT NULL DEFAULT 0,   -- attempts given back uncounted
+    crashes         smallint NOT NULL DEFAULT 0,   -- attempts lost to a dead executor or an expired lease
+    -- The fence. lease_no 0 marks a lease that another product's worker holds.
+    leased_by       text,
+    lease_no        bigint NOT NULL DEFAULT 0,
+    leased_until    timestamptz,
+    claimed_at      timestamptz,
+    keys            text[],
+    CHECK (state <> 'running' OR leased_by IS NOT NULL)
+) WITH (
+    fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_vacuum_insert_threshold = 100000
+);
+
+-- Only what can run now: a claim reads the front of this index and nothing else.
+CREATE INDEX IF NOT EXISTS task_lane_ready ON task_lane (queue_name, order_key, due_at, result_id) WHERE state = 'ready';
+CREATE INDEX IF NOT EXISTS task_lane_due ON task_lane (due_at, result_id) WHERE state = 'parked' AND park_reason = 'due';
+-- By lease number, not by leased_until: a renewal then touches no index, and the sweep for expired leases reads only what runs.
+CREATE INDEX IF NOT EXISTS task_lane_leases ON task_lane (lease_no, result_id) WHERE state = 'running';
+
+CREATE TABLE IF NOT EXISTS reproq_queue_settings (
+    queue_name       text PRIMARY KEY,
+    priority_aging_s double precision NOT NULL DEFAULT 60 CHECK (priority_aging_s >= 0)
+);
+
+-- Who sleeps on which queue. Unlogged: after a crash every sleeper reconnects and says so again.
+CREATE UNLOGGED TABLE IF NOT EXISTS reproq_queue_idle (
+    queue_name text NOT NULL,
+    worker_id  text NOT NULL,
+    idle_since timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (queue_name, worker_id)
+);
+
+-- Wishes to cancel a run that somebody holds. Only inserted into by those who wish: they never wait for the holder.
+CREATE TABLE IF NOT EXISTS reproq_cancel_requests (
+    result_id    bigint PRIMARY KEY,
+    requested_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- What readers should look at: the record, and where it has not ended, the truth of the lane.
+CREATE OR REPLACE VIEW reproq_runs AS
+SELECT r.result_id,
+       r.queue_name,
+       r.priority,
+       r.task_path,
+       CASE WHEN l.state = 'running' THEN 'RUNNING' ELSE r.status END AS status,
+       l.state AS lane_state,
+       l.park_reason,
+       coalesce(l.due_at, r.run_after, r.enqueued_at) AS due_at,
+       r.enqueued_at,
+       CASE WHEN l.state = 'running' THEN coalesce(r.started_at, l.claimed_at) ELSE r.started_at END AS started_at,
+       coalesce(l.claimed_at, r.last_attempted_at) AS last_attempted_at,
+       r.finished_at,
+       coalesce(l.attempts, r.attempts) AS attempts,
+       r.max_attempts,
+       l.leased_by,
+       l.leased_until,
+       r.cancel_requested OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = r.result_id) AS cancel_requested,
+       r.worker_ids,
+       r.return_json,
+       r.errors_json,
+       r.last_error,
+       r.metadata_json,
+       r.logs_uri
+FROM task_runs r
+LEFT JOIN task_lane l USING (result_id);

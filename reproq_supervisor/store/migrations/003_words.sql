@@ -1,0 +1,98 @@
+-- Small functions that give one meaning to one word; the larger ones are made of these.
+-- locks: none.
+--
+-- Those that take only values are plain SQL, so that the planner puts their text in place of the call.
+
+CREATE OR REPLACE FUNCTION reproq_due_at(enqueued_at timestamptz, run_after timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT greatest(enqueued_at, run_after) $$;
+
+-- Smaller runs first. With aging the order of two waiting runs never changes, because both age at the same pace: so it can be a stored key.
+CREATE OR REPLACE FUNCTION reproq_order_key(due_at timestamptz, priority integer, aging_s double precision) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN aging_s > 0 THEN extract(epoch FROM due_at)::double precision - priority * aging_s ELSE -priority::double precision END $$;
+
+-- Where a new or changed run belongs. *limited*: a lock, a concurrency limit or a rate is asked for, which no claim serves yet.
+CREATE OR REPLACE FUNCTION reproq_lane_state(status text, run_after timestamptz, limited boolean, clock timestamptz) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN status = 'RUNNING' THEN 'running'
+                WHEN status = 'WAITING' THEN 'waiting'
+                WHEN limited OR run_after > clock THEN 'parked'
+                ELSE 'ready' END
+$$;
+
+CREATE OR REPLACE FUNCTION reproq_park_reason(status text, run_after timestamptz, limited boolean, clock timestamptz) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN status IN ('RUNNING', 'WAITING') THEN NULL
+                WHEN limited THEN 'unsupported'
+                WHEN run_after > clock THEN 'due' END
+$$;
+
+CREATE OR REPLACE FUNCTION reproq_wants_key(lock_key text, concurrency_key text, concurrency_limit integer) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT coalesce(lock_key, '') <> '' OR (coalesce(concurrency_key, '') <> '' AND concurrency_limit > 0) $$;
+
+-- Does a rate apply to this task? The first row that exists decides: task, queue, global; rate 0 there means free.
+CREATE OR REPLACE FUNCTION reproq_wants_rate(task_path text, queue_name text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
+    SELECT coalesce((SELECT r.tokens_per_second > 0 AND r.burst_size > 0
+                     FROM rate_limits r
+                     WHERE r.key IN ('task:' || task_path, 'queue:' || queue_name, 'global')
+                     ORDER BY CASE left(r.key, 5) WHEN 'task:' THEN 1 WHEN 'queue' THEN 2 ELSE 3 END
+                     LIMIT 1), false)
+$$;
+
+-- Seconds before the attempt after attempt number *attempt*: 30 s doubling to an hour, spread by a tenth to either side.
+CREATE OR REPLACE FUNCTION reproq_retry_delay_s(attempt integer) RETURNS double precision
+LANGUAGE sql VOLATILE PARALLEL SAFE AS $$ SELECT least(30 * 2.0 ^ least(greatest(attempt - 1, 0), 10), 3600)::double precision * (0.9 + 0.2 * random()) $$;
+
+-- *list* with *item* at its end and never more than *cap* entries: the oldest goes. Anything that is no list counts as empty.
+CREATE OR REPLACE FUNCTION reproq_append(list jsonb, item jsonb, cap integer) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN list IS NULL OR jsonb_typeof(list) <> 'array' THEN jsonb_build_array(item)
+                WHEN jsonb_array_length(list) < cap THEN list || jsonb_build_array(item)
+                ELSE (list - 0) || jsonb_build_array(item) END
+$$;
+
+-- The longest beginning of *words* that fits in *bytes* bytes without splitting a character.
+CREATE OR REPLACE FUNCTION reproq_cut(words text, bytes integer) RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
+DECLARE
+    head text := left(words, bytes);
+BEGIN
+    WHILE octet_length(head) > bytes LOOP
+        -- A character has at most four bytes, so this drops at least a quarter of what is too much and never too much.
+        head := left(head, length(head) - greatest(1, (octet_length(head) - bytes) / 4));
+    END LOOP;
+    RETURN head;
+END
+$$;
+
+-- *words* as jsonb, NULL where PostgreSQL refuses them (broken text, NUL, half a surrogate pair, too deep).
+CREATE OR REPLACE FUNCTION reproq_jsonb_or_null(words text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN words::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    RETURN NULL;
+END
+$$;
+
+-- The notification channel of this schema; a name of its own for each, and never longer than PostgreSQL takes.
+DO $$
+DECLARE
+    channel text := 'reproq_' || current_schema();
+BEGIN
+    IF octet_length(channel) > 63 THEN
+        channel := 'reproq_' || md5(current_schema());
+    END IF;
+    EXECUTE format('CREATE OR REPLACE FUNCTION reproq_channel() RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS %L', format('SELECT %L::text', channel));
+END
+$$;
+
+-- Tell whoever sleeps on one of these queues. Silent, and nearly free, when nobody does: one notification a row would halve a producer's rate.
+CREATE OR REPLACE FUNCTION reproq_notify_ready(queues text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM pg_notify(reproq_channel(), 'ready:' || left(i.queue_name, 500))
+    FROM reproq_queue_idle i WHERE i.queue_name = ANY (queues) GROUP BY i.queue_name;
+END
+$$;

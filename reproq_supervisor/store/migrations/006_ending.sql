@@ -1,0 +1,254 @@
+-- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
+-- locks: none while migrating.
+--
+--   reproq_end           guards a batch: one refused row costs only itself
+--     reproq_end_batch   reads the outcomes and splits: finish | again
+--       reproq_finish    terminal: lane row deleted, record written
+--       reproq_again     retry or release: lane row back to ready or parked, record written
+--
+-- Lock order is lane (by id), then record. The functions keep to nested loops over the given ids, sorted: a hash join or a sequential scan, picked
+-- on stale statistics, would lock in another order and read the whole table. Times are the database's clock.
+
+-- What goes into errors_json for one attempt. *refused*: the words that PostgreSQL did not take as jsonb.
+CREATE OR REPLACE FUNCTION reproq_error_entry(error jsonb, refused text, attempt integer, worker_id text, clock timestamptz) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN jsonb_typeof(error) = 'object' THEN error
+                WHEN error IS NULL AND refused IS NOT NULL THEN jsonb_build_object(
+                    'kind', coalesce(substring(refused FROM '"kind"\s*:\s*"([a-z_]{1,40})"'), 'app_error'),
+                    'message', 'the error cannot be stored: expected JSON text that PostgreSQL accepts, got '
+                               || length(refused) || ' characters that it refuses')
+                ELSE jsonb_build_object('kind', 'app_error', 'message', coalesce(error #>> '{}', 'no message')) END
+        || jsonb_build_object('attempt', attempt, 'at', to_char(clock AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+        || CASE WHEN worker_id <> '' THEN jsonb_build_object('worker_id', worker_id) ELSE '{}' END
+$$;
+
+-- *words* as jsonb after the one repair that keeps their sense: \u0000, which jsonb cannot hold, becomes the replacement character.
+CREATE OR REPLACE FUNCTION reproq_repaired_jsonb(words text) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT AS
+$$ SELECT reproq_jsonb_or_null(regexp_replace(words, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\ufffd', 'g')) $$;
+
+-- Ends runs for good: of the given endings those with outcome succeed, fail_finally or cancel. Returns those whose fence held.
+--   given: the result or the error of each, as jsonb; refused: its text where PostgreSQL does not take it.
+CREATE OR REPLACE FUNCTION reproq_finish(
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[], p_started_ago double precision[],
+    p_logs_uris text[]
+) RETURNS TABLE (result_id bigint, status text)
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    clock timestamptz := clock_timestamp();
+BEGIN
+    RETURN QUERY
+    WITH ended AS MATERIALIZED (
+        DELETE FROM task_lane l
+        USING (SELECT *
+               FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris)
+                    AS u (id, no, outcome, given, refused, started_ago, logs_uri)
+               WHERE outcome IN ('succeed', 'fail_finally', 'cancel') ORDER BY id) e
+        WHERE l.result_id = e.id AND l.state = 'running' AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        RETURNING l.result_id AS id, l.attempts, l.claimed_at, e.started_ago, e.logs_uri,
+                  CASE e.outcome WHEN 'succeed' THEN 'SUCCESSFUL' WHEN 'cancel' THEN 'CANCELLED' ELSE 'FAILED' END AS status,
+                  CASE WHEN e.outcome = 'succeed' THEN coalesce(e.given, 'null') END AS result,
+                  CASE WHEN e.outcome <> 'succeed' THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
+    UPDATE task_runs r
+    SET status = e.status,
+        started_at = coalesce(r.started_at, clock - e.started_ago * interval '1 s'),
+        last_attempted_at = coalesce(e.claimed_at, r.last_attempted_at),
+        finished_at = clock,
+        failed_at = CASE WHEN e.status = 'FAILED' THEN clock END,
+        attempts = e.attempts,
+        -- A run that showed as RUNNING has its worker already.
+        worker_ids = CASE WHEN r.status = 'RUNNING' OR p_leased_by = '' THEN r.worker_ids ELSE reproq_append(r.worker_ids, to_jsonb(p_leased_by), 50) END,
+        return_json = e.result,
+        errors_json = CASE WHEN e.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, e.error, 50) END,
+        last_error = CASE WHEN e.error IS NOT NULL THEN reproq_cut(coalesce(e.error ->> 'message', e.error ->> 'kind'), 1024) END,
+        run_after = CASE WHEN e.status = 'SUCCESSFUL' THEN r.run_after END,
+        cancel_requested = r.cancel_requested OR e.status = 'CANCELLED',
+        leased_by = NULL,
+        leased_until = NULL,
+        logs_uri = coalesce(e.logs_uri, r.logs_uri),
+        dedupe_key = NULL,
+        updated_at = clock,
+        rev = r.rev + 1
+    FROM ended e
+    WHERE r.result_id = e.id
+    RETURNING r.result_id, r.status;
+
+    DELETE FROM reproq_cancel_requests c WHERE c.result_id = ANY (p_ids);
+END
+$$;
+
+-- Gives runs back: of the given endings those with outcome retry or release. Returns those whose fence held.
+--   A retry is due anew after its delay (seconds); a release takes the attempt back and keeps its place.
+CREATE OR REPLACE FUNCTION reproq_give_back(
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[], p_started_ago double precision[],
+    p_logs_uris text[], p_delays double precision[]
+) RETURNS TABLE (result_id bigint, status text)
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    clock timestamptz := clock_timestamp();
+    queues text[];
+BEGIN
+    RETURN QUERY
+    WITH back AS MATERIALIZED (
+        UPDATE task_lane l
+        SET state = CASE WHEN e.delay > 0 THEN 'parked' ELSE 'ready' END,
+            park_reason = CASE WHEN e.delay > 0 THEN 'due' END,
+            due_at = CASE WHEN e.counted THEN clock + e.delay * interval '1 s' ELSE l.due_at END,
+            order_key = CASE WHEN e.counted
+                             THEN reproq_order_key(clock + e.delay * interval '1 s', l.priority, coalesce(
+                                 (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = l.queue_name), 60))
+                             ELSE l.order_key END,
+            attempts = CASE WHEN e.counted THEN l.attempts ELSE greatest(l.attempts - 1, 0) END,
+            releases = CASE WHEN e.counted THEN l.releases ELSE l.releases + 1 END,
+            crashes = CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') THEN least(l.crashes + 1, 10000) ELSE l.crashes END,
+            leased_by = NULL,
+            leased_until = NULL
+        FROM (SELECT id, no, outcome = 'retry' AS counted, given, refused, started_ago, logs_uri,
+                     CASE WHEN outcome = 'retry' THEN greatest(delay, 0) ELSE 0 END AS delay
+              FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris, p_delays)
+                   AS u (id, no, outcome, given, refused, started_ago, logs_uri, delay)
+              WHERE outcome IN ('retry', 'release') ORDER BY id) e
+        WHERE l.result_id = e.id AND l.state = 'running' AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.due_at, e.counted, e.started_ago, e.logs_uri,
+                  CASE WHEN e.counted THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
+    UPDATE task_runs r
+    SET status = 'READY',
+        started_at = coalesce(r.started_at, clock - b.started_ago * interval '1 s'),
+        last_attempted_at = CASE WHEN b.counted THEN coalesce(b.claimed_at, r.last_attempted_at) ELSE r.last_attempted_at END,
+        attempts = b.attempts,
+        worker_ids = CASE WHEN r.status = 'RUNNING' OR NOT b.counted THEN r.worker_ids ELSE reproq_append(r.worker_ids, to_jsonb(p_leased_by), 50) END,
+        errors_json = CASE WHEN b.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, b.error, 50) END,
+        run_after = CASE WHEN b.counted THEN b.due_at ELSE r.run_after END,
+        finished_at = NULL,
+        failed_at = NULL,
+        last_error = NULL,
+        leased_by = NULL,
+        leased_until = NULL,
+        logs_uri = coalesce(b.logs_uri, r.logs_uri),
+        updated_at = clock,
+        rev = r.rev + 1
+    FROM back b
+    WHERE r.result_id = b.id
+    RETURNING r.result_id, r.status;
+
+    SELECT array_agg(DISTINCT l.queue_name) INTO queues FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.state = 'ready';
+    IF queues IS NOT NULL THEN
+        PERFORM reproq_notify_ready(queues);
+    END IF;
+END
+$$;
+
+-- What follows from each outcome: fail becomes retry or fail_finally, release may have reached its cap, and a wish to cancel outweighs another attempt.
+-- Reads the lane without locks: what it reads of a run changes only at the hands of the holder, whose fence is checked by the write that follows.
+CREATE OR REPLACE FUNCTION reproq_decide(
+    p_ids bigint[], INOUT outcomes text[], INOUT given jsonb[], INOUT delays double precision[]
+) LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    release_cap CONSTANT integer := 10;
+BEGIN
+    SELECT array_agg(d.outcome ORDER BY d.n),
+           array_agg(CASE WHEN d.outcome = 'cancel' AND d.given IS NULL
+                          THEN jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request')
+                          WHEN d.was = 'release' AND d.outcome = 'fail_finally'
+                          THEN jsonb_build_object('kind', 'worker_crashed', 'message',
+                                                  'given back ' || release_cap || ' times without an end: whoever runs this task does not survive it')
+                          ELSE d.given END ORDER BY d.n),
+           array_agg(d.delay ORDER BY d.n)
+    INTO outcomes, given, delays
+    FROM (SELECT e.n, e.given, e.outcome AS was,
+                 CASE WHEN e.outcome NOT IN ('fail', 'release') THEN e.outcome
+                      WHEN r.cancel_requested OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = e.id) THEN 'cancel'
+                      WHEN e.outcome = 'fail' AND l.attempts >= l.max_attempts THEN 'fail_finally'
+                      WHEN e.outcome = 'fail' THEN 'retry'
+                      WHEN l.releases >= release_cap THEN 'fail_finally'
+                      ELSE 'release' END AS outcome,
+                 -- The first retry after a crash is at once: the task is rarely to blame.
+                 coalesce(e.delay, CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') AND l.crashes = 0 THEN 0
+                                        ELSE reproq_retry_delay_s(l.attempts) END) AS delay
+          FROM unnest(p_ids, outcomes, given, delays) WITH ORDINALITY AS e (id, outcome, given, delay, n)
+          LEFT JOIN task_lane l ON l.result_id = e.id
+          LEFT JOIN task_runs r ON r.result_id = e.id) d;
+END
+$$;
+
+-- Ends a batch, or raises on the first row that PostgreSQL refuses for another reason than its JSON text.
+CREATE OR REPLACE FUNCTION reproq_end_batch(
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[],
+    p_started_ago double precision[], p_logs_uris text[]
+) RETURNS TABLE (result_id bigint, status text)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+DECLARE
+    outcomes text[] := p_outcomes;
+    given jsonb[];
+    delays double precision[] := p_delays;
+    refused text[];
+BEGIN
+    BEGIN
+        given := p_values::jsonb[];
+    EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+        -- Somebody's value is not storable. Look at each; a result is never repaired, an error only as far as its sense stays.
+        SELECT array_agg(CASE WHEN v.broken AND v.outcome = 'succeed' THEN 'fail_finally' ELSE v.outcome END ORDER BY v.n),
+               array_agg(CASE WHEN v.broken AND v.outcome = 'succeed'
+                              THEN jsonb_build_object('kind', 'bad_result', 'message',
+                                   'the result cannot be stored: expected JSON that PostgreSQL accepts (no NUL, no half surrogate pair, no NaN), got '
+                                   || length(v.words) || ' characters that it refuses')
+                              WHEN v.broken THEN reproq_repaired_jsonb(v.words) ELSE v.parsed END ORDER BY v.n),
+               array_agg(CASE WHEN v.broken AND v.outcome <> 'succeed' THEN v.words END ORDER BY v.n)
+        INTO outcomes, given, refused
+        FROM (SELECT e.n, e.outcome, e.words, p.parsed, e.words IS NOT NULL AND p.parsed IS NULL AS broken
+              FROM unnest(p_outcomes, p_values) WITH ORDINALITY AS e (outcome, words, n)
+              CROSS JOIN LATERAL (SELECT reproq_jsonb_or_null(e.words) AS parsed OFFSET 0) p) v;
+    END;
+
+    IF outcomes && ARRAY['fail', 'release'] THEN
+        SELECT d.outcomes, d.given, d.delays INTO outcomes, given, delays FROM reproq_decide(p_ids, outcomes, given, delays) d;
+        RETURN QUERY SELECT * FROM reproq_give_back(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris, delays);
+    END IF;
+    IF outcomes && ARRAY['succeed', 'fail_finally', 'cancel'] THEN
+        RETURN QUERY SELECT * FROM reproq_finish(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris);
+    END IF;
+END
+$$;
+
+-- Ends a batch of attempts of one holder. All arrays have one entry for each attempt:
+--   outcomes: succeed, fail, fail_finally, cancel, release; values: JSON text, the result or the error object; delays: seconds until a retry, NULL = policy;
+--   started_ago: seconds since the execution began, NULL = never; logs_uris.
+-- Returns (run, status of its record now) for every run whose fence (running, leased_by, lease_no) held; the others are lost to the caller.
+CREATE OR REPLACE FUNCTION reproq_end(
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[],
+    p_started_ago double precision[], p_logs_uris text[]
+) RETURNS TABLE (result_id bigint, status text)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+DECLARE
+    trouble text;
+BEGIN
+    BEGIN
+        RETURN QUERY SELECT * FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, p_outcomes, p_values, p_delays, p_started_ago, p_logs_uris);
+        RETURN;
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+        NULL;
+    END;
+    -- One row is refused (by its size, a constraint or somebody's trigger) and must not cost the others their endings.
+    FOR i IN 1 .. cardinality(p_ids) LOOP
+        BEGIN
+            RETURN QUERY SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], p_outcomes[i:i], p_values[i:i], p_delays[i:i],
+                                                        p_started_ago[i:i], p_logs_uris[i:i]);
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+            trouble := jsonb_build_object('kind', 'bad_result', 'message', 'the end of this attempt cannot be stored: ' || SQLERRM)::text;
+            BEGIN
+                RETURN QUERY SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], '{fail_finally}', ARRAY[trouble], '{NULL}',
+                                                            p_started_ago[i:i], '{NULL}');
+            EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+                RAISE WARNING 'task run %: its end is refused: %', p_ids[i], SQLERRM;
+            END;
+        END;
+    END LOOP;
+END
+$$;

@@ -1,0 +1,155 @@
+"""A shard's connection to the database: the cycle, the look at its leases after a reconnection, and the flag that says it sleeps.
+
+Wake-up without a notification for every row, and without a lost one:
+
+    cycle claimed nothing ─► register_idle() = mark ─► poll (10 to 50 ms, jitter) until idle_is_settled(mark) ─► last cycle ─► long sleep
+                                                       until a note or the poll interval; the cycle that claims next clears the flag itself
+
+A producer whose transaction began after the mark sees the flag in its trigger and notifies; one that began before has ended when the mark is settled, so
+the last cycle sees its rows. A flag alone loses runs: a producer may read it just before it is set and commit just after the shard's last look.
+Producers at REPEATABLE READ may have read too early; the poll interval covers them.
+
+When it fails: a connection on which anything unexpected happened (an error of the network, a cancelled call) is closed, and every later call raises
+`StoreUnavailable`; connect again, ask `held` before anything else, stop what is no longer held, and send the unanswered endings once more. Those that had been
+committed come back as ended, if the run's record shows this worker as its last and nobody holds it; all others that are no longer ours as lost.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NewType, Self
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, RunId, RunStatus
+from reproq_supervisor.store.endings import arrays_of
+from reproq_supervisor.store.errors import StoreUnavailable, translated
+from reproq_supervisor.store.statements import load
+
+IdleMark = NewType("IdleMark", int)
+
+
+class ShardStore:
+    """One shard's connection. Not for concurrent use: one call at a time."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], worker_id: str) -> None:
+        self._connection = connection
+        self._worker_id = worker_id
+        self._is_idle = False
+
+    @classmethod
+    async def connect(
+        cls, dsn: str, worker_id: str, *, application_name: str = "reproq", prepare: bool = True, timeout_s: float = 10
+    ) -> Self:
+        """Connect as the holder *worker_id* of all leases claimed here.
+
+        Args:
+          prepare: False for poolers that do not keep prepared statements.
+        """
+        with translated():
+            connection = await psycopg.AsyncConnection.connect(
+                dsn,
+                autocommit=True,
+                application_name=application_name,
+                connect_timeout=max(2, round(timeout_s)),
+                prepare_threshold=0 if prepare else None,
+            )
+        return cls(connection, worker_id)
+
+    async def cycle(self, request: CycleRequest) -> CycleReply:
+        """Write back, renew, show and claim in one statement, which is one transaction and one commit; durable if it carries endings.
+
+        Raises:
+          StoreUnavailable: nothing is known about *request*; see above.
+          StoreError: nothing of it happened, and sending it again would fail again.
+        """
+        rows = await self._ask("task_lane", "cycle", _parameters(self._worker_id, request, self._is_idle))
+        reply = _reply(rows)
+        if reply.claimed:
+            self._is_idle = False
+        return reply
+
+    async def held(self, ids: Iterable[RunId]) -> set[tuple[RunId, LeaseNo]]:
+        """Return which of these runs are still leased by us, with the number of that lease."""
+        rows = await self._ask("task_lane", "held", {"ids": list(ids), "leased_by": self._worker_id})
+        return {(RunId(run), LeaseNo(no)) for run, no in rows}
+
+    async def register_idle(self, queues: Sequence[str]) -> IdleMark:
+        """Ask producers of these queues to notify, from now until the next cycle that claims something."""
+        rows = await self._ask("reproq_queue_idle", "register", {"queues": list(queues), "worker_id": self._worker_id})
+        self._is_idle = True
+        return IdleMark(rows[0][0])
+
+    async def idle_is_settled(self, mark: IdleMark) -> bool:
+        """Answer whether every producer that may have missed the flag has ended, so that the next cycle is the last look."""
+        rows = await self._ask("reproq_queue_idle", "is_settled", {"mark": mark})
+        return bool(rows[0][0])
+
+    async def forget_idle(self) -> None:
+        """Take the flag back without a claim, e.g. when draining."""
+        await self._ask("reproq_queue_idle", "forget", {"worker_id": self._worker_id})
+        self._is_idle = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone and a new one is needed."""
+        return self._connection.closed
+
+    async def close(self) -> None:
+        """Close the connection; leases stay as they are."""
+        await self._connection.close()
+
+    async def _ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        with translated():
+            async with self._clean_or_closed():
+                cursor = await self._connection.execute(load(table)[name], parameters)
+                return await cursor.fetchall() if cursor.description else []
+
+    @asynccontextmanager
+    async def _clean_or_closed(self) -> AsyncIterator[None]:
+        """Close the connection if the block leaves it in any state but idle: a half-read reply must not meet the next request."""
+        if self._connection.closed:
+            raise StoreUnavailable("the connection is closed: connect again")
+        try:
+            yield
+        except BaseException:
+            if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                await self._connection.close()
+            raise
+
+
+def _parameters(worker_id: str, request: CycleRequest, is_idle: bool) -> dict[str, Any]:
+    return {
+        "leased_by": worker_id,
+        "lease_s": request.lease_s,
+        **arrays_of(request.endings),
+        "show_ids": [run.result_id for run in request.started],
+        "show_lease_nos": [run.lease_no for run in request.started],
+        "show_started_ago": [run.started_s_ago for run in request.started],
+        "renew_ids": [run for run, _ in request.renew],
+        "renew_lease_nos": [no for _, no in request.renew],
+        "watch_ids": list(request.watch),
+        "queues": [queue for queue, wanted in request.claims if wanted > 0],
+        "wanted": [wanted for _, wanted in request.claims if wanted > 0],
+        "is_idle": is_idle,
+    }
+
+
+def _reply(rows: list[tuple[Any, ...]]) -> CycleReply:
+    ended: dict[RunId, RunStatus] = {}
+    lost: set[RunId] = set()
+    cancel: set[RunId] = set()
+    claimed: list[Claimed] = []
+    for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec in rows:
+        match what:
+            case "claimed":
+                claimed.append(Claimed(run, no, attempt, queue, priority, path, float(timeout_s), max_attempts, spec.encode()))
+            case "ended":
+                ended[run] = RunStatus(status)
+            case "lost":
+                lost.add(run)
+            case "cancel":
+                cancel.add(run)
+            case _:
+                raise AssertionError(f"reproq_cycle: expected ended, lost, cancel or claimed, got {what!r}")
+    return CycleReply(ended=ended, lost=frozenset(lost), cancel=frozenset(cancel), claimed=tuple(claimed))

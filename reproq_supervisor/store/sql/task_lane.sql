@@ -1,0 +1,15 @@
+-- name: cycle
+-- A shard's whole conversation in one commit. One row for each thing to tell, by its first column: ended (with status), lost, cancel, claimed.
+SELECT what, result_id, status, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec
+FROM reproq_cycle(
+    %(leased_by)s, %(lease_s)s,
+    %(end_ids)s::bigint[], %(end_lease_nos)s::bigint[], %(end_outcomes)s::text[], %(end_values)s::text[], %(end_delays)s::float8[],
+    %(end_started_ago)s::float8[], %(end_logs_uris)s::text[],
+    %(show_ids)s::bigint[], %(show_lease_nos)s::bigint[], %(show_started_ago)s::float8[],
+    %(renew_ids)s::bigint[], %(renew_lease_nos)s::bigint[],
+    %(watch_ids)s::bigint[],
+    %(queues)s::text[], %(wanted)s::int[], %(is_idle)s)
+
+-- name: held
+-- Which of these runs the caller still holds, with the number of the lease.
+SELECT result_id, lease_no FROM task_lane WHERE result_id = ANY(%(ids)s::bigint[]) AND state = 'running' AND leased_by = %(leased_by)s
