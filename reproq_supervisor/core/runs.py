@@ -113,6 +113,11 @@ class CycleRequest:
     watch: tuple[RunId, ...] = ()
     claims: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def only_claims(self) -> bool:
+        """Answers whether it asks for work and says nothing else."""
+        return not (self.endings or self.started or self.renew or self.watch)
+
 
 @dataclass(frozen=True, slots=True)
 class CycleReply:

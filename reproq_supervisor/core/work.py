@@ -4,6 +4,7 @@ Headers are binary so that payloads pass through the shard as bytes that nobody 
 each hand-out; the token pipe carries the same numbers (see docs/architecture.md, "Token pipe").
 """
 
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from enum import IntEnum
 
 TOKEN = struct.Struct("!Q")
 _TASK = struct.Struct("!QqIIiHHI")
-_RESULT = struct.Struct("!QBBd")
+_RESULT = struct.Struct("!QBBdd")
 
 MAX_TASK_PATH_BYTES = 4096
 
@@ -45,6 +46,7 @@ class Result:
 
     Attributes:
       body: JSON text: the return value for SUCCEED, else the error object.
+      elapsed_s: how long the task ran, by the executor's clock.
       delay_s: the delay the task asked for before its retry, None for the policy's.
       output_follows: the frame carries two descriptors, the executor's new capture files; what the task wrote is in the old ones.
     """
@@ -52,6 +54,7 @@ class Result:
     seq: int
     verdict: Verdict
     body: bytes
+    elapsed_s: float = 0.0
     delay_s: float | None = None
     output_follows: bool = False
 
@@ -95,10 +98,11 @@ def decode_batch(payload: bytes) -> Iterator[Work]:
 def encode_result(result: Result) -> bytes:
     """Return the payload of a result frame."""
     delay = float("nan") if result.delay_s is None else result.delay_s
-    return _RESULT.pack(result.seq, result.verdict, result.output_follows, delay) + result.body
+    return _RESULT.pack(result.seq, result.verdict, result.output_follows, result.elapsed_s, delay) + result.body
 
 
 def decode_result(payload: bytes) -> Result:
     """Return the result in a frame's payload."""
-    seq, verdict, follows, delay = _RESULT.unpack_from(payload)
-    return Result(seq, Verdict(verdict), payload[_RESULT.size :], None if delay != delay else delay, output_follows=bool(follows))
+    seq, verdict, follows, elapsed, delay = _RESULT.unpack_from(payload)
+    asked = None if math.isnan(delay) else delay
+    return Result(seq, Verdict(verdict), payload[_RESULT.size :], elapsed, asked, output_follows=bool(follows))

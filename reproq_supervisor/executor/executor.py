@@ -11,11 +11,12 @@ import random
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reproq_supervisor.core.work import TOKEN, Work, decode_batch, encode_result
+from reproq_supervisor.core.work import TOKEN, Result, Work, decode_batch, encode_result
 from reproq_supervisor.executor.attempt import run_attempt
 from reproq_supervisor.executor.capture import Capture
 from reproq_supervisor.executor.resolve import Resolver
@@ -98,8 +99,9 @@ def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSign
         while waiting[0].seq != seq:
             waiting.popleft()
         work = waiting.popleft()
+        started = time.perf_counter()
         result = run_attempt(work, resolver, soft, MAX_RESULT_BYTES)
-        _report(link, capture, encode_result(result))
+        _report(link, capture, replace(result, elapsed_s=time.perf_counter() - started))
 
 
 def _take_token(tokens_fd: int) -> int | None:
@@ -110,15 +112,12 @@ def _take_token(tokens_fd: int) -> int | None:
     return int(TOKEN.unpack(token)[0]) if token else None
 
 
-def _report(link: BlockingLink, capture: Capture, payload: bytes) -> None:
+def _report(link: BlockingLink, capture: Capture, result: Result) -> None:
     fresh = capture.exchange_if_written()
+    payload = encode_result(replace(result, output_follows=fresh is not None))
     # The shard is gone when this fails; the end of the socket says so again in `serve`.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        if fresh is None:
-            link.send(payload)
-            return
-        # Byte 9 is `output_follows`: it is known only now, after the flush.
-        link.send(payload[:9] + b"\x01" + payload[10:], fresh)
+        link.send(payload, fresh or ())
     if fresh is not None:
         os.close(fresh[0])
         os.close(fresh[1])

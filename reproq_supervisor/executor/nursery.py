@@ -5,8 +5,9 @@
     shard   kills the group
     shard ──reap──► nursery             waits for the pid; only now may it be used again
 
-It has one thread and no connection. It is a subreaper: what escaped from an executor lands here, is killed and reaped. When the shard is gone
-(end of the channel, or SIGTERM as the parent's death signal) it kills all it owns, and leaves only when nothing of it is left.
+It has one thread and no connection. It is a subreaper: what escaped from an executor lands here, is killed and reaped. When
+the shard is gone (end of the channel, or SIGTERM as the parent's death signal) it kills all it owns, and leaves only when
+nothing of it is left.
 
 When it fails: killed, its executors die with it (PDEATHSIG) and strangers fall to the shard, a subreaper too. Frozen, the shard's pings go
 unanswered and the shard kills it. When the shard is frozen, the nursery reads the deadline table and kills what is overdue.
@@ -144,7 +145,10 @@ class Nursery:
         executor = _Executor(pid, row, pidfd)
         self._executors[pid] = executor
         self._selector.register(pidfd, selectors.EVENT_READ, executor)
-        self._say({"type": "forked", "slot": row, "pid": pid}, (theirs.fileno(), pidfd, tokens_write, tokens_read, *files))
+        self._say(
+            {"type": "forked", "slot": row, "pid": pid, "descriptors": 4 + len(files)},
+            (theirs.fileno(), pidfd, tokens_write, tokens_read, *files),
+        )
         theirs.close()
         ours.close()
         for fd in (tokens_read, tokens_write, *files):

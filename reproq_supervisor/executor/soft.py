@@ -1,16 +1,15 @@
 """The soft signal: how a running task is asked to stop.
 
-The shard writes the hand-out it means and the reason into the deadline table, then signals the executor. The handler raises `SoftTimeout` in
-the main thread, but only while that very hand-out is running, so a signal that comes late can never hit the next task.
+The shard writes the hand-out it means and the reason into the deadline table, then signals the executor. The handler
+raises `SoftTimeout` in the main thread, but only while that very hand-out is running, so a signal that comes late can
+never hit the next task.
 """
 
 import signal
 from types import FrameType
 
 from reproq_supervisor.executor.api import SoftTimeout
-from reproq_supervisor.process.deadlines import DeadlineTable
-
-SOFT_SIGNAL = signal.SIGUSR1
+from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable
 
 
 class SoftSignal:

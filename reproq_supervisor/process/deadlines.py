@@ -6,18 +6,23 @@ One 64-byte row per executor slot, written by the shard alone:
     bytes 8-15   soft_seq: the hand-out that the next soft signal is meant for
     bytes 16-23  soft_reason: a `SoftReason`
 
-Aligned 8-byte stores are whole on the machines we run on. The nursery's reading is the second line: when it acts the shard has already failed
-to (frozen, or starved), so a value that is one update old is good enough: deadlines of a living shard only move later.
+Aligned 8-byte stores are whole on the machines we run on. The nursery's reading is the second line: when it acts, the shard
+has already failed to (frozen, or starved), so a value that is one update old is good enough: a living shard only moves
+deadlines to a later time.
 """
 
 import mmap
 import os
+import signal
 import struct
 from enum import IntEnum
 
 ROW_BYTES = 64
 _F8 = struct.Struct("=d")
 _U8 = struct.Struct("=Q")
+
+SOFT_SIGNAL = signal.SIGUSR1
+"""Sent to an executor after `set_soft`: the running task is to stop."""
 
 
 class SoftReason(IntEnum):

@@ -1,0 +1,62 @@
+"""How much work to hold, and how much of it to hand to one executor ahead of time.
+
+Short tasks are handed out in batches, so that an executor never waits for the shard; long ones one at a time, so that none waits behind
+another. Both follow from the expected service time of each task.
+"""
+
+import math
+from collections.abc import Iterable
+
+AHEAD_S = 0.005
+"""Estimated work that an executor may have in hand: a few milliseconds, the length of a wake-up of the shard on a busy machine."""
+MOST_AHEAD = 64
+HOLD_S = 0.05
+"""Estimated work that a shard holds for each executor: a few cycles, so that a commit does not leave executors idle."""
+MOST_HELD = 256
+UNKNOWN_S = 1.0
+"""Service time of a task never seen: long enough to be handed out alone."""
+PREFETCH_BELOW_S = 0.25
+"""Tasks shorter than this are worth holding one more of than can run; a longer one would only wait here instead of in the database."""
+
+
+class ServiceTimes:
+    """Expected service time by task path: an exponential average, rising faster than it falls."""
+
+    def __init__(self, most_paths: int = 1000) -> None:
+        self._by_path: dict[str, float] = {}
+        self._most_paths = most_paths
+
+    def expected_s(self, path: str) -> float:
+        """Return the expected seconds of one run of *path*."""
+        return self._by_path.get(path, UNKNOWN_S)
+
+    def observe(self, path: str, elapsed_s: float) -> None:
+        """Take one more run into the average."""
+        old = self._by_path.get(path)
+        if old is None:
+            if len(self._by_path) >= self._most_paths:
+                self._by_path.clear()
+            self._by_path[path] = elapsed_s
+        else:
+            # One slow run is a warning at once; trust returns slowly.
+            weight = 0.3 if elapsed_s > old else 0.05
+            self._by_path[path] = old + weight * (elapsed_s - old)
+
+
+def hold_target(executors: int, service_s: float) -> int:
+    """Return how many runs a shard with *executors* should hold, running ones included, at *service_s* seconds each."""
+    if service_s >= PREFETCH_BELOW_S:
+        return executors
+    each = math.ceil(HOLD_S / max(service_s, 1e-6)) + 1
+    return executors * min(each, MOST_HELD)
+
+
+def fits_ahead(in_hand_s: Iterable[float], next_s: float) -> bool:
+    """Answer whether an executor that has tasks of *in_hand_s* seconds in hand should be given one of *next_s* more."""
+    total, count = 0.0, 0
+    for seconds in in_hand_s:
+        total += seconds
+        count += 1
+    if count == 0:
+        return True
+    return count < MOST_AHEAD and total + next_s <= AHEAD_S

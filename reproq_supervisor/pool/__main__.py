@@ -1,0 +1,35 @@
+"""Entry of a shard: `python -P -m reproq_supervisor.pool`, started by the supervisor with its channel at descriptor 3."""
+
+import asyncio
+import os
+import signal
+import sys
+
+from reproq_supervisor.pool.shard import Shard
+from reproq_supervisor.pool.start import ShardStart
+from reproq_supervisor.process import prctl, stacks
+from reproq_supervisor.process.channel import Channel
+from reproq_supervisor.process.spawn import adopt_channel
+
+
+def main() -> int:
+    """Run one shard until it is told to stop or its supervisor is gone."""
+    # Until the loop runs nothing is owned: leaving at once is the right answer to TERM.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    supervisor_pid = os.getppid()
+    prctl.set_pdeathsig(signal.SIGTERM, parent_pid=supervisor_pid)
+    prctl.become_subreaper()
+    prctl.set_name("reproq-shard")
+    stacks.write_stacks_on_signal()
+    channel = Channel(adopt_channel())
+    start = ShardStart.from_message(channel.receive_start(), supervisor_pid)
+    return asyncio.run(_run(start, channel))
+
+
+async def _run(start: ShardStart, channel: Channel) -> int:
+    return await Shard(start, channel).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

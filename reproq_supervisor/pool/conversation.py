@@ -1,0 +1,228 @@
+"""The shard's conversation with the database: one cycle after the other, reconnection, wake-up.
+
+    idle ──wake (result, note, room, tick)──► cycle ──ok──► apply ──► idle
+                                                │
+                                            unavailable ──back-off──► connect ──► check what is still held ──► idle
+
+While a cycle is under way results gather for the next one. When the database is away, endings are kept and nothing new is claimed; what is
+still ours after a reconnection goes on, what is not is stopped.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reproq_supervisor.core.runs import CycleReply, CycleRequest, RunId
+from reproq_supervisor.pool.held import Held
+from reproq_supervisor.pool.ledger import Ledger
+from reproq_supervisor.process import clock
+from reproq_supervisor.store.errors import StoreUnavailable
+from reproq_supervisor.store.shard import IdleMark, ShardStore
+
+_FIRST_RETRY_S = 0.1
+_LAST_RETRY_S = 5.0
+CYCLE_TIMEOUT_S = 30.0
+_UNSETTLED_POLL_S = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How to reach the database; `listen` off is poll-only, for transaction poolers."""
+
+    dsn: str
+    worker_id: str
+    application_name: str
+    listen: bool
+    prepare: bool
+    poll_min_s: float
+    poll_max_s: float
+
+
+class Conversation:
+    """Runs cycles until told to stop.
+
+    Args:
+      wanted: asks how many runs to claim now.
+      on_reply: newly held runs, runs to stop because their lease is lost, runs to cancel.
+    """
+
+    def __init__(
+        self,
+        options: StoreOptions,
+        ledger: Ledger,
+        *,
+        wanted: Callable[[], int],
+        on_reply: Callable[[list[Held], list[Held], frozenset[RunId]], None],
+        on_event: Callable[..., None],
+    ) -> None:
+        self.up = False
+        self.since_mono = time.monotonic()
+        self.error: str | None = None
+        self._options = options
+        self._ledger = ledger
+        self._wanted = wanted
+        self._on_reply = on_reply
+        self._on_event = on_event
+        self._store: ShardStore | None = None
+        self._listener: Any = None
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._poll_s = options.poll_min_s
+        self._mark: IdleMark | None = None
+        self._settled = False
+        self._hungry = False  # the last claim came back short: do not ask again before a reason to
+
+    def wake(self, *, work_may_wait: bool = False) -> None:
+        """There is something to say to the database; with *work_may_wait* also something to claim."""
+        if work_may_wait:
+            self._hungry = False
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` after the cycle under way."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self, on_connected: Callable[[], None]) -> None:
+        """Talk until `stop`; *on_connected* is called after every successful connection."""
+        retry_s = _FIRST_RETRY_S
+        try:
+            while not self._stopping:
+                try:
+                    await self._connect()
+                    on_connected()
+                    retry_s = _FIRST_RETRY_S
+                    await self._talk()
+                except StoreUnavailable as error:
+                    await self._disconnected(str(error))
+                    await self._pause(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - spread, not a secret
+                    retry_s = min(_LAST_RETRY_S, retry_s * 2)
+        finally:
+            await self._close()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not longer than until `stop`; other reasons to wake do not shorten a back-off."""
+        end = time.monotonic() + seconds
+        while not self._stopping and (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), left)
+            self._wake.clear()
+
+    async def _connect(self) -> None:
+        options = self._options
+        self._store = await ShardStore.connect(
+            options.dsn, options.worker_id, application_name=options.application_name, prepare=options.prepare
+        )
+        if options.listen:
+            from reproq_supervisor.store.listener import Listener
+            self._listener = await Listener.connect(
+                options.dsn, application_name=options.application_name, on_note=lambda: self.wake(work_may_wait=True)
+            )
+        if not self.up:
+            self.up, self.since_mono, self.error = True, time.monotonic(), None
+            self._on_event("database.connected")
+        await self._check_held()
+
+    async def _check_held(self) -> None:
+        """Stop what is not ours any more: leases may have ended, and a crashed database may have forgotten a claim."""
+        assert self._store is not None
+        ours = self._ledger.open_leases()
+        if ours:
+            kept = await self._store.held([run for run, _ in ours])
+            self._on_reply([], self._ledger.forget_lost(kept), frozenset())
+
+    async def _disconnected(self, error: str) -> None:
+        if self.up or self.error is None:
+            self.up, self.since_mono = False, time.monotonic()
+            self._on_event("database.lost", error=error)
+        self.error = error
+        await self._close()
+
+    async def _close(self) -> None:
+        for part in (self._listener, self._store):
+            if part is not None:
+                await part.close()
+        self._store = self._listener = None
+        self._mark, self._settled, self._hungry = None, False, False
+
+    async def _talk(self) -> None:
+        while not self._stopping:
+            # Cleared first: what comes while we work wakes us again.
+            self._wake.clear()
+            asked = max(0, self._wanted())
+            boot_sent = clock.boot_time_s()
+            request = self._ledger.request(asked, boot_sent)
+            if request is None or (self._hungry and request.only_claims):
+                await self._idle()
+                continue
+            reply = await self._cycle(request)
+            if asked:
+                self._note_claim(asked, len(reply.claimed))
+            held, lost = self._ledger.apply(request, reply, boot_sent)
+            self._on_reply(held, lost, reply.cancel)
+            # Let results and control messages in between two cycles.
+            await asyncio.sleep(0)
+
+    async def flush(self, deadline_mono: float) -> bool:
+        """Write back what has ended, without claiming; True when nothing is left. For the end of a shard, after `run` has ended."""
+        while time.monotonic() < deadline_mono:
+            boot_sent = clock.boot_time_s()
+            request = self._ledger.request(0, boot_sent)
+            if request is None or not request.endings:
+                return True
+            left = deadline_mono - time.monotonic()
+            try:
+                async with asyncio.timeout(left):
+                    if self._store is None:
+                        await self._connect()
+                    reply = await self._cycle(request)
+            except (StoreUnavailable, TimeoutError):
+                await self._close()
+                await asyncio.sleep(min(_FIRST_RETRY_S, max(0.0, left)))
+                continue
+            self._ledger.apply(request, reply, boot_sent)
+        return False
+
+    async def close(self) -> None:
+        await self._close()
+
+    async def _cycle(self, request: CycleRequest) -> CycleReply:
+        assert self._store is not None
+        try:
+            async with asyncio.timeout(CYCLE_TIMEOUT_S):
+                return await self._store.cycle(request)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"no answer from the database within {CYCLE_TIMEOUT_S:g} s") from error
+
+    def _note_claim(self, asked: int, got: int) -> None:
+        self._hungry = got < asked
+        if got:
+            self._poll_s = self._options.poll_min_s
+            self._mark, self._settled = None, False
+        elif not self._options.listen:
+            self._poll_s = min(self._options.poll_max_s, self._poll_s * 2)
+
+    async def _idle(self) -> None:
+        """Wait for a reason to talk; polling is always one, with jitter so that shards spread."""
+        seconds = self._poll_s
+        if self._hungry and self._options.listen:
+            seconds = await self._before_sleep()
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret
+        except TimeoutError:
+            self._hungry = False
+
+    async def _before_sleep(self) -> float:
+        """Ask producers to notify, and return how long to wait until the next look (see `store.shard` for why it takes three looks)."""
+        assert self._store is not None
+        if self._mark is None:
+            self._mark = await self._store.register_idle(list(self._ledger.turns.weights))
+            return 0.0
+        if not self._settled:
+            self._settled = await self._store.idle_is_settled(self._mark)
+            return 0.0 if self._settled else _UNSETTLED_POLL_S
+        return self._options.poll_max_s

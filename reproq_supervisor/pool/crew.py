@@ -1,0 +1,274 @@
+"""The executors of a shard: as many as wanted, each with work in hand, none for longer than it may.
+
+wanted ──fork──► booting ──forked──► ready ◄──► busy ──exited──► group killed ──reaped──► row free
+                                       └─ leaving (dismissed: ends after its task)
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from reproq_supervisor.core.policy.handout import ServiceTimes, fits_ahead
+from reproq_supervisor.core.work import Result, Work
+from reproq_supervisor.pool.held import Held, Phase
+from reproq_supervisor.pool.nursery_link import NurseryLink
+from reproq_supervisor.pool.worker import Executor, Output
+from reproq_supervisor.process.deadlines import DeadlineTable
+
+MOST_EXECUTORS = 1024
+
+
+class Crew:
+    """Forks, feeds and buries executors. What a run's end means is not its business: it reports to its owner.
+
+    Args:
+      on_finished: a run ended by itself.
+      on_crashed: the executor died; the run it was running (None if none was), its exit status, what that run had written.
+      on_event: something for the log.
+    """
+
+    def __init__(
+        self,
+        table: DeadlineTable,
+        times: ServiceTimes,
+        *,
+        on_finished: Callable[[Held, Result, Output | None], None],
+        on_crashed: Callable[[Executor, Held | None, int, Output | None], None],
+        on_event: Callable[..., None],
+    ) -> None:
+        self.wanted = 0
+        self.buffer: deque[Held] = deque()
+        self._table = table
+        self._times = times
+        self._on_finished = on_finished
+        self._on_crashed = on_crashed
+        self._on_event = on_event
+        self._nursery: NurseryLink | None = None
+        self._executors: dict[int, Executor] = {}
+        self._booting = 0
+        self._free_rows = set(range(table.rows))
+        self._next_seq = 1
+        self.useless_exits = 0  # executors in a row that died without having finished anything
+
+    # -- size ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def executors(self) -> list[Executor]:
+        return list(self._executors.values())
+
+    @property
+    def ready(self) -> int:
+        """Executors that can be given work."""
+        return sum(not (e.leaving or e.exited) for e in self._executors.values())
+
+    @property
+    def busy(self) -> int:
+        return sum(bool(e.in_hand) for e in self._executors.values())
+
+    @property
+    def booting(self) -> int:
+        return self._booting
+
+    def use(self, nursery: NurseryLink) -> None:
+        self._nursery = nursery
+
+    def fit(self) -> None:
+        """Fork what is missing; dismiss what is too many, idle ones first."""
+        if self._nursery is None:
+            return
+        staying = [e for e in self._executors.values() if not (e.leaving or e.exited)]
+        for executor in sorted(staying, key=lambda e: len(e.in_hand))[: max(0, len(staying) - self.wanted)]:
+            self._dismiss(executor)
+        for _ in range(self.wanted - len(staying) - self._booting):
+            if not self._free_rows:
+                return
+            row = self._free_rows.pop()
+            self._table.clear(row)
+            self._booting += 1
+            self._nursery.send({"type": "fork", "slot": row})
+
+    def _dismiss(self, executor: Executor) -> None:
+        self.put_back(executor.take_back())
+        executor.dismiss()
+
+    def take_in(self, executor: Executor) -> None:
+        """A forked executor arrived."""
+        self._booting -= 1
+        self._executors[executor.pid] = executor
+        loop = asyncio.get_running_loop()
+        loop.add_reader(executor.work, self._read_results, executor)
+        self.fit()
+        self.dispatch()
+
+    # -- work ---------------------------------------------------------------------------------------------------------
+
+    def put_back(self, runs: list[Held]) -> None:
+        """Runs that were handed out but never started come first again."""
+        for held in reversed(runs):
+            held.phase = Phase.BUFFERED
+            held.started_mono = None
+            self.buffer.appendleft(held)
+
+    def dispatch(self) -> None:
+        """Hand buffered runs to executors: idle ones first, then ahead of time while the work in hand is short."""
+        if not self.buffer:
+            return
+        able = [e for e in self._executors.values() if not (e.leaving or e.exited or e.stopped_since_mono)]
+        for executor in sorted(able, key=lambda e: len(e.in_hand)):
+            if not self.buffer:
+                return
+            self._feed(executor)
+
+    def _feed(self, executor: Executor) -> None:
+        expected = self._times.expected_s
+        in_hand = [expected(held.claimed.task_path) for held in executor.in_hand]
+        batch: list[tuple[Held, Work]] = []
+        while self.buffer:
+            held = self.buffer[0]
+            seconds = expected(held.claimed.task_path)
+            if not fits_ahead(in_hand, seconds):
+                break
+            self.buffer.popleft()
+            if held.phase is Phase.ENDED:
+                continue  # cancelled or lost while it waited
+            in_hand.append(seconds)
+            batch.append((held, self._hand(held)))
+        if not batch:
+            return
+        if not executor.in_hand:
+            batch[0][0].started_mono = time.monotonic()
+        if not executor.hand_out(batch):
+            asyncio.get_running_loop().add_writer(executor.work, self._flush, executor)
+        self.set_deadline(executor)
+
+    def _hand(self, held: Held) -> Work:
+        held.phase = Phase.HANDED
+        held.seq = self._next_seq
+        self._next_seq += 1
+        claimed = held.claimed
+        return Work(
+            held.seq,
+            claimed.result_id,
+            claimed.attempt,
+            claimed.max_attempts,
+            claimed.priority,
+            claimed.queue_name,
+            claimed.task_path,
+            claimed.spec,
+        )
+
+    def _flush(self, executor: Executor) -> None:
+        if executor.flush():
+            asyncio.get_running_loop().remove_writer(executor.work)
+
+    def _read_results(self, executor: Executor) -> None:
+        results = executor.read_results()
+        if executor.eof:
+            asyncio.get_running_loop().remove_reader(executor.work)
+        if not results:
+            return
+        self.useless_exits = 0
+        now = time.monotonic()
+        for held, result, output in results:
+            held.started_mono = now - result.elapsed_s
+            self._times.observe(held.claimed.task_path, result.elapsed_s)
+            self._on_finished(held, result, output)
+        if executor.in_hand:
+            executor.in_hand[0].started_mono = now
+        executor.unstarted_since_mono = None
+        self._feed(executor)
+        self.set_deadline(executor)
+
+    def set_deadline(self, executor: Executor) -> None:
+        """Tell the nursery until when this executor may run what it has in hand."""
+        first = min((held.lease_until for held in executor.in_hand), default=0.0)
+        self._table.set_kill_at(executor.row, first)
+
+    # -- end ----------------------------------------------------------------------------------------------------------
+
+    def kill(self, executor: Executor) -> None:
+        """Kill it; its exit will be reported like any other."""
+        executor.killed = True
+        executor.send_signal(signal.SIGKILL)
+
+    def note_stopped(self, pid: int, *, stopped: bool) -> None:
+        """Somebody stopped or continued an executor with a signal."""
+        executor = self._executors.get(pid)
+        if executor is not None:
+            executor.stopped_since_mono = time.monotonic() if stopped else None
+
+    def bury(self, pid: int, status: int) -> None:
+        """An executor is dead and unreaped: kill its group, learn what it left, let the nursery reap it."""
+        executor = self._executors.get(pid)
+        if executor is None or executor.exited:
+            return
+        executor.exited = True
+        _kill_group(pid)
+        loop = asyncio.get_running_loop()
+        loop.remove_writer(executor.work)
+        for held, result, output in executor.read_results(all_of_it=True):
+            held.started_mono = time.monotonic() - result.elapsed_s
+            self._on_finished(held, result, output)
+        loop.remove_reader(executor.work)
+        self.put_back(executor.take_back())
+        running = executor.in_hand.popleft() if executor.in_hand else None
+        self.put_back(list(executor.in_hand))
+        executor.in_hand.clear()
+        output = executor.last_output()
+        self._table.clear(executor.row)
+        if executor.finished_total == 0 and running is None and not executor.leaving:
+            self.useless_exits += 1
+        self._on_crashed(executor, running, status, output)
+        if self._nursery is not None:
+            self._nursery.send({"type": "reap", "pid": pid})
+
+    def forget(self, pid: int) -> None:
+        """The nursery reaped it: its row is free."""
+        executor = self._executors.pop(pid, None)
+        if executor is not None:
+            executor.close()
+            self._free_rows.add(executor.row)
+            self.fit()
+
+    def bury_all(self) -> None:
+        """The nursery is dead, and by its death signal every executor: reap those that fell to us, then account for their runs."""
+        self._nursery = None
+        self._booting = 0
+        for executor in self.executors:
+            executor.send_signal(signal.SIGKILL)
+            if not executor.exited:
+                status = _reap(executor.pid)
+                self.bury(executor.pid, status)
+            self.forget(executor.pid)
+
+
+def _kill_group(leader: int) -> None:
+    """Kill a whole group; its leader is dead but unreaped, so the number is still its own."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _reap(pid: int) -> int:
+    """Wait for a process that was killed and fell to us; -9 if somebody else reaped it."""
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        return -signal.SIGKILL
+    return os.waitstatus_to_exitcode(status)
+
+
+def executor_snapshot(crew: Crew) -> dict[str, Any]:
+    """Return the `executors` object of a snapshot."""
+    return {
+        "ready": crew.ready,
+        "busy": crew.busy,
+        "booting": crew.booting,
+        "wanted": crew.wanted,
+        "pids": [e.pid for e in crew.executors],
+    }

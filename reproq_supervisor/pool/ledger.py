@@ -1,0 +1,130 @@
+"""The shard's side of a cycle: what to ask the database for, and what its answer changes."""
+
+import time
+from dataclasses import dataclass, field
+
+from reproq_supervisor.core.policy.claim_plan import Turns
+from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, Ending, LeaseNo, Outcome, RunId, RunStatus, Started
+from reproq_supervisor.pool.held import Held, HeldRuns, Phase
+
+MOST_ENDINGS = 1000
+"""Endings in one transaction: more would make its locks and its result too large."""
+SHOW_AFTER_S = 0.5
+"""A run that executes longer than this is shown as RUNNING in its record, within the second the contract allows."""
+WATCH_EVERY_S = 0.4
+"""How often running tasks are checked for a request to cancel them."""
+
+
+@dataclass
+class Totals:
+    """Counters since the start of the shard."""
+
+    claimed: int = 0
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    released: int = 0
+    lost: int = 0
+    crashed: int = 0
+    by_queue: dict[str, int] = field(default_factory=dict)
+
+
+class Ledger:
+    """Builds requests from what is held, and applies replies to it."""
+
+    def __init__(self, held: HeldRuns, turns: Turns, lease_s: float) -> None:
+        self.turns = turns
+        self.lease_s = lease_s
+        self.totals = Totals()
+        self._held = held
+        self._next_watch_mono = 0.0
+
+    def request(self, wanted: int, boot_now: float) -> CycleRequest | None:
+        """Return what there is to say to the database now; None when there is nothing.
+
+        Args:
+          wanted: runs to claim.
+          boot_now: boot time, taken before the request is sent: leases are counted from it.
+        """
+        now = time.monotonic()
+        watching = now >= self._next_watch_mono
+        endings: list[Ending] = []
+        started: list[Started] = []
+        renew: list[tuple[RunId, LeaseNo]] = []
+        watch: list[RunId] = []
+        renew_before = boot_now + self.lease_s * 2 / 3
+        for held in self._held.values():
+            claimed = held.claimed
+            if held.phase is Phase.ENDED:
+                if len(endings) < MOST_ENDINGS:
+                    endings.append(held.ending(now))
+                continue
+            if held.lease_until < renew_before:
+                renew.append((claimed.result_id, claimed.lease_no))
+            if watching and now - held.claimed_mono > WATCH_EVERY_S:
+                watch.append(claimed.result_id)
+            if not held.shown and held.started_mono is not None and now - held.started_mono > SHOW_AFTER_S:
+                started.append(Started(claimed.result_id, claimed.lease_no, now - held.started_mono))
+        if watching:
+            self._next_watch_mono = now + WATCH_EVERY_S
+        if not (endings or started or renew or watch or wanted):
+            return None
+        claims = tuple(self.turns.take(wanted)) if wanted > 0 else ()
+        return CycleRequest(self.lease_s, tuple(endings), tuple(started), tuple(renew), tuple(watch), claims)
+
+    def apply(self, request: CycleRequest, reply: CycleReply, boot_sent: float) -> tuple[list[Held], list[Held]]:
+        """Take the answer to *request* in.
+
+        Returns:
+          (newly held runs, open runs whose lease is lost: stop them)
+        """
+        for ending in request.endings:
+            held = self._held.drop(ending.result_id, ending.lease_no)
+            if held is not None and ending.result_id not in reply.lost:
+                self._count(ending.outcome, reply.ended.get(ending.result_id))
+        for run, lease_no in request.renew:
+            held = self._held.get(run)
+            if held is not None and held.claimed.lease_no == lease_no and run not in reply.lost:
+                held.lease_until = boot_sent + request.lease_s
+        for start in request.started:
+            held = self._held.get(start.result_id)
+            if held is not None:
+                held.shown = True
+        lost = self._drop_lost(reply.lost)
+        return [self._hold(claimed, boot_sent) for claimed in reply.claimed], lost
+
+    def _hold(self, claimed: Claimed, boot_sent: float) -> Held:
+        held = Held(claimed, boot_sent + self.lease_s, time.monotonic())
+        self._held.add(held)
+        self.totals.claimed += 1
+        by_queue = self.totals.by_queue
+        by_queue[claimed.queue_name] = by_queue.get(claimed.queue_name, 0) + 1
+        return held
+
+    def _drop_lost(self, lost: frozenset[RunId]) -> list[Held]:
+        self.totals.lost += len(lost)
+        dropped = [self._held.drop(run) for run in lost]
+        return [held for held in dropped if held is not None and held.phase is not Phase.ENDED]
+
+    def open_leases(self) -> list[tuple[RunId, LeaseNo]]:
+        """Return (run, lease number) of everything that has not ended."""
+        return [(h.claimed.result_id, h.claimed.lease_no) for h in self._held.values() if h.phase is not Phase.ENDED]
+
+    def forget_lost(self, kept: set[tuple[RunId, LeaseNo]]) -> list[Held]:
+        """After a reconnection: drop every open run that is no longer ours; return those that must be stopped.
+
+        Endings stay: the fence judges them when they are written.
+        """
+        return self._drop_lost(frozenset(run for run, lease_no in self.open_leases() if (run, lease_no) not in kept))
+
+    def _count(self, outcome: Outcome, status: RunStatus | None) -> None:
+        totals = self.totals
+        match outcome, status:
+            case Outcome.RELEASE, _:
+                totals.released += 1
+            case _, RunStatus.SUCCESSFUL:
+                totals.completed += 1
+            case _, RunStatus.READY:
+                totals.retried += 1
+            case _:
+                totals.failed += 1

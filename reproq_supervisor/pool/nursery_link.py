@@ -1,0 +1,107 @@
+"""The shard's end of its nursery: start it, ask for forks, hear of exits."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from reproq_supervisor.core import frames
+from reproq_supervisor.pool.worker import Executor
+from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.link import send_frame
+from reproq_supervisor.process.spawn import SpawnedChild, python_argv, spawn_child
+
+
+class NurseryLink:
+    """A running nursery.
+
+    `on_message` gets every message of it, with the new executor for `forked`; `on_death` is called once, when the process itself is dead.
+    """
+
+    def __init__(
+        self,
+        start: dict[str, Any],
+        table: DeadlineTable,
+        on_message: Callable[[dict[str, Any], Executor | None], None],
+        on_death: Callable[[], None],
+    ) -> None:
+        self._on_message = on_message
+        self._on_death = on_death
+        self._reader = frames.FrameReader()
+        self._descriptors: list[int] = []
+        self._child: SpawnedChild = spawn_child(python_argv("reproq_supervisor.executor"), os.environ)
+        self.pid = self._child.pid
+        self.status: int | None = None
+        send_frame(self._child.channel, frames.encode_message({"type": "start", **start}), (table.fd,))
+        self._child.channel.setblocking(False)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._child.channel, self._read)
+        loop.add_reader(self._child.pidfd, self._died)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message. They are few and small: a full socket means that the nursery is stuck, which its pings show."""
+        try:
+            self._child.channel.send(frames.encode_message(message))
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return
+
+    def kill(self) -> None:
+        """Kill the nursery, and by its death signal every executor of it."""
+        if self.status is None:
+            signal.pidfd_send_signal(self._child.pidfd, signal.SIGKILL)
+
+    def _read(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._child.channel, 65536, 64)
+        except (BlockingIOError, ConnectionResetError):
+            return
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._child.channel)
+            return
+        self._descriptors += descriptors
+        for message in self._reader.feed_messages(data):
+            self._on_message(message, self._executor(message) if message["type"] == "forked" else None)
+
+    def _executor(self, message: dict[str, Any]) -> Executor:
+        """Build the executor of a `forked` message; its descriptors have arrived with the first byte of the frame."""
+        count = message["descriptors"]
+        fds, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        work = socket.socket(fileno=fds[0])
+        work.setblocking(False)
+        return Executor(
+            row=message["slot"],
+            pid=message["pid"],
+            work=work,
+            pidfd=fds[1],
+            tokens_write=fds[2],
+            tokens_read=fds[3],
+            capture=(fds[4], fds[5]) if count == 6 else None,
+        )
+
+    def _died(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._child.pidfd)
+        self._read_rest()
+        loop.remove_reader(self._child.channel)
+        ended = os.waitid(os.P_PIDFD, self._child.pidfd, os.WEXITED)
+        self.status = 0
+        if ended is not None:
+            self.status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        os.close(self._child.pidfd)
+        self._child.channel.close()
+        self._on_death()
+
+    def _read_rest(self) -> None:
+        """A nursery that fails says why and leaves at once: its last words may still be in the socket."""
+        while True:
+            try:
+                data = self._child.channel.recv(65536)
+            except (BlockingIOError, ConnectionResetError):
+                return
+            if not data:
+                return
+            for message in self._reader.feed_messages(data):
+                if message["type"] != "forked":
+                    self._on_message(message, None)

@@ -1,0 +1,56 @@
+"""Write what an attempt printed to its log file, in the contract's form."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from reproq_supervisor.core.runs import Claimed
+from reproq_supervisor.pool.worker import CAPTURE_BYTES, Output
+
+
+class OutputFiles:
+    """The folder of task logs: mode 0700, files 0600, one per attempt, written again when the attempt is."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = Path(folder) if folder else None
+
+    @property
+    def enabled(self) -> bool:
+        return self._folder is not None
+
+    def save(self, claimed: Claimed, output: Output | None) -> str | None:
+        """Write the file and return its path; None when nothing was written or it cannot be kept. Closes *output*."""
+        if output is None:
+            return None
+        try:
+            texts = [_read(fd) for fd in (output.stdout_fd, output.stderr_fd)]
+            if self._folder is None or not any(texts):
+                return None
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = self._folder / f"task-{claimed.result_id}-attempt-{claimed.attempt}.log"
+            with open(path, "wb", opener=_private) as file:
+                for title, fd, text, dropped in zip(
+                    (b"STDOUT:", b"STDERR:"), (output.stdout_fd, output.stderr_fd), texts, output.dropped_bytes, strict=True
+                ):
+                    dropped += max(0, os.fstat(fd).st_size - CAPTURE_BYTES)
+                    file.write(title + b"\n" + text)
+                    if text and not text.endswith(b"\n"):
+                        file.write(b"\n")
+                    if dropped:
+                        file.write(f"[{dropped} bytes more were dropped]\n".encode())
+            return str(path)
+        except OSError:
+            # A full or read-only disk must not cost the result of the task; the run simply has no log.
+            return None
+        finally:
+            output.close()
+
+
+def _read(fd: int) -> bytes:
+    return os.pread(fd, CAPTURE_BYTES, 0)
+
+
+def _private(path: str, flags: int) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - an earlier file may belong to somebody else: never follow or reuse it
+    return os.open(path, flags | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,82 @@
+"""What the supervisor tells a shard at its start, and what may change while it lives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from reproq_supervisor.pool.watch import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStart:
+    """The `start` message, read once. Durations are seconds."""
+
+    child: str
+    supervisor_pid: int
+    worker_id: str
+    dsn: str
+    pool_settings: Mapping[str, Any]
+    app: Mapping[str, Any]
+    store: Mapping[str, Any]
+    logs_dir: str | None
+    shutdown_timeout_s: float
+    shards: int
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any], supervisor_pid: int) -> Self:
+        return cls(
+            child=message["child"],
+            supervisor_pid=supervisor_pid,
+            worker_id=message["worker_id"],
+            dsn=message["dsn"],
+            pool_settings=message["pool_settings"],
+            app=message["app"],
+            store=message.get("store") or {},
+            logs_dir=message.get("logs_dir"),
+            shutdown_timeout_s=message["shutdown_timeout"],
+            shards=message.get("shards", 1),
+        )
+
+    def adjusted(self, message: Mapping[str, Any]) -> Self:
+        """Return this with the live keys of an `adjust` message."""
+        return replace(self, pool_settings=message["pool_settings"])
+
+    @property
+    def queues(self) -> dict[str, int]:
+        """Weight by queue name."""
+        return dict(self.pool_settings["queues"])
+
+    @property
+    def executors(self) -> int:
+        """Executors of this shard: the pool's `max`, shared out between its shards (sizing by load is a later capability)."""
+        return max(1, -(-int(self.pool_settings["executors"]["max"]) // self.shards))
+
+    @property
+    def executors_min(self) -> int:
+        """Executors without which the shard is not ready."""
+        return min(self.executors, max(1, -(-int(self.pool_settings["executors"]["min"]) // self.shards)))
+
+    @property
+    def lease_s(self) -> float:
+        return float(self.pool_settings["lease"])
+
+    @property
+    def listen(self) -> bool:
+        return bool(self.store.get("listen", True))
+
+    @property
+    def prepare(self) -> bool:
+        return bool(self.store.get("prepare", True))
+
+    @property
+    def poll_min_s(self) -> float:
+        return float(self.pool_settings["poll"]["min"])
+
+    @property
+    def poll_max_s(self) -> float:
+        return float(self.pool_settings["poll"]["max"])
+
+    def limits(self) -> Limits:
+        """Return the deadlines that the watch enforces."""
+        pool = self.pool_settings
+        return Limits(float(pool["timeout"]), float(pool["grace"]), self.lease_s, float(pool["heartbeat"]))

@@ -1,0 +1,64 @@
+"""From what an executor said, or from how it died, to the ending that is written."""
+
+import json
+import signal
+
+from reproq_supervisor.core.runs import ErrorKind, Outcome
+from reproq_supervisor.core.work import Result, Verdict
+from reproq_supervisor.pool.held import RELEASED, End, Held
+from reproq_supervisor.process.deadlines import SoftReason
+
+_OUTCOMES = {Verdict.SUCCEED: Outcome.SUCCEED, Verdict.FAIL: Outcome.FAIL, Verdict.FAIL_FINALLY: Outcome.FAIL_FINALLY}
+
+
+def end_of_result(held: Held, result: Result, logs_uri: str | None) -> End:
+    """Return the end of a run whose executor reported it."""
+    if result.verdict is not Verdict.STOPPED:
+        return End(_OUTCOMES[result.verdict], result.body, result.delay_s, logs_uri)
+    return _end_of_stopped(held, logs_uri)
+
+
+def end_of_death(held: Held, status: int, logs_uri: str | None) -> End:
+    """Return the end of the run that was running when its executor died.
+
+    Args:
+      status: the exit code, or minus the signal.
+    """
+    if held.soft_reason is not None:
+        return _end_of_stopped(held, logs_uri)
+    error: dict[str, object] = {"kind": ErrorKind.WORKER_CRASHED}
+    if status < 0:
+        error["signal"] = signal_name(-status)
+        error["message"] = f"the executor was killed by {error['signal']}"
+    else:
+        error["exit_code"] = status
+        error["message"] = f"the executor exited with code {status} in the middle of the task"
+    return End(Outcome.FAIL, json.dumps(error).encode(), logs_uri=logs_uri)
+
+
+def _end_of_stopped(held: Held, logs_uri: str | None) -> End:
+    match held.soft_reason:
+        case SoftReason.TIMEOUT:
+            message = f"stopped after {held.claimed.timeout_s:g} s, its time limit"
+            return End(Outcome.FAIL, _error(ErrorKind.TIMEOUT, message), logs_uri=logs_uri)
+        case SoftReason.CANCEL:
+            return End(Outcome.CANCEL, _error(ErrorKind.CANCELLED, "Task cancelled by request"), logs_uri=logs_uri)
+        case _:
+            return RELEASED
+
+
+def cancelled_before_start() -> End:
+    """Return the end of a run that was cancelled while it waited here."""
+    return End(Outcome.CANCEL, _error(ErrorKind.CANCELLED, "Task cancelled by request"))
+
+
+def _error(kind: ErrorKind, message: str) -> bytes:
+    return json.dumps({"kind": kind, "message": message}).encode()
+
+
+def signal_name(signum: int) -> str:
+    """Return SIGKILL for 9, and so on."""
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"

@@ -1,0 +1,182 @@
+"""The shard's end of one executor: its socket, its tokens, its capture files, and the runs in its hands."""
+
+import array
+import fcntl
+import os
+import signal
+import socket
+import termios
+from collections import deque
+from dataclasses import dataclass, field
+
+from reproq_supervisor.core import frames
+from reproq_supervisor.core.work import TOKEN, Result, Work, decode_result, encode_batch
+from reproq_supervisor.pool.held import Held
+
+_READ_BYTES = 256 * 1024
+CAPTURE_BYTES = 1024 * 1024
+"""What is kept of each stream of an attempt."""
+
+
+@dataclass(slots=True)
+class Output:
+    """What one attempt wrote: capture files that are now ours alone, and how much of them was cut away before."""
+
+    stdout_fd: int
+    stderr_fd: int
+    dropped_bytes: tuple[int, int]
+
+    def close(self) -> None:
+        os.close(self.stdout_fd)
+        os.close(self.stderr_fd)
+
+
+@dataclass(slots=True, eq=False)
+class Executor:
+    """One forked executor. `in_hand` is in the order of hand-out; the first of it runs, or is about to."""
+
+    row: int
+    pid: int
+    work: socket.socket
+    pidfd: int
+    tokens_write: int
+    tokens_read: int
+    capture: tuple[int, int] | None
+    in_hand: deque[Held] = field(default_factory=deque)
+    leaving: bool = False
+    killed: bool = False
+    exited: bool = False
+    eof: bool = False
+    stopped_since_mono: float | None = None
+    unstarted_since_mono: float | None = None
+    finished_total: int = 0
+    _reader: frames.FrameReader = field(default_factory=frames.FrameReader)
+    _new_captures: deque[tuple[int, int]] = field(default_factory=deque)
+    _dropped: list[int] = field(default_factory=lambda: [0, 0])
+    _unsent: bytearray = field(default_factory=bytearray)
+
+    def hand_out(self, batch: list[tuple[Held, Work]]) -> bool:
+        """Give it more work; False when the rest of the frame must wait for `flush` (the socket is full)."""
+        # Tokens first: when the frame arrives they must be there.
+        os.write(self.tokens_write, b"".join(TOKEN.pack(work.seq) for _, work in batch))
+        self.in_hand.extend(held for held, _ in batch)
+        self._unsent += frames.encode(encode_batch(work for _, work in batch))
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send what waits; True when nothing is left."""
+        while self._unsent:
+            try:
+                sent = self.work.send(self._unsent)
+            except BlockingIOError:
+                return False
+            except (BrokenPipeError, ConnectionResetError):
+                self._unsent.clear()  # it is dead; its exit will say so
+                return True
+            del self._unsent[:sent]
+        return True
+
+    def unstarted(self) -> int:
+        """Return how many of the runs in hand have not started."""
+        size = array.array("i", [0])
+        fcntl.ioctl(self.tokens_read, termios.FIONREAD, size)
+        return size[0] // TOKEN.size
+
+    def take_back(self) -> list[Held]:
+        """Take what has not started out of its hands again."""
+        taken: set[int] = set()
+        while True:
+            try:
+                tokens = os.read(self.tokens_read, TOKEN.size * 512)
+            except BlockingIOError:
+                break
+            if not tokens:
+                break
+            taken.update(seq for (seq,) in TOKEN.iter_unpack(tokens))
+        if not taken:
+            return []
+        back = [held for held in self.in_hand if held.seq in taken]
+        self.in_hand = deque(held for held in self.in_hand if held.seq not in taken)
+        return back
+
+    def read_results(self, *, all_of_it: bool = False) -> list[tuple[Held, Result, Output | None]]:
+        """Read what has arrived: each finished run with its result, and its output when it wrote any.
+
+        Args:
+          all_of_it: read until the socket is empty (the executor is dead), not just once. At its end `eof` is set.
+        """
+        finished: list[tuple[Held, Result, Output | None]] = []
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self.work, _READ_BYTES, 16)
+            except BlockingIOError:
+                return finished
+            except ConnectionResetError:
+                data, descriptors = b"", []
+            if not data:
+                self.eof = True
+                return finished
+            for at in range(0, len(descriptors) - 1, 2):
+                self._new_captures.append((descriptors[at], descriptors[at + 1]))
+            for frame in self._reader.feed(data):
+                self._finish(decode_result(frame), finished)
+            if not all_of_it:
+                return finished
+
+    def _finish(self, result: Result, finished: list[tuple[Held, Result, Output | None]]) -> None:
+        output = self._exchange() if result.output_follows else None
+        while self.in_hand and self.in_hand[0].seq < result.seq:
+            self.in_hand.popleft()
+        if self.in_hand and self.in_hand[0].seq == result.seq:
+            finished.append((self.in_hand.popleft(), result, output))
+            self.finished_total += 1
+        elif output is not None:
+            output.close()
+
+    def _exchange(self) -> Output | None:
+        new = self._new_captures.popleft() if self._new_captures else None
+        if new is None or self.capture is None:
+            return None
+        output = Output(*self.capture, dropped_bytes=(self._dropped[0], self._dropped[1]))
+        self.capture, self._dropped = new, [0, 0]
+        return output
+
+    def cut_output(self) -> None:
+        """Cut capture files that grew past their limit, and count what is dropped."""
+        for at, fd in enumerate(self.capture or ()):
+            size = os.fstat(fd).st_size
+            if size > CAPTURE_BYTES:
+                os.ftruncate(fd, CAPTURE_BYTES)
+                self._dropped[at] += size - CAPTURE_BYTES
+
+    def last_output(self) -> Output | None:
+        """Take the capture files of an executor that is dead."""
+        if self.capture is None:
+            return None
+        output = Output(*self.capture, dropped_bytes=(self._dropped[0], self._dropped[1]))
+        self.capture = None
+        return output
+
+    def send_signal(self, signum: int) -> None:
+        """Signal this very process, never one that got its number later."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, signum)
+        except ProcessLookupError:
+            return
+
+    def dismiss(self) -> None:
+        """Let it end after what it is doing: no more work will come."""
+        self.leaving = True
+        try:
+            self.work.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Give back every descriptor; the process is gone."""
+        self.work.close()
+        for fd in (self.pidfd, self.tokens_read, self.tokens_write, *(self.capture or ())):
+            os.close(fd)
+        while self._new_captures:
+            for fd in self._new_captures.popleft():
+                os.close(fd)

@@ -1,0 +1,1 @@
+"""Task code that is shipped with the product: demonstrations and playthings."""

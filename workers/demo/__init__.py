@@ -1,0 +1,1 @@
+"""Tasks for the demo, the tests and the documentation: one per behaviour."""

@@ -1,0 +1,155 @@
+"""One task per behaviour: what a supervisor must be able to live with.
+
+Every one is an ordinary function; nothing here knows how it is run.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+
+def noop() -> None:
+    """Do nothing: what remains is the cost of the machinery."""
+
+
+def echo(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Return what was given."""
+    return {"args": list(args), "kwargs": kwargs}
+
+
+def add(a: float, b: float) -> float:
+    """Return a + b."""
+    return a + b
+
+
+def nap(seconds: float) -> float:
+    """Sleep, and return for how long."""
+    time.sleep(seconds)
+    return seconds
+
+
+def burn(seconds: float) -> int:
+    """Keep a processor busy; return how many rounds it took."""
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while time.perf_counter() < end:
+        hashlib.sha256(b"x" * 4096).digest()
+        rounds += 1
+    return rounds
+
+
+async def coroutine_echo(value: Any) -> Any:
+    """Return what was given, from a coroutine."""
+    return value
+
+
+def fail(message: str = "this task fails on purpose") -> None:
+    """Raise an ordinary error."""
+    raise RuntimeError(message)
+
+
+def fail_until(attempt_marker: str, times: int) -> int:
+    """Fail until the file *attempt_marker* has seen *times* attempts; return the number of the one that succeeded."""
+    with open(attempt_marker, "a", encoding="utf-8") as file:
+        file.write("x")
+        file.flush()
+        seen = file.tell()
+    if seen <= times:
+        raise RuntimeError(f"attempt {seen} of {times + 1} fails on purpose")
+    return seen
+
+
+def exit_process(code: int = 3) -> None:
+    """Call `sys.exit`, which must not end the executor."""
+    sys.exit(code)
+
+
+def crash(code: int = 9) -> None:
+    """End the executor in the middle of the task, without a word."""
+    os._exit(code)
+
+
+def kill_itself(signum: int = signal.SIGKILL) -> None:
+    """Die by a signal, as the kernel's memory killer would do it."""
+    os.kill(os.getpid(), signum)
+    time.sleep(60)
+
+
+def flood(megabytes: int = 8, stream: str = "stdout") -> int:
+    """Write much more than is kept; return the bytes written."""
+    line = b"flood " * 170 + b"\n"
+    target = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
+    written = 0
+    while written < megabytes * 1024 * 1024:
+        target.write(line)
+        written += len(line)
+    return written
+
+
+def say(text: str, error_text: str = "") -> None:
+    """Write to standard output and standard error: from Python, and from a program."""
+    print(text)
+    if error_text:
+        print(error_text, file=sys.stderr)
+    subprocess.run(["echo", f"{text} (from a program)"], check=True)
+
+
+def hang(seconds: float = 3600) -> None:
+    """Sleep past any time limit, and leave when asked to."""
+    time.sleep(seconds)
+
+
+def hang_stubbornly(seconds: float = 3600) -> None:
+    """Sleep past any time limit, and refuse to leave when asked to: only the hard kill helps."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(seconds)
+        except BaseException:  # boundary: the point of this task is to ignore every signal to stop
+            continue
+
+
+def leave_grandchild(seconds: float = 3600) -> int:
+    """Leave a process behind that escaped into a session of its own; return its pid."""
+    child = subprocess.Popen(["sleep", str(seconds)], start_new_session=True, stdin=subprocess.DEVNULL)
+    return child.pid
+
+
+def return_nan() -> float:
+    """Return what JSON cannot say."""
+    return float("nan")
+
+
+def return_nul() -> str:
+    """Return text that PostgreSQL cannot store."""
+    return "before\0after"
+
+
+def return_large(size: int = 2 * 1024 * 1024) -> str:
+    """Return more than a result may hold."""
+    return "x" * size
+
+
+def return_object() -> object:
+    """Return something that is no JSON at all."""
+    return object()
+
+
+def record(path: str, line: str) -> None:
+    """Append one line to a file in one write: how tests learn what ran, how often and where."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(fd, f"{line}\n".encode())
+    finally:
+        os.close(fd)
+
+
+def record_interval(path: str, name: str, seconds: float) -> None:
+    """Append start and end of this execution, with the pid, to a file."""
+    record(path, f"{name} start {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}")
+    time.sleep(seconds)
+    record(path, f"{name} end {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}")
