@@ -41,6 +41,18 @@ def check_together(settings: Settings) -> Iterator[Finding]:
         yield _not_yet(("web", "listen"), "null", repr(settings.web.listen))
 
 
+def advise(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, advice) for what is valid and probably not meant."""
+    if not settings.app.allowed_task_modules:
+        yield "app.allowed_task_modules", "is empty: no task may run"
+    elif "*" in settings.app.allowed_task_modules:
+        yield "app.allowed_task_modules", 'has "*": whoever can insert a row can run any function; for development only'
+    served = {name for pool in settings.pools.values() for name in pool.queues}
+    for name in settings.queues:
+        if name not in served:
+            yield f"queues.{name}", "is served by no pool of this file"
+
+
 def _check_sizes(at: Path, pool: Pool) -> Iterator[Finding]:
     ranges = (
         ("executors", pool.executors.min, pool.executors.max),

@@ -50,7 +50,7 @@ def _check_database(value: str) -> str:
         except ValueError:
             usable = False
         if not usable:
-            raise expected("embedded, or a URL postgresql://user:password@host:port/name")
+            raise expected("embedded, or a URL such as postgresql://user@host:5432/name")
     return value
 
 

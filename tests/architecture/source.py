@@ -40,8 +40,10 @@ class Module:
 
     @property
     def room(self) -> str:
-        """Folder under the package; '' for the package's own files."""
+        """Folder under the package; '' for the package's own files, of which `__main__` is the door to the cli."""
         parts = self.path.relative_to(ROOT / PACKAGE).parts
+        if parts == ("__main__.py",):
+            return "cli"
         return parts[0] if len(parts) > 1 else ""
 
     @property

@@ -1,0 +1,59 @@
+"""The program `reproq-supervisor` (also `reproq`): finds a command, runs it, and turns what went wrong into words and an exit code."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+import reproq_supervisor
+from reproq_supervisor.cli.commands import SECTIONS, find_command
+from reproq_supervisor.cli.failures import report
+
+PROGRAM = "reproq-supervisor"
+
+
+class Program(click.Group):
+    """A group whose commands are imported when they are asked for: help is fast, and a missing extra hurts only what needs it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return every name of the table."""
+        return [name for commands in SECTIONS.values() for name in commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command, or None when there is no such name."""
+        entry = find_command(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command = getattr(importlib.import_module(f"reproq_supervisor.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help from the table alone."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.summary) for name, entry in commands.items()])
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]}, epilog=f"Example: {PROGRAM} run -c supervisor.yaml")
+@click.version_option(reproq_supervisor.__version__, prog_name=PROGRAM)
+def program() -> None:
+    """Run the background side of a Python application on PostgreSQL alone."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and leave with its exit code.
+
+    A command returns None (0) or its exit code, and raises what `failures` knows how to word.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = Path(sys.argv[0]).name
+    try:
+        code = program.main(given, prog_name=PROGRAM if name == "__main__.py" else name, standalone_mode=False)
+    except Exception as error:  # boundary: whatever happened ends as words and an exit code
+        code = report(error, as_json="--json" in given)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,93 @@
+"""The options of every command: `-c/--config`, `--dsn`, `--json`; and what they lead to."""
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from reproq_supervisor.cli.output import Output
+
+if TYPE_CHECKING:
+    from reproq_supervisor.settings.load import Loaded
+
+# Looked for in the working directory when neither -c nor REPROQ_CONFIG names a file.
+USUAL_FILES = ("supervisor.yaml", "config/supervisor.yaml")
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a command was given.
+
+    Attributes:
+      config_path: the configuration file: -c, REPROQ_CONFIG or a usual one; None when there is none.
+      dsn: --dsn; None when it was not given.
+      output: where the answer goes.
+    """
+
+    config_path: str | None
+    dsn: str | None
+    output: Output
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What the flags put over the file, by dotted key; `run` keeps it for reloads."""
+        return {} if self.dsn is None else {"database": self.dsn}
+
+    def load(self) -> "Loaded":
+        """Load the configuration; without a file that is the defaults.
+
+        Raises:
+          ConfigError: with every problem.
+        """
+        from reproq_supervisor.settings.load import load  # a tenth of a second that --help need not pay
+
+        return load(self.config_path, overrides=self.overrides)
+
+    def require_config(self) -> str:
+        """Return the configuration file.
+
+        Raises:
+          ConfigError: there is none.
+        """
+        from reproq_supervisor.settings.problems import ConfigError, Problem
+
+        if self.config_path is None:
+            hint = "reproq-supervisor init writes one"
+            message = f"expected -c FILE, REPROQ_CONFIG or a file {' or '.join(USUAL_FILES)} here, found none"
+            raise ConfigError("configuration", (Problem("", message, hint=hint),))
+        return self.config_path
+
+    def database(self) -> str:
+        """Return the libpq URL of the database, or `embedded`: --dsn, DATABASE_URL, the file's, the embedded one.
+
+        The file is read only when it decides, so that a mistake in it does not stop a command that was told its database.
+
+        Raises:
+          ConfigError: the file decides and is wrong.
+        """
+        return self.dsn or os.environ.get("DATABASE_URL") or self.load().settings.database
+
+
+def common_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the common options; it takes them as the keyword argument `options`."""
+
+    @click.option("-c", "--config", "config", metavar="FILE", envvar="REPROQ_CONFIG", help="Configuration file.")
+    @click.option("--dsn", metavar="URL", help="Database, over DATABASE_URL and the file; or: embedded.")
+    @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+    @functools.wraps(function)
+    def wrapper(*args: Any, config: str | None, dsn: str | None, as_json: bool, **kwargs: Any) -> R:
+        found = config or next((name for name in USUAL_FILES if Path(name).is_file()), None)
+        return function(*args, options=Options(found, dsn, Output(as_json)), **kwargs)
+
+    return wrapper
+
+
+def example(*lines: str) -> str:
+    """Return the epilog of a command's help; click must not refill its lines."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
