@@ -211,7 +211,10 @@ class Nursery:
             self._kill_strangers()
 
     def _report_stop(self, executor: _Executor) -> None:
-        state = os.waitid(os.P_PID, executor.pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+        try:
+            state = os.waitid(os.P_PID, executor.pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+        except ChildProcessError:
+            return  # dead already: a zombie has no such states, and its pidfd will tell
         if state is None:
             return
         self._say({"type": "stopped" if state.si_code == os.CLD_STOPPED else "continued", "pid": executor.pid})

@@ -119,6 +119,7 @@ class Conversation:
         )
         if options.listen:
             from reproq_supervisor.store.listener import Listener
+
             self._listener = await Listener.connect(
                 options.dsn, application_name=options.application_name, on_note=lambda: self.wake(work_may_wait=True)
             )
