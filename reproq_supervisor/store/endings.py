@@ -24,8 +24,8 @@ def arrays_of(endings: Sequence[Ending]) -> dict[str, list[Any]]:
 def _sendable(ending: Ending) -> tuple[Outcome, str | None]:
     """Return outcome and value as text that can at least reach the server.
 
-    Bytes that are no UTF-8, or hold NUL, would fail the whole statement and with it the other endings. What is text but no JSON that PostgreSQL accepts
-    is dealt with over there, row by row.
+    Bytes that are no UTF-8, or hold NUL, would fail the whole statement and with it the other endings. What is text but no JSON that
+    PostgreSQL accepts is dealt with over there, row by row.
     """
     if ending.value is None:
         return ending.outcome, None

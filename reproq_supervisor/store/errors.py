@@ -5,14 +5,14 @@ from contextlib import contextmanager
 
 import psycopg
 
-# Classes of SQLSTATE after which the same request can succeed: connection, resources, operator intervention, system, rollback of a transaction
-# (deadlock, serialization), and the invalid state of a server that is starting, stopping or a standby.
+# Classes of SQLSTATE after which the same request can succeed: connection, resources, operator intervention, system, rollback of a
+# transaction (deadlock, serialization), and the invalid state of a server that is starting, stopping or a standby.
 _RETRY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 _RETRY_STATES = frozenset({"25006", "55P03"})
 _SCHEMA_STATES = frozenset({"42P01", "42883", "42703", "3F000"})
 
 
-class StoreUnavailable(Exception):  # noqa: N818 - it is a state of affairs, not a fault of ours
+class StoreUnavailable(Exception):
     """The database cannot be asked now: try again later."""
 
 
@@ -20,7 +20,7 @@ class StoreError(Exception):
     """The database refused a statement: a bug, or a schema that is not ours. Trying again does not help."""
 
 
-class SchemaOutdated(StoreError):  # noqa: N818 - names the state
+class SchemaOutdated(StoreError):
     """The schema is older than this program, or absent: run `reproq-supervisor migrate`."""
 
 
@@ -29,7 +29,8 @@ def translate(error: psycopg.Error) -> StoreUnavailable | StoreError:
     state = error.sqlstate
     words = f"{state}: {error.diag.message_primary}" if state else str(error).strip()
     if state is None:
-        # No answer from a server: the connection failed, was lost or is closed. A refused value (DataError) is raised before anything is sent.
+        # No answer from a server: the connection failed, was lost or is closed. A refused value (DataError) is raised before anything is
+        # sent.
         return StoreUnavailable(words) if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else StoreError(words)
     if state[:2] in _RETRY_CLASSES or state in _RETRY_STATES:
         return StoreUnavailable(words)

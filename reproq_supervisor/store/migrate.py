@@ -1,7 +1,7 @@
 """Brings the schema up to date: numbered SQL files, forward only, one transaction each.
 
-Whoever comes second waits for the first (an advisory lock of the transaction, so that it works through a pooler) and then finds nothing to do. A run that
-was interrupted anywhere continues where it stopped, since a step and its entry in `reproq_schema_migrations` are one commit.
+Whoever comes second waits for the first (an advisory lock of the transaction, so that it works through a pooler) and then finds nothing to
+do. A run that was interrupted anywhere continues where it stopped, since a step and its entry in `reproq_schema_migrations` are one commit.
 """
 
 import re

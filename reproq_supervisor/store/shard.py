@@ -2,21 +2,24 @@
 
 Wake-up without a notification for every row, and without a lost one:
 
-    cycle claimed nothing ─► register_idle() = mark ─► poll (10 to 50 ms, jitter) until idle_is_settled(mark) ─► last cycle ─► long sleep
-                                                       until a note or the poll interval; the cycle that claims next clears the flag itself
+    cycle claimed nothing ─► flag set, then mark ─► poll every 10 to 50 ms until settled ─► last look ─► long sleep until a note or a poll
+                                                    (the cycle that claims next clears the flag in its own commit)
 
-A producer whose transaction began after the mark sees the flag in its trigger and notifies; one that began before has ended when the mark is settled, so
-the last cycle sees its rows. A flag alone loses runs: a producer may read it just before it is set and commit just after the shard's last look.
-Producers at REPEATABLE READ may have read too early; the poll interval covers them.
+*Settled* means that every transaction older than the mark has ended. A producer that wrote its first row after the mark sees the flag in its
+trigger and notifies; one that did so before has ended by then, so the last look sees its rows. The flag alone would lose runs: a producer may read it
+just before it is set and commit just after the look. Producers at REPEATABLE READ may have read too early; the poll interval covers them.
 
-When it fails: a connection on which anything unexpected happened (an error of the network, a cancelled call) is closed, and every later call raises
-`StoreUnavailable`; connect again, ask `held` before anything else, stop what is no longer held, and send the unanswered endings once more. Those that had been
-committed come back as ended, if the run's record shows this worker as its last and nobody holds it; all others that are no longer ours as lost.
+When it fails: a connection on which anything unexpected happened (an error of the network, a cancelled call) is closed, and every later
+call raises `StoreUnavailable`. Connect again, ask `held` before anything else, stop what is not held any more, and send the unanswered
+endings once more. Those that had been committed come back as ended, if the record shows this worker as its last and nobody holds the run;
+everything else that is not ours any more comes back as lost, releases included, for they leave no trace of the worker.
 """
 
+import math
+import random
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NewType, Self
+from typing import Any, Self
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -24,9 +27,10 @@ from psycopg.pq import TransactionStatus
 from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, RunId, RunStatus
 from reproq_supervisor.store.endings import arrays_of
 from reproq_supervisor.store.errors import StoreUnavailable, translated
+from reproq_supervisor.store.listener import Listener
 from reproq_supervisor.store.statements import load
 
-IdleMark = NewType("IdleMark", int)
+__all__ = ["Listener", "ShardStore"]
 
 
 class ShardStore:
@@ -35,7 +39,8 @@ class ShardStore:
     def __init__(self, connection: psycopg.AsyncConnection[Any], worker_id: str) -> None:
         self._connection = connection
         self._worker_id = worker_id
-        self._is_idle = False
+        self._asleep_on: frozenset[str] = frozenset()
+        self._unsettled_mark: int | None = None
 
     @classmethod
     async def connect(
@@ -63,32 +68,44 @@ class ShardStore:
           StoreUnavailable: nothing is known about *request*; see above.
           StoreError: nothing of it happened, and sending it again would fail again.
         """
-        rows = await self._ask("task_lane", "cycle", _parameters(self._worker_id, request, self._is_idle))
+        rows = await self._ask("task_lane", "cycle", _parameters(self._worker_id, request, bool(self._asleep_on)))
         reply = _reply(rows)
         if reply.claimed:
-            self._is_idle = False
+            self._asleep_on = frozenset()
         return reply
 
-    async def held(self, ids: Iterable[RunId]) -> set[tuple[RunId, LeaseNo]]:
-        """Return which of these runs are still leased by us, with the number of that lease."""
-        rows = await self._ask("task_lane", "held", {"ids": list(ids), "leased_by": self._worker_id})
-        return {(RunId(run), LeaseNo(no)) for run, no in rows}
+    async def held(self, leases: Iterable[tuple[RunId, LeaseNo]]) -> set[tuple[RunId, LeaseNo]]:
+        """Return which of these leases are still ours."""
+        asked = set(leases)
+        rows = await self._ask("task_lane", "held", {"ids": [run for run, _ in asked], "leased_by": self._worker_id})
+        return asked & {(run, no) for run, no in rows}
 
-    async def register_idle(self, queues: Sequence[str]) -> IdleMark:
-        """Ask producers of these queues to notify, from now until the next cycle that claims something."""
-        rows = await self._ask("reproq_queue_idle", "register", {"queues": list(queues), "worker_id": self._worker_id})
-        self._is_idle = True
-        return IdleMark(rows[0][0])
+    async def settle_idle(self, queues: Sequence[str]) -> float:
+        """Go to sleep on *queues*, step by step; call it before every wait after a claim that came back short.
 
-    async def idle_is_settled(self, mark: IdleMark) -> bool:
-        """Answer whether every producer that may have missed the flag has ended, so that the next cycle is the last look."""
-        rows = await self._ask("reproq_queue_idle", "is_settled", {"mark": mark})
-        return bool(rows[0][0])
+        Returns:
+          seconds after which to claim again unless a note comes first: 10 to 50 ms while a producer may have missed the flag, then 0 once
+          for the last look, then infinity.
+        """
+        if self._asleep_on != frozenset(queues):
+            await self.forget_idle()
+            await self._ask("reproq_queue_idle", "register", {"queues": list(queues), "worker_id": self._worker_id})
+            self._asleep_on = frozenset(queues)
+            rows = await self._ask("reproq_queue_idle", "mark", {})
+            self._unsettled_mark = rows[0][0]
+        if self._unsettled_mark is None:
+            return math.inf
+        rows = await self._ask("reproq_queue_idle", "is_settled", {"mark": self._unsettled_mark})
+        if not rows[0][0]:
+            return random.uniform(0.01, 0.05)  # noqa: S311 - spread, not a secret
+        self._unsettled_mark = None
+        return 0
 
     async def forget_idle(self) -> None:
-        """Take the flag back without a claim, e.g. when draining."""
-        await self._ask("reproq_queue_idle", "forget", {"worker_id": self._worker_id})
-        self._is_idle = False
+        """Take the flag back without a claim, e.g. before leaving."""
+        if self._asleep_on:
+            await self._ask("reproq_queue_idle", "forget", {"worker_id": self._worker_id})
+            self._asleep_on = frozenset()
 
     @property
     def closed(self) -> bool:
@@ -129,8 +146,8 @@ def _parameters(worker_id: str, request: CycleRequest, is_idle: bool) -> dict[st
         "renew_ids": [run for run, _ in request.renew],
         "renew_lease_nos": [no for _, no in request.renew],
         "watch_ids": list(request.watch),
-        "queues": [queue for queue, wanted in request.claims if wanted > 0],
-        "wanted": [wanted for _, wanted in request.claims if wanted > 0],
+        "queues": [queue for queue, _ in request.claims],
+        "wanted": [wanted for _, wanted in request.claims],
         "is_idle": is_idle,
     }
 

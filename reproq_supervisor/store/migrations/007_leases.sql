@@ -36,35 +36,32 @@ LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    paused text[] := ARRAY(SELECT c.queue_name FROM reproq_queue_controls c WHERE c.queue_name = ANY (p_queues) AND c.paused);
-    drained text[] := paused;
+    -- Queues that have nothing more to give; the paused ones from the start.
+    drained text[] := ARRAY(SELECT c.queue_name FROM reproq_queue_controls c WHERE c.queue_name = ANY (p_queues) AND c.paused);
+    wanted integer := 0;
     no bigint;
     taken bigint[] := '{}';
     got bigint[];
-    missing integer := 0;
     refused bigint[] := '{}';
     unwanted boolean;
 BEGIN
     -- One number for the whole claim: it only has to grow, and to differ from that of every earlier lease of the same run.
     no := nextval('reproq_lease_seq');
-    FOR round IN 1 .. 2 LOOP
-        FOR i IN 1 .. cardinality(p_queues) LOOP
-            IF p_queues[i] = ANY (drained) THEN
-                missing := missing + CASE WHEN round = 1 THEN p_wanted[i] ELSE 0 END;
-                CONTINUE;
-            END IF;
-            CONTINUE WHEN round = 2 AND missing = 0;
-            got := ARRAY(SELECT reproq_take(p_leased_by, no, p_lease_s, p_queues[i], CASE WHEN round = 1 THEN p_wanted[i] ELSE missing END));
+    FOR i IN 1 .. cardinality(p_queues) LOOP
+        wanted := wanted + p_wanted[i];
+        IF p_wanted[i] > 0 AND p_queues[i] <> ALL (drained) THEN
+            got := ARRAY(SELECT reproq_take(p_leased_by, no, p_lease_s, p_queues[i], p_wanted[i]));
             taken := taken || got;
-            IF round = 1 THEN
-                missing := missing + p_wanted[i] - cardinality(got);
-                IF cardinality(got) < p_wanted[i] THEN
-                    drained := drained || p_queues[i];
-                END IF;
-            ELSE
-                missing := missing - cardinality(got);
+            IF cardinality(got) < p_wanted[i] THEN
+                drained := drained || p_queues[i];
             END IF;
-        END LOOP;
+        END IF;
+    END LOOP;
+    FOR i IN 1 .. cardinality(p_queues) LOOP
+        EXIT WHEN cardinality(taken) >= wanted;
+        IF p_queues[i] <> ALL (drained) THEN
+            taken := taken || ARRAY(SELECT reproq_take(p_leased_by, no, p_lease_s, p_queues[i], wanted - cardinality(taken)));
+        END IF;
     END LOOP;
 
     FOR result_id, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, unwanted IN

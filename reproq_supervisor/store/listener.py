@@ -1,0 +1,93 @@
+"""The optional second connection, which hears notifications. Without it everything works by polling, as behind a transaction pooler."""
+
+import asyncio
+import random
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Any, Self
+
+import psycopg
+
+from reproq_supervisor.store.errors import StoreUnavailable, translated
+from reproq_supervisor.store.statements import load
+
+_FIRST_RETRY_S = 0.2
+_LAST_RETRY_S = 10.0
+
+
+class Listener:
+    """Calls *on_note* when a queue has become busy or a cancel was asked for, and after every gap in which a note may have been missed."""
+
+    def __init__(self, dsn: str, application_name: str, on_note: Callable[[], None], queues: Collection[str] | None) -> None:
+        self._dsn = dsn
+        self._application_name = application_name
+        self._on_note = on_note
+        self._queues = queues
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def connect(
+        cls, dsn: str, *, on_note: Callable[[], None], application_name: str = "reproq", queues: Collection[str] | None = None
+    ) -> Self:
+        """Listen from now on; a connection that is lost later is made again by itself.
+
+        Args:
+          on_note: called on the event loop, without arguments; it should only set a flag.
+          queues: whose notes to pass on; None for all. Cancel requests are always passed on.
+
+        Raises:
+          StoreUnavailable: the first connection failed.
+        """
+        listener = cls(dsn, f"{application_name} (listener)", on_note, queues)
+        await listener._listen()
+        listener._task = asyncio.create_task(listener._run(), name="store listener")
+        return listener
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _listen(self) -> None:
+        with translated():
+            connection = await psycopg.AsyncConnection.connect(
+                self._dsn, autocommit=True, application_name=self._application_name, connect_timeout=10, prepare_threshold=None
+            )
+            self._connection = connection
+            cursor = await connection.execute(load("channel")["name_of"])
+            row = await cursor.fetchone()
+            assert row is not None, "a SELECT without FROM has one row"
+            await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(row[0])))
+
+    async def _run(self) -> None:
+        retry_s = _FIRST_RETRY_S
+        while True:
+            try:
+                if self._connection is None:
+                    await self._listen()
+                    retry_s = _FIRST_RETRY_S
+                    self._on_note()
+                await self._hear()
+            except StoreUnavailable:
+                if self._connection is not None:
+                    await self._connection.close()
+                self._connection = None
+                await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - spread, not a secret
+                retry_s = min(_LAST_RETRY_S, retry_s * 2)
+
+    async def _hear(self) -> None:
+        assert self._connection is not None
+        with translated():
+            async for note in self._connection.notifies():
+                if self._concerns(note.payload):
+                    self._on_note()
+        raise StoreUnavailable("the notification stream ended")
+
+    def _concerns(self, payload: str) -> bool:
+        kind, _, queue = payload.partition(":")
+        return kind != "ready" or self._queues is None or queue in self._queues

@@ -1,0 +1,3 @@
+-- name: name_of
+-- The notification channel of this schema. Payloads: `ready:<queue>`, `cancel`.
+SELECT reproq_channel()
