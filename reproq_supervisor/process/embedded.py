@@ -9,23 +9,29 @@ the next start throws away; two starts at once wait for each other on a lock fil
 """
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from reproq_supervisor.process.account import Account, NoAccount, choose_account
+from reproq_supervisor.process.account import NoAccount, choose_account
 from reproq_supervisor.process.data_dir import DataDirError, create_data_dir, major_of, wait_unused
-from reproq_supervisor.process.postgres_binaries import Binaries, BinariesMissing, find_binaries, reachable_binaries
+from reproq_supervisor.process.places import (
+    PlaceError,
+    make_folders,
+    make_private_dir,
+    make_socket_dir,
+    record_temporary,
+    remove_left_behind,
+    remove_temporary_dirs,
+)
+from reproq_supervisor.process.postgres_binaries import Binaries, BinariesMissing, copy_binaries, find_binaries
 
 DATABASE = "reproq"
 SUPERUSER = "reproq"
 PORT = 5432
-MAX_SOCKET_PATH_BYTES = 107
-TEMPORARY_PREFIX = "reproq-"
+SOCKET_NAME = f".s.PGSQL.{PORT}"
 
 # For a machine that has other things to do. Statements and row values never reach the log: they hold payloads.
 SETTINGS: Mapping[str, str] = {
@@ -85,7 +91,7 @@ def prepare(
     data_dir: str | os.PathLike[str],
     *,
     runtime_dir: str | os.PathLike[str],
-    bin_dir: str | os.PathLike[str] | None = None,
+    bin_dir: Path | None = None,
     durable: bool = True,
 ) -> Embedded:
     """Make the data folder ready to be served, creating it if need be, and return how to serve it.
@@ -100,8 +106,8 @@ def prepare(
     """
     temporary: list[Path] = []
     try:
-        return _prepare(Path(data_dir).absolute(), Path(runtime_dir).absolute(), _optional_path(bin_dir), durable, temporary)
-    except (NoAccount, BinariesMissing, DataDirError) as error:
+        return _prepare(Path(data_dir).resolve(), Path(runtime_dir).resolve(), bin_dir, durable, temporary)
+    except (NoAccount, BinariesMissing, DataDirError, PlaceError) as error:
         remove_temporary_dirs(map(str, temporary))
         raise EmbeddedError(str(error)) from error
     except OSError as error:
@@ -109,35 +115,30 @@ def prepare(
         raise EmbeddedError(f"{data_dir}: expected to prepare an embedded database there, got: {error}") from error
 
 
-def remove_temporary_dirs(folders: Iterable[str]) -> None:
-    """Remove the folders that `prepare` made for one run of the server; those already gone are fine."""
-    for folder in folders:
-        if Path(folder).name.startswith(TEMPORARY_PREFIX):  # never what an operator named
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _prepare(data_dir: Path, runtime_dir: Path, bin_dir: Path | None, durable: bool, temporary: list[Path]) -> Embedded:
+    remove_left_behind(data_dir)
     binaries = find_binaries(bin_dir)
     account = choose_account(data_dir.stat().st_uid if major_of(data_dir) is not None else None)
-    notices = []
+    asked_for, notice = data_dir, None
 
     def private_dir() -> Path:
         if not temporary:
-            temporary.append(_make_private_dir(account))
+            temporary.append(make_private_dir(account))
+            record_temporary(asked_for, temporary[0])
         return temporary[0]
 
+    make_folders(data_dir.parent, account)
     if account is not None and not account.can_run(binaries.postgres):
-        binaries = reachable_binaries(binaries, account, private_dir())
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
+        binaries = copy_binaries(binaries, account, private_dir())
     if account is not None and not account.can_enter(data_dir.parent):
-        notices.append(
-            f"{data_dir}: user {account.name} cannot enter the folders above, and PostgreSQL refuses to run as root; "
-            f"the data is in {private_dir()} and goes when the daemon ends. Move the project, or start as a normal user, to keep it"
-        )
         data_dir = private_dir() / "data"
+        notice = (
+            f"{asked_for}: user {account.name} cannot enter the folders above, and PostgreSQL refuses to run as root; the data is in "
+            f"{data_dir} and goes when the daemon ends. To keep it, move the project or start as a normal user"
+        )
     wait_unused(data_dir)
     create_data_dir(data_dir, binaries, account, superuser=SUPERUSER, durable=durable)
-    socket_dir = _socket_dir(runtime_dir, account) or private_dir()
+    socket_dir = make_socket_dir(runtime_dir, SOCKET_NAME, account) or private_dir()
     return Embedded(
         argv=_server_argv(binaries, data_dir, socket_dir, durable=durable),
         user=account.name if account else None,
@@ -145,7 +146,7 @@ def _prepare(data_dir: Path, runtime_dir: Path, bin_dir: Path | None, durable: b
         socket_dir=str(socket_dir),
         dsn=dsn_of(socket_dir, DATABASE),
         temporary_dirs=tuple(map(str, temporary)),
-        notice="; ".join(notices) or None,
+        notice=notice,
     )
 
 
@@ -162,37 +163,3 @@ def _server_argv(binaries: Binaries, data_dir: Path, socket_dir: Path, *, durabl
         settings |= {"fsync": "off", "full_page_writes": "off"}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return (str(binaries.postgres), "-D", str(data_dir), *options)
-
-
-def _socket_dir(runtime_dir: Path, account: Account | None) -> Path | None:
-    """Return a folder of the server's own in *runtime_dir*, None when a socket cannot live there."""
-    folder = runtime_dir / "postgres"
-    longest = len(os.fsencode(folder / f".s.PGSQL.{PORT}"))
-    if longest > MAX_SOCKET_PATH_BYTES or '"' in str(folder):
-        return None
-    if account is not None and not account.can_enter(runtime_dir):
-        return None
-    folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)
-    if account is not None:
-        account.own(folder)
-    return folder
-
-
-def _make_private_dir(account: Account | None) -> Path:
-    """Make a folder with a short name that only the account may enter."""
-    parents = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]  # noqa: S108 - mkdtemp below
-    for parent in parents:
-        if len(os.fsencode(parent)) > 60 or not os.access(parent, os.W_OK | os.X_OK):
-            continue
-        if account is not None and not account.can_enter(parent):
-            continue
-        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
-        if account is not None:
-            account.own(folder)
-        return folder
-    raise DataDirError(f"expected a temporary folder with a short path that can be written, tried {', '.join(map(str, parents))}")
-
-
-def _optional_path(path: str | os.PathLike[str] | None) -> Path | None:
-    return None if path is None else Path(path).absolute()

