@@ -20,6 +20,7 @@ from reproq_supervisor.process.postgres_binaries import find_binaries
 from tests.support.eventually import eventually
 from tests.support.postgres import Cluster, chosen_bin_dir
 
+pytestmark = pytest.mark.postgres
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 
 # Prepares argv[1], starts the server, says so, and waits to be killed.
