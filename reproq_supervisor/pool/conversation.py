@@ -14,19 +14,18 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from reproq_supervisor.core.runs import CycleReply, CycleRequest, RunId
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.ledger import Ledger
 from reproq_supervisor.process import clock
 from reproq_supervisor.store.errors import StoreUnavailable
-from reproq_supervisor.store.shard import IdleMark, ShardStore
+from reproq_supervisor.store.listener import Listener
+from reproq_supervisor.store.shard import ShardStore
 
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 CYCLE_TIMEOUT_S = 30.0
-_UNSETTLED_POLL_S = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +67,10 @@ class Conversation:
         self._on_reply = on_reply
         self._on_event = on_event
         self._store: ShardStore | None = None
-        self._listener: Any = None
+        self._listener: Listener | None = None
         self._wake = asyncio.Event()
         self._stopping = False
         self._poll_s = options.poll_min_s
-        self._mark: IdleMark | None = None
-        self._settled = False
         self._hungry = False  # the last claim came back short: do not ask again before a reason to
 
     def wake(self, *, work_may_wait: bool = False) -> None:
@@ -118,10 +115,8 @@ class Conversation:
             options.dsn, options.worker_id, application_name=options.application_name, prepare=options.prepare
         )
         if options.listen:
-            from reproq_supervisor.store.listener import Listener
-
             self._listener = await Listener.connect(
-                options.dsn, application_name=options.application_name, on_note=lambda: self.wake(work_may_wait=True)
+                options.dsn, on_note=lambda: self.wake(work_may_wait=True), application_name=options.application_name
             )
         if not self.up:
             self.up, self.since_mono, self.error = True, time.monotonic(), None
@@ -133,7 +128,7 @@ class Conversation:
         assert self._store is not None
         ours = self._ledger.open_leases()
         if ours:
-            kept = await self._store.held([run for run, _ in ours])
+            kept = await self._store.held(ours)
             self._on_reply([], self._ledger.forget_lost(kept), frozenset())
 
     async def _disconnected(self, error: str) -> None:
@@ -148,7 +143,7 @@ class Conversation:
             if part is not None:
                 await part.close()
         self._store = self._listener = None
-        self._mark, self._settled, self._hungry = None, False, False
+        self._hungry = False
 
     async def _talk(self) -> None:
         while not self._stopping:
@@ -203,7 +198,6 @@ class Conversation:
         self._hungry = got < asked
         if got:
             self._poll_s = self._options.poll_min_s
-            self._mark, self._settled = None, False
         elif not self._options.listen:
             self._poll_s = min(self._options.poll_max_s, self._poll_s * 2)
 
@@ -211,19 +205,9 @@ class Conversation:
         """Wait for a reason to talk; polling is always one, with jitter so that shards spread."""
         seconds = self._poll_s
         if self._hungry and self._options.listen:
-            seconds = await self._before_sleep()
+            assert self._store is not None
+            seconds = min(self._options.poll_max_s, await self._store.settle_idle(list(self._ledger.turns.weights)))
         try:
             await asyncio.wait_for(self._wake.wait(), seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret
         except TimeoutError:
             self._hungry = False
-
-    async def _before_sleep(self) -> float:
-        """Ask producers to notify, and return how long to wait until the next look (see `store.shard` for why it takes three looks)."""
-        assert self._store is not None
-        if self._mark is None:
-            self._mark = await self._store.register_idle(list(self._ledger.turns.weights))
-            return 0.0
-        if not self._settled:
-            self._settled = await self._store.idle_is_settled(self._mark)
-            return 0.0 if self._settled else _UNSETTLED_POLL_S
-        return self._options.poll_max_s

@@ -10,7 +10,6 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from reproq_supervisor.core.policy.handout import ServiceTimes, fits_ahead
 from reproq_supervisor.core.work import Result, Work
@@ -28,7 +27,6 @@ class Crew:
     Args:
       on_finished: a run ended by itself.
       on_crashed: the executor died; the run it was running (None if none was), its exit status, what that run had written.
-      on_event: something for the log.
     """
 
     def __init__(
@@ -38,7 +36,6 @@ class Crew:
         *,
         on_finished: Callable[[Held, Result, Output | None], None],
         on_crashed: Callable[[Executor, Held | None, int, Output | None], None],
-        on_event: Callable[..., None],
     ) -> None:
         self.wanted = 0
         self.buffer: deque[Held] = deque()
@@ -46,7 +43,6 @@ class Crew:
         self._times = times
         self._on_finished = on_finished
         self._on_crashed = on_crashed
-        self._on_event = on_event
         self._nursery: NurseryLink | None = None
         self._executors: dict[int, Executor] = {}
         self._booting = 0
@@ -261,14 +257,3 @@ def _reap(pid: int) -> int:
     except ChildProcessError:
         return -signal.SIGKILL
     return os.waitstatus_to_exitcode(status)
-
-
-def executor_snapshot(crew: Crew) -> dict[str, Any]:
-    """Return the `executors` object of a snapshot."""
-    return {
-        "ready": crew.ready,
-        "busy": crew.busy,
-        "booting": crew.booting,
-        "wanted": crew.wanted,
-        "pids": [e.pid for e in crew.executors],
-    }

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from reproq_supervisor.core.policy.retry import RetryPolicy
+from reproq_supervisor.pool.conversation import StoreOptions
 from reproq_supervisor.pool.watch import Limits
 
 
@@ -60,21 +62,36 @@ class ShardStart:
     def lease_s(self) -> float:
         return float(self.pool_settings["lease"])
 
-    @property
-    def listen(self) -> bool:
-        return bool(self.store.get("listen", True))
+    def store_options(self) -> StoreOptions:
+        """Return how the database is reached and polled."""
+        poll = self.pool_settings["poll"]
+        listen = bool(self.store.get("listen", True))
+        return StoreOptions(
+            dsn=self.dsn,
+            worker_id=self.worker_id,
+            application_name=f"reproq shard {self.child}",
+            listen=listen,
+            prepare=bool(self.store.get("prepare", True)),
+            poll_min_s=float(poll["min"]) if listen else min(0.05, float(poll["only"])),
+            poll_max_s=float(poll["max"]) if listen else float(poll["only"]),
+        )
 
-    @property
-    def prepare(self) -> bool:
-        return bool(self.store.get("prepare", True))
+    def retry(self) -> RetryPolicy:
+        """Return the pool's delay between attempts."""
+        policy = self.pool_settings["retry"]
+        return RetryPolicy(float(policy["base"]), float(policy["cap"]), float(policy["jitter"]))
 
-    @property
-    def poll_min_s(self) -> float:
-        return float(self.pool_settings["poll"]["min"])
-
-    @property
-    def poll_max_s(self) -> float:
-        return float(self.pool_settings["poll"]["max"])
+    def nursery_message(self, shard_pid: int, *, keep_output: bool) -> dict[str, Any]:
+        """Return the first message for the nursery."""
+        return {
+            "shard_pid": shard_pid,
+            "child": self.child,
+            "app": dict(self.app),
+            "pool_settings": dict(self.pool_settings),
+            "keep_output": keep_output,
+            # Fine enough to kill in time what is overdue, coarse enough to cost nothing.
+            "tick_s": min(1.0, self.lease_s / 20),
+        }
 
     def limits(self) -> Limits:
         """Return the deadlines that the watch enforces."""

@@ -11,11 +11,12 @@ from reproq_supervisor.process.deadlines import SoftReason
 _OUTCOMES = {Verdict.SUCCEED: Outcome.SUCCEED, Verdict.FAIL: Outcome.FAIL, Verdict.FAIL_FINALLY: Outcome.FAIL_FINALLY}
 
 
-def end_of_result(held: Held, result: Result, logs_uri: str | None) -> End:
-    """Return the end of a run whose executor reported it."""
-    if result.verdict is not Verdict.STOPPED:
-        return End(_OUTCOMES[result.verdict], result.body, result.delay_s, logs_uri)
-    return _end_of_stopped(held, logs_uri)
+def end_of_result(held: Held, result: Result, logs_uri: str | None, policy_delay_s: float) -> End:
+    """Return the end of a run whose executor reported it; *policy_delay_s* is the delay of a retry that asks for none itself."""
+    if result.verdict is Verdict.STOPPED:
+        return _end_of_stopped(held, logs_uri)
+    delay_s = result.delay_s if result.delay_s is not None else policy_delay_s
+    return End(_OUTCOMES[result.verdict], result.body, delay_s if result.verdict is Verdict.FAIL else None, logs_uri)
 
 
 def end_of_death(held: Held, status: int, logs_uri: str | None) -> End:

@@ -1,0 +1,22 @@
+"""When a failed attempt may run again."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Delay before the next attempt, in seconds: *base_s*, doubled with every attempt, up to *cap_s*, spread by *jitter* (0.1 = ±10 %)."""
+
+    base_s: float = 30.0
+    cap_s: float = 3600.0
+    jitter: float = 0.1
+
+    def delay_s(self, attempt: int, draw: float) -> float:
+        """Return the delay after failed attempt number *attempt* (from 1).
+
+        Args:
+          draw: from [0, 1); 0.5 means no spread.
+        """
+        # The power is bounded before it is computed: attempts have no bound of their own.
+        doubled = self.base_s * 2.0 ** min(attempt - 1, 64)
+        return min(doubled, self.cap_s) * (1 + self.jitter * (2 * draw - 1))

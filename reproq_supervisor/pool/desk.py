@@ -1,0 +1,126 @@
+"""The desk: every run passes here, from its claim to its ending. It decides what is claimed, and what the end of an execution means."""
+
+import contextlib
+import random
+from collections.abc import Callable
+
+from reproq_supervisor.core.policy.claim_plan import Turns
+from reproq_supervisor.core.policy.handout import ServiceTimes, hold_target
+from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.core.work import Result, Verdict
+from reproq_supervisor.pool import verdicts
+from reproq_supervisor.pool.crew import Crew
+from reproq_supervisor.pool.held import RELEASED, End, Held, HeldRuns, Phase
+from reproq_supervisor.pool.ledger import MOST_ENDINGS, Ledger
+from reproq_supervisor.pool.output import OutputFiles
+from reproq_supervisor.pool.start import ShardStart
+from reproq_supervisor.pool.watch import Watch
+from reproq_supervisor.pool.worker import Executor, Output
+from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
+
+
+class Desk:
+    """Held runs, the crew that executes them, the watch over their deadlines and the ledger for the database.
+
+    Args:
+      on_change: something ended or waits to be written.
+      on_event: something for the log.
+    """
+
+    def __init__(self, start: ShardStart, table: DeadlineTable, *, on_change: Callable[[], None], on_event: Callable[..., None]) -> None:
+        self.open = False
+        """Whether runs may be claimed; while it is closed, what comes is given back."""
+        self.held = HeldRuns()
+        times = ServiceTimes()
+        self.crew = Crew(table, times, on_finished=self._on_finished, on_crashed=self._on_crashed)
+        self.watch = Watch(self.crew, self.held, table, start.limits())
+        self.ledger = Ledger(self.held, Turns(start.queues), start.lease_s)
+        self.output = OutputFiles(start.logs_dir)
+        self._retry = start.retry()
+        self._mean_s = 1.0
+        self._on_change = on_change
+        self._on_event = on_event
+
+    def adjust(self, start: ShardStart) -> None:
+        """Take live settings over."""
+        self.watch.limits = start.limits()
+        self.ledger.turns = Turns(start.queues)
+        self._retry = start.retry()
+
+    def wanted(self) -> int:
+        """Return how many runs to claim now."""
+        if not self.open or self.held.ended >= MOST_ENDINGS:
+            return 0
+        target = hold_target(self.crew.ready, self._mean_s)
+        missing = target - self.held.open
+        # A claim of few rows costs as much as one of many: with enough in hand, wait until a good part is missing.
+        return missing if missing * 4 >= target or self.crew.busy < self.crew.ready else 0
+
+    def take_in(self, new: list[Held], lost: list[Held], cancel: frozenset[RunId]) -> None:
+        """Take the answer of a cycle in: new runs, runs that are not ours any more, and runs that somebody cancelled."""
+        for held in lost:
+            self._stop_lost(held)
+        self.crew.buffer.extend(new)
+        if not self.open:
+            self.release_unstarted()
+        self.crew.dispatch()
+        for executor in self.crew.executors:
+            self.crew.set_deadline(executor)
+        for run in cancel:
+            wanted = self.held.get(run)
+            if wanted is not None and wanted.phase is not Phase.ENDED and self.watch.cancel(wanted):
+                self._end(wanted, verdicts.cancelled_before_start())
+
+    def release_unstarted(self) -> None:
+        """Give back everything that has not started."""
+        for executor in self.crew.executors:
+            self.crew.put_back(executor.take_back())
+        while self.crew.buffer:
+            held = self.crew.buffer.popleft()
+            if held.phase is not Phase.ENDED:
+                self.held.end(held, RELEASED)
+        self._on_change()
+
+    def excuse_running(self) -> None:
+        """What runs now is about to be killed through no fault of its own: it will be released."""
+        for executor in self.crew.executors:
+            if executor.in_hand and executor.in_hand[0].soft_reason is None:
+                executor.in_hand[0].soft_reason = SoftReason.DRAIN
+
+    def _stop_lost(self, held: Held) -> None:
+        """Somebody else owns this run now: its execution here must end at once, and nothing of it is written."""
+        held.soft_reason = SoftReason.LEASE_LOST
+        for executor in self.crew.executors:
+            if held in executor.in_hand:
+                self.crew.put_back(executor.take_back())
+                if held in executor.in_hand:
+                    self.crew.kill(executor)
+        with contextlib.suppress(ValueError):
+            self.crew.buffer.remove(held)
+
+    def _on_finished(self, held: Held, result: Result, output: Output | None) -> None:
+        self._mean_s += 0.1 * (result.elapsed_s - self._mean_s)
+        logs_uri = self.output.save(held.claimed, output)
+        delay_s = self._retry.delay_s(held.claimed.attempt, random.random())  # noqa: S311 - spread, not a secret
+        self._end(held, verdicts.end_of_result(held, result, logs_uri, delay_s))
+        if result.verdict is not Verdict.SUCCEED:
+            claimed = held.claimed
+            self._on_event("task.failed", result_id=claimed.result_id, task_path=claimed.task_path, attempt=claimed.attempt)
+
+    def _on_crashed(self, executor: Executor, running: Held | None, status: int, output: Output | None) -> None:
+        if running is not None:
+            if running.soft_reason is None:
+                self.ledger.totals.crashed += 1
+            logs_uri = self.output.save(running.claimed, output)
+            self._end(running, verdicts.end_of_death(running, status, logs_uri))
+        elif output is not None:
+            output.close()
+        if not (executor.leaving and status == 0):
+            run = None if running is None else running.claimed.result_id
+            self._on_event("executor.exited", pid=executor.pid, status=status, result_id=run)
+
+    def _end(self, held: Held, end: End) -> None:
+        # A run whose lease was lost is not held any more, and nothing of it is written.
+        if self.held.get(held.claimed.result_id) is held:
+            self.held.end(held, end)
+        self._on_change()

@@ -1,0 +1,57 @@
+"""What a shard tells the supervisor about itself, once a second."""
+
+import time
+from typing import Any
+
+from reproq_supervisor.pool.conversation import Conversation
+from reproq_supervisor.pool.desk import Desk
+from reproq_supervisor.process.title import ProcessTitle
+
+
+class Report:
+    """Builds snapshots; remembers what it needs for rates. Sets the process title, too."""
+
+    def __init__(self, child: str, desk: Desk, conversation: Conversation) -> None:
+        self._child = child
+        self._desk = desk
+        self._conversation = conversation
+        self._title = ProcessTitle()
+        self._last = (0, time.monotonic())
+
+    def snapshot(self, state: str, why: str) -> dict[str, Any]:
+        """Return the shard as `status` shows it (docs/architecture.md has the fields)."""
+        totals, crew, talk = self._desk.ledger.totals, self._desk.crew, self._conversation
+        rate = self._rate(totals.completed + totals.failed + totals.retried)
+        self._title.set(f"reproq: shard {self._child} ({crew.busy} running, {rate:.0f}/s)")
+        return {
+            "executors": {
+                "ready": crew.ready,
+                "busy": crew.busy,
+                "booting": crew.booting,
+                "wanted": crew.wanted,
+                "pids": [executor.pid for executor in crew.executors],
+            },
+            "running": crew.busy,
+            "held": len(self._desk.held),
+            "claimed_total": totals.claimed,
+            "completed_total": totals.completed,
+            "failed_total": totals.failed,
+            "retried_total": totals.retried,
+            "released_total": totals.released,
+            "lost_total": totals.lost,
+            "crashed_total": totals.crashed,
+            "timeouts_total": self._desk.watch.timeouts_total,
+            "rate_per_s": round(rate, 1),
+            "queues": {name: {"claimed_total": count} for name, count in totals.by_queue.items()},
+            "database": {"up": talk.up, "since_s": round(time.monotonic() - talk.since_mono, 1), "error": talk.error},
+            "state": state,
+            "why": why,
+            "progress": totals.completed + totals.failed + totals.retried + totals.released,
+        }
+
+    def _rate(self, finished: int) -> float:
+        """Return runs finished per second since the last call."""
+        before, at = self._last
+        now = time.monotonic()
+        self._last = (finished, now)
+        return (finished - before) / max(now - at, 1e-3)
