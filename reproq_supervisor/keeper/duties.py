@@ -1,0 +1,51 @@
+"""The keeper's duties, each on its own clock, so that one that fails or is slow does not hold up the others."""
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What one run of a duty did.
+
+    Attributes:
+      count: rows it changed.
+      again_in_s: seconds until it wants to run again, at most its interval.
+    """
+
+    count: int
+    again_in_s: float = math.inf
+
+
+@dataclass(slots=True)
+class Duty:
+    """A piece of work for the whole database, repeated every *interval_s* seconds or sooner.
+
+    Every duty is safe to run in two places at once: rows are locked one by one and skipped when another has them.
+    """
+
+    name: str
+    interval_s: float
+    run: Callable[[], Awaitable[Ran]]
+    due_mono: float = 0.0
+    last_run_mono: float | None = None
+    last_count: int = 0
+    total: int = 0
+    error: str | None = None
+
+    def note(self, ran: Ran, now: float) -> None:
+        """Take over the result of a run."""
+        self.last_run_mono, self.last_count, self.error = now, ran.count, None
+        self.total += ran.count
+        self.due_mono = now + min(self.interval_s, ran.again_in_s)
+
+    def note_failure(self, error: str, now: float) -> None:
+        """Take over a failed run; it is tried again at its next turn."""
+        self.error = error
+        self.due_mono = now + self.interval_s
+
+    def as_fields(self, now: float) -> dict[str, object]:
+        """Return the duty as `status` shows it."""
+        ago = None if self.last_run_mono is None else round(now - self.last_run_mono, 1)
+        return {"last_run_s_ago": ago, "last_count": self.last_count, "total": self.total, "error": self.error}

@@ -1,0 +1,202 @@
+"""The keeper: wakes what is due, reclaims expired leases, releases what dead workers held, repairs what is inconsistent.
+
+It runs user code never, and may run on any number of hosts: every duty locks row by row, so that two keepers share the work instead of doing it
+twice. When it is frozen or dead, tasks in progress notice nothing; delayed tasks and the leases of dead workers wait for its successor.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from reproq_supervisor.keeper.duties import Duty, Ran
+from reproq_supervisor.process import stacks
+from reproq_supervisor.process.channel import Channel
+from reproq_supervisor.process.title import ProcessTitle
+from reproq_supervisor.store.errors import StoreError, StoreUnavailable
+from reproq_supervisor.store.keeper import KeeperStore
+
+WAKE_POLL_S = 0.5
+"""The longest time between two looks for due rows: a row that becomes due sooner than known is found by then."""
+REPAIR_INTERVAL_S = 3600.0
+WORKERS_INTERVAL_S = 600.0
+BATCH = 500
+_FIRST_RETRY_S = 0.1
+_LAST_RETRY_S = 5.0
+
+
+class Keeper:
+    """Runs the duties over one connection, which it makes again whenever it is lost."""
+
+    def __init__(self, start: Mapping[str, Any], channel: Channel) -> None:
+        self._channel = channel
+        self._dsn: str = start["dsn"]
+        self._worker_id: str = start["worker_id"]
+        self._supervisor_pid = os.getppid()
+        self._queues: dict[str, Any] = dict(start.get("queues_settings") or {})
+        self._heartbeat_s = float(start.get("heartbeat") or 5.0)
+        self._store: KeeperStore | None = None
+        self._up = False
+        self._since_mono = time.monotonic()
+        self._error: str | None = None
+        self._dead: dict[str, None] = {}  # workers whose leases are to be released, in the order they died
+        self._ready = False
+        self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+        reclaim_s = float((start.get("keeper_settings") or {}).get("reclaim_interval") or 5.0)
+        self._duties = [
+            Duty("release", REPAIR_INTERVAL_S, self._release),
+            Duty("settings", REPAIR_INTERVAL_S, self._sync_settings),
+            Duty("wake", WAKE_POLL_S, self._wake_due),
+            Duty("reclaim", reclaim_s, self._reclaim),
+            Duty("repair", REPAIR_INTERVAL_S, self._repair),
+            Duty("workers", WORKERS_INTERVAL_S, self._prune_workers),
+        ]
+
+    async def run(self) -> int:
+        """Work until the supervisor says otherwise or is gone; return the exit code."""
+        self._channel.attach(self._on_message, self._stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        self._channel.say("hello", pid=os.getpid())
+        report = asyncio.create_task(self._keep_reporting())
+        work = asyncio.create_task(self._work())
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
+        for task in (work, report, stop):
+            task.cancel()
+        await asyncio.wait([work, report, stop])
+        await self._close()
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._channel.say("failed", reason=f"keeper: {type(error).__name__}: {error}", permanent=False)
+            return 70
+        return 0
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "release_dead":
+                self._dead |= dict.fromkeys(message["worker_ids"])
+                self._hurry("release")
+            case "adjust":
+                self._queues = dict(message.get("queues_settings") or {})
+                self._hurry("settings")
+            case "drain" | "quit":
+                self._stop.set()
+            case "dump":
+                os.kill(os.getpid(), stacks.STACK_SIGNAL)
+
+    def _hurry(self, name: str) -> None:
+        for duty in self._duties:
+            if duty.name == name:
+                duty.due_mono = 0.0
+        self._wake.set()
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        retry_s = _FIRST_RETRY_S
+        while True:
+            try:
+                await self._connect()
+                retry_s = _FIRST_RETRY_S
+                while True:
+                    await self._run_due()
+                    await self._sleep(min(duty.due_mono for duty in self._duties) - time.monotonic())
+            except StoreUnavailable as error:
+                self._note_lost(str(error))
+                await self._close()
+                await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - spread, not a secret
+                retry_s = min(_LAST_RETRY_S, retry_s * 2)
+
+    async def _connect(self) -> None:
+        self._store = await KeeperStore.connect(self._dsn, application_name="reproq keeper")
+        if not self._up:
+            self._up, self._since_mono, self._error = True, time.monotonic(), None
+            self._channel.say("event", event={"name": "database.connected", "child": "keeper"})
+        if not self._ready:
+            self._ready = True
+            self._channel.say("ready")
+
+    def _note_lost(self, error: str) -> None:
+        if self._up or self._error is None:
+            self._up, self._since_mono = False, time.monotonic()
+            self._channel.say("event", event={"name": "database.lost", "child": "keeper", "error": error})
+        self._error = error
+
+    async def _run_due(self) -> None:
+        for duty in self._duties:
+            if duty.due_mono > time.monotonic():
+                continue
+            try:
+                duty.note(await duty.run(), time.monotonic())
+            except StoreError as error:
+                # One duty that the database refuses must not stop the others; it shows in `status` until it works again.
+                if duty.error is None:
+                    self._channel.say("event", event={"name": "duty.failed", "child": "keeper", "duty": duty.name, "error": str(error)})
+                duty.note_failure(str(error), time.monotonic())
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), max(0.0, seconds))
+        self._wake.clear()
+
+    async def _close(self) -> None:
+        if self._store is not None:
+            await self._store.close()
+        self._store = None
+
+    async def _keep_reporting(self) -> None:
+        title = ProcessTitle()
+        title.set("reproq: keeper")
+        while True:
+            now = time.monotonic()
+            snapshot = {
+                "duties": {duty.name: duty.as_fields(now) for duty in self._duties},
+                "database": {"up": self._up, "since_s": round(now - self._since_mono, 1), "error": self._error},
+            }
+            self._channel.say("snapshot", snapshot=snapshot)
+            await asyncio.sleep(min(1.0, self._heartbeat_s / 3))
+
+    # -- the duties ---------------------------------------------------------------------------------------------------
+
+    async def _release(self) -> Ran:
+        if not self._dead:
+            return Ran(0)
+        assert self._store is not None
+        workers = list(self._dead)
+        count = await self._store.release_workers(workers)
+        for worker in workers:
+            self._dead.pop(worker, None)
+        self._channel.say("released", worker_ids=workers, count=count)
+        return Ran(count)
+
+    async def _sync_settings(self) -> Ran:
+        assert self._store is not None
+        aging = {name: float(queue["priority_aging"]) for name, queue in self._queues.items()}
+        return Ran(await self._store.sync_queue_settings(aging))
+
+    async def _wake_due(self) -> Ran:
+        assert self._store is not None
+        count, next_s = await self._store.wake_due(BATCH)
+        return Ran(count, 0.0 if count >= BATCH else _or_never(next_s))
+
+    async def _reclaim(self) -> Ran:
+        assert self._store is not None
+        count = await self._store.reclaim(BATCH)
+        return Ran(count, 0.0 if count >= BATCH else float("inf"))
+
+    async def _repair(self) -> Ran:
+        assert self._store is not None
+        return Ran(await self._store.repair())
+
+    async def _prune_workers(self) -> Ran:
+        assert self._store is not None
+        return Ran(await self._store.prune_workers())
+
+
+def _or_never(seconds: float | None) -> float:
+    """Return *seconds*, infinity for None."""
+    return float("inf") if seconds is None else max(0.0, seconds)
