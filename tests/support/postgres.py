@@ -35,6 +35,10 @@ OLDEST_SUPPORTED = 15
 INSTALLED = Path("/usr/lib/postgresql")
 TEMPLATE = "reproq_template"
 _ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+# Copying files takes 12 ms on a file system in memory and 300 ms on a disk; copying through the log 110 ms and 370 ms.
+_CREATE = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+_MEMORY = Path("/dev/shm")
+_MEMORY_NEEDED_BYTES = 2 << 30
 _numbers = count(1)
 
 
@@ -162,7 +166,7 @@ class Cluster:
         """Create a database as a copy of *template*, and drop it at the end, whoever is still connected."""
         name = f"test_{os.getpid()}_{next(_numbers)}"
         with self.admin() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+            connection.execute(_CREATE.format(sql.Identifier(name), sql.Identifier(template)))
         try:
             yield Database(name, self.dsn(name), self)
         finally:
@@ -191,14 +195,14 @@ class Cluster:
 @contextmanager
 def running_cluster(*options: str) -> Iterator[Cluster]:
     """Make and start a cluster in a temporary folder that its account can reach; everything is gone afterwards."""
-    base = Path(tempfile.mkdtemp(prefix="reproq-test-", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="reproq-test-", dir=_fast_folder()))
     base.chmod(0o755)
     embedded = None
     try:
         embedded = prepare(base / "data", runtime_dir=base, bin_dir=chosen_bin_dir(), durable=False)
         cluster = Cluster(embedded)
         try:
-            cluster.start("-c", "max_connections=200", *options)
+            cluster.start("-c", "max_connections=200", "-c", "max_wal_size=256MB", *options)
             yield cluster
         finally:
             cluster.stop()
@@ -206,6 +210,13 @@ def running_cluster(*options: str) -> Iterator[Cluster]:
         if embedded is not None:
             remove_temporary_dirs(embedded.temporary_dirs)
         shutil.rmtree(base, ignore_errors=True)
+
+
+def _fast_folder() -> str:
+    """Return a file system in memory where there is one with room (containers often have 64 MB), else the usual place."""
+    if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_NEEDED_BYTES:
+        return str(_MEMORY)
+    return "/tmp"
 
 
 def _status(process: psutil.Process) -> str:
