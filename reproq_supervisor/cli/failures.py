@@ -49,6 +49,9 @@ def report(error: Exception, *, as_json: bool) -> int:
 
 
 def _tell(error: Exception, message: str) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(message, err=True)
+        return
     if isinstance(error, click.UsageError) and error.ctx is not None:
         click.echo(error.ctx.get_usage(), err=True)
         click.echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)

@@ -25,14 +25,19 @@ class Options:
     """What a command was given.
 
     Attributes:
-      config_path: the configuration file: -c, REPROQ_CONFIG or a usual one; None when there is none.
+      config: the file that -c or REPROQ_CONFIG names.
       dsn: --dsn; None when it was not given.
       output: where the answer goes.
     """
 
-    config_path: str | None
+    config: str | None
     dsn: str | None
     output: Output
+
+    @property
+    def config_path(self) -> str | None:
+        """The configuration file: the named one, or a usual one that is here; None when there is none."""
+        return self.config or next((name for name in USUAL_FILES if Path(name).is_file()), None)
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -57,11 +62,11 @@ class Options:
         """
         from reproq_supervisor.settings.problems import ConfigError, Problem
 
-        if self.config_path is None:
+        if (found := self.config_path) is None:
             hint = "reproq-supervisor init writes one"
             message = f"expected -c FILE, REPROQ_CONFIG or a file {' or '.join(USUAL_FILES)} here, found none"
             raise ConfigError("configuration", (Problem("", message, hint=hint),))
-        return self.config_path
+        return found
 
     def database(self) -> str:
         """Return the libpq URL of the database, or `embedded`: --dsn, DATABASE_URL, the file's, the embedded one.
@@ -82,8 +87,7 @@ def common_options(function: Callable[..., R]) -> Callable[..., R]:
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
     @functools.wraps(function)
     def wrapper(*args: Any, config: str | None, dsn: str | None, as_json: bool, **kwargs: Any) -> R:
-        found = config or next((name for name in USUAL_FILES if Path(name).is_file()), None)
-        return function(*args, options=Options(found, dsn, Output(as_json)), **kwargs)
+        return function(*args, options=Options(config, dsn, Output(as_json)), **kwargs)
 
     return wrapper
 

@@ -14,13 +14,15 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    PlainSerializer,
+    SerializationInfo,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from reproq_supervisor.settings.units import format_duration, parse_duration, parse_fraction, parse_size
+from reproq_supervisor.settings.units import format_duration, format_fraction, format_size, parse_duration, parse_fraction, parse_size
 
 MAX_DURATION_S = 3650 * 86400.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -115,6 +117,17 @@ def at_least(shortest: float) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _writing(write: Callable[[T], str]) -> PlainSerializer:
+    """Serialise as a number, or as people write it when the context says {"human": True}."""
+
+    def serialise(value: T, info: SerializationInfo) -> T | str | int:
+        if info.context and info.context.get("human"):
+            return write(value) if value else 0
+        return value
+
+    return PlainSerializer(serialise)
+
+
 def _unit_schema(pattern: str, example: str) -> WithJsonSchema:
     forms = [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^({pattern})$"}]
     return WithJsonSchema({"anyOf": forms, "examples": [example]})
@@ -123,16 +136,19 @@ def _unit_schema(pattern: str, example: str) -> WithJsonSchema:
 Duration = Annotated[
     float,
     BeforeValidator(_reading(_read_duration, "a duration such as 500ms, 30s or 1h30m (at most 3650d)")),
+    _writing(format_duration),
     _unit_schema(r"\s*([0-9]+(\.[0-9]+)?\s*(ms|s|m|h|d|w)\s*)+|[0-9]+(\.[0-9]+)?", "30s"),
 ]
 Size = Annotated[
     int,
     BeforeValidator(_reading(parse_size, "a size such as 512MiB, 1GB or a number of bytes")),
+    _writing(format_size),
     _unit_schema(r"[0-9]+(\.[0-9]+)?\s*[kKmMgGtT]?i?[bB]|[0-9]+", "512MiB"),
 ]
 Fraction = Annotated[
     float,
     BeforeValidator(_reading(parse_fraction, "a percentage from 0% to 100%, or a number from 0 to 1")),
+    _writing(format_fraction),
     _unit_schema(r"[0-9]+(\.[0-9]+)?\s*%?", "10%"),
 ]
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]

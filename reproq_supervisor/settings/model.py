@@ -1,6 +1,7 @@
 """The configuration file as types: every key, its default and what it is for. The texts under the keys become the JSON Schema."""
 
 import ipaddress
+import os
 import re
 from enum import StrEnum
 from typing import Annotated
@@ -23,6 +24,8 @@ from reproq_supervisor.settings.fields import (
 from reproq_supervisor.settings.pools import Pool
 
 EMBEDDED = "embedded"
+MAX_SOCKET_PATH_BYTES = 107
+MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class LogFormat(StrEnum):
@@ -55,13 +58,13 @@ def _check_database(value: str) -> str:
 
 
 def _check_module(value: str) -> str:
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", value):
+    if not MODULE_NAME.fullmatch(value):
         raise expected("the dotted name of a module, such as myapp.tasks")
     return value
 
 
 def _check_task_prefix(value: str) -> str:
-    if not re.fullmatch(r"\*|[^\W\d]\w*(\.[^\W\d]\w*)*\.?", value):
+    if value != "*" and not MODULE_NAME.fullmatch(value.removesuffix(".")):
         raise expected("the start of a dotted name, such as myapp.tasks., or *")
     return value
 
@@ -79,6 +82,12 @@ def _check_listen(value: str | None) -> str | None:
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):
             raise expected("an address and port such as 127.0.0.1:9090")
+    return value
+
+
+def _check_socket(value: str | None) -> str | None:
+    if value is not None and len(os.fsencode(value)) > MAX_SOCKET_PATH_BYTES:
+        raise expected(f"a path of at most {MAX_SOCKET_PATH_BYTES} bytes, as the kernel has it")
     return value
 
 
@@ -145,7 +154,7 @@ class Web(Group):
 class Control(Group):
     """The socket through which commands reach the daemon."""
 
-    socket: Annotated[MaybeText, Field(max_length=107)] = None
+    socket: Annotated[MaybeText, AfterValidator(_check_socket)] = None
     """Path of the socket; null: in the runtime directory."""
 
 

@@ -83,14 +83,12 @@ class Retry(Group):
 
 
 class Poll(Group):
-    """How often an idle shard looks by itself; the wait is drawn between the bounds."""
+    """How often an idle shard looks by itself; every wait has jitter."""
 
     min: Annotated[Duration, at_least(0.01)] = 1.0
-    """The shortest wait while notifications arrive."""
+    """The first wait of a shard that nothing else wakes (`store.listen: false`); it doubles up to max."""
     max: Annotated[Duration, at_least(0.01)] = 5.0
-    """The longest wait while notifications arrive."""
-    only: Annotated[Duration, at_least(0.01)] = 0.5
-    """The longest wait when nothing else wakes the shard (`store.listen: false`, or the listener is down)."""
+    """The longest wait, and the usual one of a shard that notifications wake."""
 
 
 class Quarantine(Group):

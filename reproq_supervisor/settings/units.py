@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Callable
+from decimal import Decimal
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
@@ -46,19 +48,19 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return the shortest text that `parse_duration` reads back: 5400.0 is "1h30m"."""
+    """Return the text that people would write and `parse_duration` reads back exactly: 5400.0 is "1h30m"."""
     if seconds == 0:
         return "0"
-    milliseconds = round(seconds * 1000, 3)
-    if milliseconds < 1000 or milliseconds % 1000:
-        return f"{milliseconds:g}ms" if milliseconds < 1000 else f"{seconds:.6f}".rstrip("0") + "s"
-    rest = round(seconds)
-    parts = []
-    for unit in ("d", "h", "m", "s"):
-        count, rest = divmod(rest, int(_SECONDS[unit]))
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts)
+    if seconds < 1:
+        text = f"{seconds * 1000:.6g}ms"
+    elif seconds % 1:
+        text = f"{seconds:.6f}".rstrip("0") + "s"
+    else:
+        text, rest = "", int(seconds)
+        for unit in ("d", "h", "m", "s"):
+            count, rest = divmod(rest, int(_SECONDS[unit]))
+            text += f"{count}{unit}" if count else ""
+    return text if _reads_back(parse_duration, text, seconds) else f"{Decimal(seconds):f}s"
 
 
 def parse_size(value: object) -> int:
@@ -81,6 +83,14 @@ def parse_size(value: object) -> int:
         case _:
             pass
     raise ValueError("not a size")
+
+
+def format_size(size_bytes: int) -> str:
+    """Return the text that people would write and `parse_size` reads back exactly: 536870912 is "512MiB"."""
+    for unit in ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "KB"):
+        if size_bytes and size_bytes % _BYTES[unit.lower()] == 0:
+            return f"{size_bytes // _BYTES[unit.lower()]}{unit}"
+    return str(size_bytes)
 
 
 def parse_fraction(value: object) -> float:
@@ -106,3 +116,16 @@ def parse_fraction(value: object) -> float:
     if fraction is None or not 0 <= fraction <= 1:
         raise ValueError("not a fraction")
     return fraction
+
+
+def format_fraction(fraction: float) -> str:
+    """Return the text that people would write and `parse_fraction` reads back exactly: 0.1 is "10%"."""
+    text = f"{fraction * 100:.6g}%"
+    return text if _reads_back(parse_fraction, text, fraction) else f"{Decimal(fraction):f}"
+
+
+def _reads_back(parse: Callable[[object], float], text: str, value: float) -> bool:
+    try:
+        return parse(text) == value
+    except ValueError:
+        return False

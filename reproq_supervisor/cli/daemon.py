@@ -1,0 +1,101 @@
+"""The daemon as commands find it: what it wrote down when it started, and whether it answers."""
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from reproq_supervisor.cli.options import Options
+from reproq_supervisor.cli.places import find_places, records_of
+from reproq_supervisor.core.errors import ReproqError
+from reproq_supervisor.settings.problems import ConfigError
+
+_ANSWER_TIMEOUT_S = 2.0
+
+
+class NoDaemonError(ReproqError):
+    """There is no daemon to talk to."""
+
+    exit_code = 69
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonRecord:
+    """What `run` writes down for the other commands. A record outlives its daemon: only an answer proves that it lives.
+
+    Attributes:
+      pid: of the supervisor.
+      config_path: absolute; None when it runs without a file.
+      dsn: of the embedded database, which has no password; None with an external one.
+    """
+
+    pid: int
+    config_path: str | None
+    control_socket: str
+    dsn: str | None
+
+    def write(self, path: Path) -> None:
+        """Replace the record at *path* in one go."""
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+        Path(name).replace(path)
+
+    @property
+    def answers(self) -> bool:
+        """Whether somebody accepts connections on its control socket."""
+        return is_answering(self.control_socket)
+
+
+def read_record(path: Path) -> DaemonRecord | None:
+    """Return the record at *path*; None when there is none that can be read."""
+    try:
+        return DaemonRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def find_record(config_path: str | None, environ: Mapping[str, str]) -> DaemonRecord | None:
+    """Return the record of the daemon that was started with *config_path*: of one that answers, before those of the dead."""
+    wanted = absolute(config_path)
+    found = [record for place in records_of(config_path, environ) if (record := read_record(place)) and record.config_path == wanted]
+    return next((record for record in found if record.answers), found[0] if found else None)
+
+
+def find_control_socket(options: Options, environ: Mapping[str, str]) -> str:
+    """Return where the daemon listens.
+
+    What the daemon itself wrote down comes first: the file may have been edited since, or be broken, and that is when people ask for `status`.
+    """
+    record = find_record(options.config_path, environ)
+    if record is not None and record.answers:
+        return record.control_socket
+    try:
+        named = options.load().settings.control.socket
+    except ConfigError:
+        named = None
+    return str(find_places(options.config_path, named, environ).control_socket)
+
+
+def is_answering(control_socket: str) -> bool:
+    """Answer whether a process accepts connections at *control_socket*."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_ANSWER_TIMEOUT_S)
+        try:
+            client.connect(control_socket)
+        except OSError:
+            return False
+        return True
+
+
+def absolute(config_path: str | None) -> str | None:
+    """Return the name under which a configuration is known, wherever a command was typed."""
+    return os.path.realpath(config_path) if config_path else None
+
+
+def how_to_start(options: Options) -> str:
+    """Return the command that starts the daemon of these options."""
+    return "reproq-supervisor run" + (f" -c {options.config_path}" if options.config_path else "")
