@@ -5,9 +5,10 @@ Wake-up without a notification for every row, and without a lost one:
     cycle claimed nothing ─► flag set, then mark ─► poll every 10 to 50 ms until settled ─► last look ─► long sleep until a note or a poll
                                                     (the cycle that claims next clears the flag in its own commit)
 
-*Settled* means that every transaction older than the mark has ended. A producer that wrote its first row after the mark sees the flag in its
-trigger and notifies; one that did so before has ended by then, so the last look sees its rows. The flag alone would lose runs: a producer may read it
-just before it is set and commit just after the look. Producers at REPEATABLE READ may have read too early; the poll interval covers them.
+*Settled* means that every transaction older than the mark has ended. A producer that wrote its first row after the mark sees the flag in
+its trigger and notifies; one that did so before has ended by then, so the last look sees its rows. The flag alone would lose runs: a
+producer may read it just before it is set and commit just after the look. Producers at REPEATABLE READ may have read too early; the poll
+interval covers them.
 
 When it fails: a connection on which anything unexpected happened (an error of the network, a cancelled call) is closed, and every later
 call raises `StoreUnavailable`. Connect again, ask `held` before anything else, stop what is not held any more, and send the unanswered
@@ -17,49 +18,39 @@ everything else that is not ours any more comes back as lost, releases included,
 
 import math
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-import psycopg
-from psycopg.pq import TransactionStatus
-
 from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, RunId, RunStatus
+from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.endings import arrays_of
-from reproq_supervisor.store.errors import StoreUnavailable, translated
 from reproq_supervisor.store.listener import Listener
-from reproq_supervisor.store.statements import load
 
 __all__ = ["Listener", "ShardStore"]
+
+REFLAG_AFTER_S = 30.0
+"""A sleeper says that it still sleeps, so that the keeper can forget those who died asleep."""
 
 
 class ShardStore:
     """One shard's connection. Not for concurrent use: one call at a time."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], worker_id: str) -> None:
+    def __init__(self, connection: StoreConnection, worker_id: str) -> None:
         self._connection = connection
         self._worker_id = worker_id
         self._asleep_on: frozenset[str] = frozenset()
+        self._flagged_mono = -math.inf
         self._unsettled_mark: int | None = None
 
     @classmethod
-    async def connect(
-        cls, dsn: str, worker_id: str, *, application_name: str = "reproq", prepare: bool = True, timeout_s: float = 10
-    ) -> Self:
+    async def connect(cls, dsn: str, worker_id: str, *, application_name: str = "reproq", prepare: bool = True) -> Self:
         """Connect as the holder *worker_id* of all leases claimed here.
 
         Args:
           prepare: False for poolers that do not keep prepared statements.
         """
-        with translated():
-            connection = await psycopg.AsyncConnection.connect(
-                dsn,
-                autocommit=True,
-                application_name=application_name,
-                connect_timeout=max(2, round(timeout_s)),
-                prepare_threshold=0 if prepare else None,
-            )
-        return cls(connection, worker_id)
+        return cls(await StoreConnection.open(dsn, application_name=application_name, prepare=prepare), worker_id)
 
     async def cycle(self, request: CycleRequest) -> CycleReply:
         """Write back, renew, show and claim in one statement, which is one transaction and one commit; durable if it carries endings.
@@ -68,7 +59,7 @@ class ShardStore:
           StoreUnavailable: nothing is known about *request*; see above.
           StoreError: nothing of it happened, and sending it again would fail again.
         """
-        rows = await self._ask("task_lane", "cycle", _parameters(self._worker_id, request, bool(self._asleep_on)))
+        rows = await self._connection.ask("task_lane", "cycle", _parameters(self._worker_id, request, bool(self._asleep_on)))
         reply = _reply(rows)
         if reply.claimed:
             self._asleep_on = frozenset()
@@ -77,7 +68,7 @@ class ShardStore:
     async def held(self, leases: Iterable[tuple[RunId, LeaseNo]]) -> set[tuple[RunId, LeaseNo]]:
         """Return which of these leases are still ours."""
         asked = set(leases)
-        rows = await self._ask("task_lane", "held", {"ids": [run for run, _ in asked], "leased_by": self._worker_id})
+        rows = await self._connection.ask("task_lane", "held", {"ids": [run for run, _ in asked], "leased_by": self._worker_id})
         return asked & {(run, no) for run, no in rows}
 
     async def settle_idle(self, queues: Sequence[str]) -> float:
@@ -89,13 +80,15 @@ class ShardStore:
         """
         if self._asleep_on != frozenset(queues):
             await self.forget_idle()
-            await self._ask("reproq_queue_idle", "register", {"queues": list(queues), "worker_id": self._worker_id})
+            await self._flag(queues)
             self._asleep_on = frozenset(queues)
-            rows = await self._ask("reproq_queue_idle", "mark", {})
+            rows = await self._connection.ask("reproq_queue_idle", "mark", {})
             self._unsettled_mark = rows[0][0]
+        elif time.monotonic() - self._flagged_mono > REFLAG_AFTER_S:
+            await self._flag(queues)
         if self._unsettled_mark is None:
             return math.inf
-        rows = await self._ask("reproq_queue_idle", "is_settled", {"mark": self._unsettled_mark})
+        rows = await self._connection.ask("reproq_queue_idle", "is_settled", {"mark": self._unsettled_mark})
         if not rows[0][0]:
             return random.uniform(0.01, 0.05)  # noqa: S311 - spread, not a secret
         self._unsettled_mark = None
@@ -104,7 +97,7 @@ class ShardStore:
     async def forget_idle(self) -> None:
         """Take the flag back without a claim, e.g. before leaving."""
         if self._asleep_on:
-            await self._ask("reproq_queue_idle", "forget", {"worker_id": self._worker_id})
+            await self._connection.ask("reproq_queue_idle", "forget", {"worker_id": self._worker_id})
             self._asleep_on = frozenset()
 
     @property
@@ -116,23 +109,9 @@ class ShardStore:
         """Close the connection; leases stay as they are."""
         await self._connection.close()
 
-    async def _ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        with translated():
-            async with self._clean_or_closed():
-                cursor = await self._connection.execute(load(table)[name], parameters)
-                return await cursor.fetchall() if cursor.description else []
-
-    @asynccontextmanager
-    async def _clean_or_closed(self) -> AsyncIterator[None]:
-        """Close the connection if the block leaves it in any state but idle: a half-read reply must not meet the next request."""
-        if self._connection.closed:
-            raise StoreUnavailable("the connection is closed: connect again")
-        try:
-            yield
-        except BaseException:
-            if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                await self._connection.close()
-            raise
+    async def _flag(self, queues: Sequence[str]) -> None:
+        await self._connection.ask("reproq_queue_idle", "register", {"queues": list(queues), "worker_id": self._worker_id})
+        self._flagged_mono = time.monotonic()
 
 
 def _parameters(worker_id: str, request: CycleRequest, is_idle: bool) -> dict[str, Any]:

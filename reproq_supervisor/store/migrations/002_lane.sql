@@ -39,19 +39,21 @@ CREATE TABLE IF NOT EXISTS reproq_queue_settings (
     priority_aging_s double precision NOT NULL DEFAULT 60 CHECK (priority_aging_s >= 0)
 );
 
--- Who sleeps on which queue. Unlogged: after a crash every sleeper reconnects and says so again.
+-- Who sleeps on which queue; a sleeper says so again every half minute. Unlogged: after a crash everybody reconnects and begins anew.
 CREATE UNLOGGED TABLE IF NOT EXISTS reproq_queue_idle (
     queue_name text NOT NULL,
     worker_id  text NOT NULL,
-    idle_since timestamptz NOT NULL DEFAULT now(),
+    seen_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (queue_name, worker_id)
 );
 
--- Wishes to cancel a run that somebody holds. Only inserted into by those who wish: they never wait for the holder.
+-- Wishes to cancel a run that somebody holds. Those who wish only insert, and wait for nobody: neither for the holder nor, by a unique index,
+-- for each other.
 CREATE TABLE IF NOT EXISTS reproq_cancel_requests (
-    result_id    bigint PRIMARY KEY,
+    result_id    bigint NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX IF NOT EXISTS reproq_cancel_requests_run ON reproq_cancel_requests (result_id);
 
 -- What readers should look at: the record, and where it has not ended, the truth of the lane.
 CREATE OR REPLACE VIEW reproq_runs AS

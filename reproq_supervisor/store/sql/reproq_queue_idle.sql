@@ -1,7 +1,7 @@
 -- name: register
 -- Says that this worker sleeps on these queues.
 INSERT INTO reproq_queue_idle (queue_name, worker_id) SELECT DISTINCT q, %(worker_id)s FROM unnest(%(queues)s::text[]) AS u (q)
-ON CONFLICT (queue_name, worker_id) DO UPDATE SET idle_since = now()
+ON CONFLICT (queue_name, worker_id) DO UPDATE SET seen_at = now()
 
 -- name: mark
 -- One row: the transaction id below which every producer lies that may have read the flags before they were set. Ask after `register` committed:

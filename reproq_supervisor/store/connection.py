@@ -1,0 +1,74 @@
+"""One asynchronous connection that is either clean or closed, for the daemon's processes."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from reproq_supervisor.store.errors import StoreUnavailable, translated
+from reproq_supervisor.store.statements import load
+
+
+class StoreConnection:
+    """Runs named statements, each a transaction of its own. Not for concurrent use: one call at a time.
+
+    Whatever goes wrong in a call, afterwards the connection is idle or closed: a half-read reply must not meet the next request.
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, dsn: str, *, application_name: str, prepare: bool, timeout_s: float = 10) -> "StoreConnection":
+        """Connect.
+
+        Args:
+          prepare: False for poolers that do not keep prepared statements.
+
+        Raises:
+          StoreUnavailable: no connection within *timeout_s* seconds.
+        """
+        with translated():
+            return cls(
+                await psycopg.AsyncConnection.connect(
+                    dsn,
+                    autocommit=True,
+                    application_name=application_name,
+                    connect_timeout=max(2, round(timeout_s)),
+                    prepare_threshold=0 if prepare else None,
+                )
+            )
+
+    async def ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run the statement *name* of `sql/<table>.sql` and return its rows.
+
+        Raises:
+          StoreUnavailable: nothing is known about what it did; try again, on a new connection if this one is closed.
+          StoreError: it did nothing, and would do nothing again.
+        """
+        with translated():
+            async with self._clean_or_closed():
+                cursor = await self._connection.execute(load(table)[name], parameters)
+                return await cursor.fetchall() if cursor.description else []
+
+    @property
+    def closed(self) -> bool:
+        """Whether a new connection is needed."""
+        return self._connection.closed
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    @asynccontextmanager
+    async def _clean_or_closed(self) -> AsyncIterator[None]:
+        if self._connection.closed:
+            raise StoreUnavailable("the connection is closed: connect again")
+        try:
+            yield
+        except BaseException:
+            if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                await self._connection.close()
+            raise

@@ -1,0 +1,116 @@
+"""The keeper's duties in the database. Each is safe to run twice, by two keepers at once, and works in batches of short transactions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from reproq_supervisor.store.connection import StoreConnection
+
+_REPAIR_BATCH = 20_000
+_REKEY_BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """What `wake_due` did. `next_due_s`: seconds until the next run is due, None if none is parked for time, 0 if more are due already."""
+
+    count: int
+    next_due_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """Lane rows that were missing and made, or left over and removed."""
+
+    made: int
+    removed: int
+
+
+class KeeperStore:
+    """The keeper's connection. Every call raises `StoreUnavailable` (try again later) or `StoreError` (a bug)."""
+
+    def __init__(self, connection: StoreConnection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def connect(cls, dsn: str, *, application_name: str = "reproq keeper", prepare: bool = True) -> Self:
+        """Connect.
+
+        Args:
+          prepare: False for poolers that do not keep prepared statements.
+        """
+        return cls(await StoreConnection.open(dsn, application_name=application_name, prepare=prepare))
+
+    async def reclaim(self, limit: int = 200) -> int:
+        """End up to *limit* attempts whose lease has expired, each counted as an attempt; return how many. *limit* means call again."""
+        return await self._number("reclaim", limit=limit)
+
+    async def release_workers(self, worker_ids: Sequence[str], batch: int = 500) -> int:
+        """Give back, uncounted, all runs of workers of which no process is left; return how many."""
+        released = 0
+        while count := await self._number("release_workers", worker_ids=list(worker_ids), limit=batch):
+            released += count
+        return released
+
+    async def wake_due(self, limit: int = 1000) -> Woken:
+        """Make up to *limit* runs ready that have become due."""
+        ((count, next_due_s),) = await self._connection.ask("keeping", "wake_due", {"limit": limit})
+        return Woken(count, next_due_s)
+
+    async def settle_wishes(self, limit: int = 500) -> int:
+        """Cancel runs that wait although somebody wished them cancelled while they were held; return how many."""
+        return await self._number("settle_wishes", limit=limit)
+
+    async def repair(self) -> Repaired:
+        """Look at every record and every lane row, and make the invariant hold: not ended exactly when there is a lane row.
+
+        For tables that were restored or replicated without their triggers. Reads the whole table once, in batches by id.
+        """
+        made = removed = after = 0
+        while True:
+            ((made_now, removed_now, next_after),) = await self._connection.ask(
+                "keeping", "repair", {"after": after, "limit": _REPAIR_BATCH}
+            )
+            made += made_now
+            removed += removed_now
+            if next_after is None:
+                return Repaired(made, removed)
+            after = next_after
+
+    async def sync_queue_settings(self, priority_aging_s: Mapping[str, float]) -> list[str]:
+        """Store the aging of queues (seconds per unit of priority, 0 = strict) and reorder those where it changed; return their names."""
+        rows = await self._connection.ask(
+            "keeping",
+            "set_queue_settings",
+            {"queues": list(priority_aging_s), "agings_s": [float(aging) for aging in priority_aging_s.values()]},
+        )
+        changed = sorted(row[0] for row in rows)
+        for queue in changed:
+            await self._rekey(queue)
+        return changed
+
+    async def prune_idle(self, older_than_s: float = 120) -> None:
+        """Forget sleepers that have not renewed their flag for so long: they are gone."""
+        await self._connection.ask("keeping", "prune_idle", {"older_than_s": older_than_s})
+
+    async def prune_workers(self, older_than_s: float) -> int:
+        """Remove workers that have not been seen for so long; return how many."""
+        return len(await self._connection.ask("keeping", "prune_workers", {"older_than_s": older_than_s}))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone and a new one is needed."""
+        return self._connection.closed
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def _rekey(self, queue: str) -> None:
+        after: int | None = 0
+        while after is not None:
+            ((after,),) = await self._connection.ask("keeping", "rekey", {"queue": queue, "after": after, "limit": _REKEY_BATCH})
+
+    async def _number(self, name: str, **parameters: object) -> int:
+        ((number,),) = await self._connection.ask("keeping", name, parameters)
+        return int(number)

@@ -1,0 +1,136 @@
+-- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by an unchanged `rev`, which needs no session
+-- state and cannot be forged by accident.
+-- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
+--
+-- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP LOCKED, then
+-- refuse (RETURN NULL, zero rows) or note the wish. Waiting here would deadlock, and the victim would be a shard's whole cycle.
+
+-- Makes the lane row of one record; nothing if it has one.
+CREATE OR REPLACE FUNCTION reproq_lane_insert(run task_runs) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    clock timestamptz := clock_timestamp();
+    due timestamptz := reproq_due_at(run.enqueued_at, run.run_after);
+    limited boolean := reproq_wants_key(run.lock_key, run.concurrency_key, run.concurrency_limit) OR reproq_wants_rate(run.task_path, run.queue_name);
+    state text := reproq_lane_state(run.status, run.run_after, limited, clock);
+    aging_s double precision := coalesce((SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = run.queue_name), 60);
+BEGIN
+    INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts, timeout_seconds,
+                           leased_by, leased_until, claimed_at, keys)
+    VALUES (run.result_id, run.queue_name, state, reproq_park_reason(run.status, run.run_after, limited, clock), run.priority,
+            reproq_order_key(due, run.priority, aging_s), due, run.attempts, run.max_attempts, run.timeout_seconds,
+            CASE WHEN state = 'running' THEN coalesce(run.leased_by, '') END,
+            CASE WHEN state = 'running' THEN coalesce(run.leased_until, clock) END,
+            CASE WHEN state = 'running' THEN run.last_attempted_at END,
+            CASE WHEN limited THEN array_remove(ARRAY[run.lock_key, run.concurrency_key], NULL) END)
+    ON CONFLICT (result_id) DO NOTHING;
+    IF state = 'ready' THEN
+        PERFORM reproq_notify_ready(ARRAY[run.queue_name]);
+    END IF;
+END
+$$;
+
+-- Notes that somebody wants a held run cancelled, and tells the shards.
+CREATE OR REPLACE FUNCTION reproq_wish_cancel(ids bigint[]) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO reproq_cancel_requests (result_id) SELECT unnest(ids);
+    PERFORM pg_notify(reproq_channel(), 'cancel');
+END
+$$;
+
+CREATE OR REPLACE FUNCTION reproq_run_foreign_update() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    active CONSTANT text[] := '{READY,RUNNING,WAITING}';
+    wants_cancel boolean := (NEW.status = 'CANCELLED' AND OLD.status <> 'CANCELLED') OR (NEW.cancel_requested AND NOT OLD.cancel_requested);
+    lane task_lane;
+BEGIN
+    SELECT * INTO lane FROM task_lane l WHERE l.result_id = OLD.result_id FOR UPDATE SKIP LOCKED;
+
+    -- A shard holds the run, or is about to: its lane row is locked. The record is written by the holder only.
+    IF lane.state = 'running' AND lane.lease_no > 0 OR lane IS NULL AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = OLD.result_id) THEN
+        IF wants_cancel THEN
+            PERFORM reproq_wish_cancel(ARRAY[OLD.result_id]);
+            NEW := OLD;
+            NEW.cancel_requested := true;
+            RETURN NEW;
+        ELSIF NEW.status <> OLD.status THEN
+            RETURN NULL;
+        END IF;
+        -- A page that saves every column, stale ones included, must not undo what the holder wrote.
+        NEW.queue_name := OLD.queue_name;
+        NEW.priority := OLD.priority;
+        NEW.run_after := OLD.run_after;
+        NEW.attempts := OLD.attempts;
+        NEW.max_attempts := OLD.max_attempts;
+        NEW.timeout_seconds := OLD.timeout_seconds;
+        NEW.leased_by := OLD.leased_by;
+        NEW.leased_until := OLD.leased_until;
+        NEW.cancel_requested := OLD.cancel_requested;
+        NEW.dedupe_key := OLD.dedupe_key;
+        RETURN NEW;
+    END IF;
+
+    IF wants_cancel AND lane.state <> 'running' THEN
+        NEW.status := 'CANCELLED';
+        NEW.finished_at := coalesce(NEW.finished_at, clock_timestamp());
+    END IF;
+    IF NEW.status = 'RUNNING' AND OLD.status <> 'RUNNING' AND lane.state IS DISTINCT FROM 'ready' THEN
+        -- Only what may run now can be started, also by others.
+        RETURN NULL;
+    END IF;
+    NEW.rev := OLD.rev + 1;
+    IF NEW.status = 'WAITING' OR NEW.status <> ALL (active) THEN
+        NEW.dedupe_key := NULL;
+    END IF;
+    DELETE FROM task_lane l WHERE l.result_id = OLD.result_id;
+    IF NEW.status = ANY (active) THEN
+        PERFORM reproq_lane_insert(NEW);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER trg_task_runs_foreign_update BEFORE UPDATE ON task_runs FOR EACH ROW
+WHEN (OLD.rev = NEW.rev AND
+      (OLD.status, OLD.cancel_requested, OLD.queue_name, OLD.priority, OLD.run_after, OLD.attempts, OLD.max_attempts, OLD.timeout_seconds,
+       OLD.leased_by, OLD.leased_until, OLD.lock_key, OLD.concurrency_key, OLD.concurrency_limit, OLD.dedupe_key)
+      IS DISTINCT FROM
+      (NEW.status, NEW.cancel_requested, NEW.queue_name, NEW.priority, NEW.run_after, NEW.attempts, NEW.max_attempts, NEW.timeout_seconds,
+       NEW.leased_by, NEW.leased_until, NEW.lock_key, NEW.concurrency_key, NEW.concurrency_limit, NEW.dedupe_key))
+EXECUTE FUNCTION reproq_run_foreign_update();
+
+-- A run that somebody holds is not deleted, whatever its record says; a bulk delete goes on with the others.
+CREATE OR REPLACE FUNCTION reproq_run_before_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    lane task_lane;
+BEGIN
+    SELECT * INTO lane FROM task_lane l WHERE l.result_id = OLD.result_id FOR UPDATE SKIP LOCKED;
+    IF lane.state = 'running' OR lane IS NULL AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = OLD.result_id) THEN
+        RETURN NULL;
+    END IF;
+    DELETE FROM task_lane l WHERE l.result_id = OLD.result_id;
+    RETURN OLD;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER trg_task_runs_before_delete BEFORE DELETE ON task_runs FOR EACH ROW
+WHEN (OLD.status NOT IN ('SUCCESSFUL', 'FAILED', 'CANCELLED'))
+EXECUTE FUNCTION reproq_run_before_delete();
+
+CREATE OR REPLACE FUNCTION reproq_runs_before_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF EXISTS (SELECT FROM task_lane WHERE state = 'running') THEN
+        RAISE EXCEPTION 'task_runs: expected no running task, got % of them', (SELECT count(*) FROM task_lane WHERE state = 'running')
+            USING HINT = 'Drain the pools first.';
+    END IF;
+    TRUNCATE task_lane, reproq_cancel_requests;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER trg_task_runs_before_truncate BEFORE TRUNCATE ON task_runs
+FOR EACH STATEMENT EXECUTE FUNCTION reproq_runs_before_truncate();

@@ -1,0 +1,215 @@
+-- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
+-- locks: none while migrating.
+
+-- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five minutes, so that
+-- one poisoned row never stops the sweep.
+CREATE OR REPLACE FUNCTION reproq_reclaim(p_limit integer) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    found integer := 0;
+    ended bigint[];
+    expired record;
+BEGIN
+    FOR expired IN
+        WITH picked AS MATERIALIZED (
+            SELECT l.result_id, l.leased_by, l.lease_no
+            FROM task_lane l
+            WHERE l.state = 'running' AND l.leased_until < clock_timestamp()
+            ORDER BY l.lease_no, l.result_id
+            LIMIT p_limit
+            FOR UPDATE SKIP LOCKED)
+        SELECT p.leased_by, array_agg(p.result_id ORDER BY p.result_id) AS ids, array_agg(p.lease_no ORDER BY p.result_id) AS nos,
+               cardinality(array_agg(p.result_id)) AS n
+        FROM picked p GROUP BY p.leased_by
+    LOOP
+        ended := ARRAY(SELECT e.result_id FROM reproq_end(
+            expired.leased_by, expired.ids, expired.nos, array_fill('fail'::text, ARRAY[expired.n]),
+            array_fill('{"kind": "lease_expiry", "message": "Worker heartbeat lost or process crashed"}'::text, ARRAY[expired.n]),
+            array_fill(NULL::double precision, ARRAY[expired.n]), array_fill(NULL::double precision, ARRAY[expired.n]),
+            array_fill(NULL::text, ARRAY[expired.n])) e);
+        found := found + cardinality(ended);
+        UPDATE task_lane l SET leased_until = clock_timestamp() + interval '5 min'
+        WHERE l.result_id = ANY (expired.ids) AND l.result_id <> ALL (ended) AND l.state = 'running' AND l.leased_by = expired.leased_by;
+    END LOOP;
+    RETURN found;
+END
+$$;
+
+-- Gives back, uncounted, up to p_limit of the runs that these workers held; all their processes must be gone. Returns how many.
+CREATE OR REPLACE FUNCTION reproq_release_workers(p_worker_ids text[], p_limit integer) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    found integer := 0;
+    ended integer;
+    held record;
+BEGIN
+    DELETE FROM reproq_queue_idle i WHERE i.worker_id = ANY (p_worker_ids);
+    DELETE FROM reproq_workers w WHERE w.worker_id = ANY (p_worker_ids);
+    FOR held IN
+        WITH picked AS MATERIALIZED (
+            SELECT l.result_id, l.leased_by, l.lease_no
+            FROM task_lane l
+            WHERE l.state = 'running' AND l.leased_by = ANY (p_worker_ids)
+            ORDER BY l.lease_no, l.result_id
+            LIMIT p_limit
+            FOR UPDATE SKIP LOCKED)
+        SELECT p.leased_by, array_agg(p.result_id ORDER BY p.result_id) AS ids, array_agg(p.lease_no ORDER BY p.result_id) AS nos,
+               cardinality(array_agg(p.result_id)) AS n
+        FROM picked p GROUP BY p.leased_by
+    LOOP
+        SELECT count(*) INTO ended FROM reproq_end(
+            held.leased_by, held.ids, held.nos, array_fill('release'::text, ARRAY[held.n]), array_fill(NULL::text, ARRAY[held.n]),
+            array_fill(NULL::double precision, ARRAY[held.n]), array_fill(NULL::double precision, ARRAY[held.n]),
+            array_fill(NULL::text, ARRAY[held.n]));
+        found := found + ended;
+    END LOOP;
+    RETURN found;
+END
+$$;
+
+-- Makes ready what is due. Returns how many, and the seconds until the next one is due (NULL = none; 0 = more are due already).
+CREATE OR REPLACE FUNCTION reproq_wake_due(p_limit integer, OUT woken integer, OUT next_due_s double precision)
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off AS $$
+DECLARE
+    queues text[];
+BEGIN
+    WITH picked AS MATERIALIZED (
+        SELECT l.result_id
+        FROM task_lane l
+        WHERE l.state = 'parked' AND l.park_reason = 'due' AND l.due_at <= clock_timestamp()
+        ORDER BY l.due_at, l.result_id
+        LIMIT p_limit
+        FOR UPDATE SKIP LOCKED),
+    up AS (
+        UPDATE task_lane l SET state = 'ready', park_reason = NULL FROM picked p WHERE l.result_id = p.result_id RETURNING l.queue_name)
+    SELECT count(*), array_agg(DISTINCT queue_name) INTO woken, queues FROM up;
+    IF woken > 0 THEN
+        PERFORM reproq_notify_ready(queues);
+    END IF;
+    SELECT greatest(extract(epoch FROM l.due_at - clock_timestamp())::double precision, 0) INTO next_due_s
+    FROM task_lane l WHERE l.state = 'parked' AND l.park_reason = 'due' ORDER BY l.due_at, l.result_id LIMIT 1;
+END
+$$;
+
+-- Cancels runs. Returns for each: cancelled (it waited, and has ended now), requested (somebody holds it), ended (it had ended before), unknown.
+CREATE OR REPLACE FUNCTION reproq_cancel(p_ids bigint[]) RETURNS TABLE (result_id bigint, outcome text)
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    error CONSTANT text := '{"kind": "cancelled", "message": "Task cancelled by request"}';
+    no bigint := nextval('reproq_lease_seq');
+    seized bigint[];
+    held bigint[];
+    n integer;
+BEGIN
+    -- A waiting run is claimed for a moment, by nobody, so that it ends like any other.
+    WITH picked AS MATERIALIZED (
+        SELECT l.result_id FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.state <> 'running' ORDER BY l.result_id FOR UPDATE SKIP LOCKED),
+    taken AS (
+        UPDATE task_lane l SET state = 'running', park_reason = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp()
+        FROM picked p WHERE l.result_id = p.result_id RETURNING l.result_id)
+    SELECT coalesce(array_agg(result_id ORDER BY result_id), '{}') INTO seized FROM taken;
+    n := cardinality(seized);
+    IF n > 0 THEN
+        seized := ARRAY(SELECT e.result_id FROM reproq_end(
+            '', seized, array_fill(no, ARRAY[n]), array_fill('cancel'::text, ARRAY[n]), array_fill(error, ARRAY[n]),
+            array_fill(NULL::double precision, ARRAY[n]), array_fill(NULL::double precision, ARRAY[n]), array_fill(NULL::text, ARRAY[n])) e);
+    END IF;
+    held := ARRAY(SELECT l.result_id FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.result_id <> ALL (seized));
+    IF cardinality(held) > 0 THEN
+        PERFORM reproq_wish_cancel(held);
+    END IF;
+    RETURN QUERY
+    SELECT u.id, CASE WHEN u.id = ANY (seized) THEN 'cancelled' WHEN u.id = ANY (held) THEN 'requested' WHEN r.result_id IS NULL THEN 'unknown' ELSE 'ended' END
+    FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) LEFT JOIN task_runs r ON r.result_id = u.id
+    ORDER BY u.n;
+END
+$$;
+
+-- Deals with wishes that no holder will see: drops those of ended runs, cancels those of runs that wait again. Returns how many were cancelled.
+CREATE OR REPLACE FUNCTION reproq_settle_wishes(p_limit integer) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    n integer := 0;
+    waiting bigint[];
+BEGIN
+    DELETE FROM reproq_cancel_requests c
+    WHERE c.requested_at < now() - interval '5 s' AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = c.result_id);
+    waiting := ARRAY(SELECT DISTINCT c.result_id FROM reproq_cancel_requests c JOIN task_lane l ON l.result_id = c.result_id
+                     WHERE l.state <> 'running' LIMIT p_limit);
+    IF cardinality(waiting) > 0 THEN
+        SELECT count(*) INTO n FROM reproq_cancel(waiting) x WHERE x.outcome = 'cancelled';
+    END IF;
+    RETURN n;
+END
+$$;
+
+-- The invariant, for records with an id above p_after, in one snapshot: a record has not ended exactly when it has a lane row.
+CREATE OR REPLACE FUNCTION reproq_check_invariant(p_after bigint) RETURNS TABLE (result_id bigint, fault text)
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT r.result_id, 'no lane row'
+    FROM task_runs r
+    WHERE r.result_id > p_after AND r.status IN ('READY', 'RUNNING', 'WAITING') AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = r.result_id)
+    UNION ALL
+    SELECT l.result_id, 'lane row of a run that has ended'
+    FROM task_lane l
+    LEFT JOIN task_runs r ON r.result_id = l.result_id
+    WHERE l.result_id > p_after AND (r.result_id IS NULL OR r.status NOT IN ('READY', 'RUNNING', 'WAITING'))
+$$;
+
+-- Repairs the invariant for the next p_limit records after p_after. Returns how many rows were made and removed, and where to go on (NULL = done).
+CREATE OR REPLACE FUNCTION reproq_repair(p_after bigint, p_limit integer, OUT made integer, OUT removed integer, OUT next_after bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    upto bigint;
+    run task_runs;
+BEGIN
+    made := 0;
+    removed := 0;
+    SELECT max(x.result_id) INTO upto
+    FROM (SELECT r.result_id FROM task_runs r WHERE r.result_id > p_after ORDER BY r.result_id LIMIT p_limit) x;
+    -- The record is locked and looked at again: between the two looks it may have ended.
+    FOR run IN
+        SELECT r.* FROM task_runs r
+        WHERE r.result_id > p_after AND r.result_id <= upto AND r.status IN ('READY', 'RUNNING', 'WAITING')
+          AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = r.result_id)
+        ORDER BY r.result_id FOR UPDATE SKIP LOCKED
+    LOOP
+        IF NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = run.result_id) THEN
+            PERFORM reproq_lane_insert(run);
+            made := made + 1;
+        END IF;
+    END LOOP;
+    WITH orphans AS MATERIALIZED (
+        SELECT l.result_id FROM task_lane l
+        WHERE l.result_id > p_after AND (upto IS NULL OR l.result_id <= upto)
+          AND NOT EXISTS (SELECT FROM task_runs r WHERE r.result_id = l.result_id AND r.status IN ('READY', 'RUNNING', 'WAITING'))
+        ORDER BY l.result_id FOR UPDATE SKIP LOCKED),
+    gone AS (DELETE FROM task_lane l USING orphans o WHERE l.result_id = o.result_id RETURNING 1)
+    SELECT count(*) INTO removed FROM gone;
+    next_after := upto;
+END
+$$;
+
+-- Gives the next p_limit waiting runs of a queue (by id, after p_after) the order key of its present aging. Returns where to go on (NULL = done).
+-- Until all are done the order of old and new keys is approximate; runs that are locked at the moment get theirs in a later round.
+CREATE OR REPLACE FUNCTION reproq_rekey(p_queue text, p_after bigint, p_limit integer) RETURNS bigint
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    aging_s double precision := coalesce((SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = p_queue), 60);
+    upto bigint;
+BEGIN
+    SELECT max(x.result_id) INTO upto
+    FROM (SELECT l.result_id FROM task_lane l WHERE l.result_id > p_after ORDER BY l.result_id LIMIT p_limit) x;
+    WITH picked AS MATERIALIZED (
+        SELECT l.result_id FROM task_lane l
+        WHERE l.result_id > p_after AND l.result_id <= upto AND l.queue_name = p_queue AND l.state <> 'running'
+        ORDER BY l.result_id FOR UPDATE SKIP LOCKED)
+    UPDATE task_lane l SET order_key = reproq_order_key(l.due_at, l.priority, aging_s)
+    FROM picked p
+    WHERE l.result_id = p.result_id AND l.order_key IS DISTINCT FROM reproq_order_key(l.due_at, l.priority, aging_s);
+    RETURN upto;
+END
+$$;

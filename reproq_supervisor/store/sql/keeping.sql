@@ -1,0 +1,42 @@
+-- name: reclaim
+-- Ends up to `limit` attempts whose lease has expired. One row: how many.
+SELECT reproq_reclaim(%(limit)s)
+
+-- name: release_workers
+-- Gives back up to `limit` runs of workers that are gone. One row: how many.
+SELECT reproq_release_workers(%(worker_ids)s::text[], %(limit)s)
+
+-- name: wake_due
+-- Makes up to `limit` due runs ready. One row: (how many, seconds until the next one is due or NULL).
+SELECT woken, next_due_s FROM reproq_wake_due(%(limit)s)
+
+-- name: settle_wishes
+-- Cancels runs that wait although somebody wished them cancelled. One row: how many.
+SELECT reproq_settle_wishes(%(limit)s)
+
+-- name: repair
+-- Repairs the invariant for the next `limit` records. One row: (lane rows made, removed, id to go on after or NULL).
+SELECT made, removed, next_after FROM reproq_repair(%(after)s, %(limit)s)
+
+-- name: rekey
+-- Gives the next `limit` waiting runs of a queue their new order key. One row: id to go on after or NULL.
+SELECT reproq_rekey(%(queue)s, %(after)s, %(limit)s)
+
+-- name: set_queue_settings
+-- Stores settings of queues. Returns the names of those whose aging changed (60 is what a queue without settings has).
+WITH given AS (
+    SELECT g.queue_name, g.aging_s, coalesce(s.priority_aging_s, 60) AS before_s
+    FROM unnest(%(queues)s::text[], %(agings_s)s::float8[]) AS g (queue_name, aging_s)
+    LEFT JOIN reproq_queue_settings s ON s.queue_name = g.queue_name),
+stored AS (
+    INSERT INTO reproq_queue_settings AS s (queue_name, priority_aging_s) SELECT queue_name, aging_s FROM given
+    ON CONFLICT (queue_name) DO UPDATE SET priority_aging_s = excluded.priority_aging_s WHERE s.priority_aging_s <> excluded.priority_aging_s)
+SELECT queue_name FROM given WHERE aging_s <> before_s
+
+-- name: prune_idle
+-- Removes the sleep flags of workers that have not renewed them for `older_than_s` seconds: they would make producers notify for nobody.
+DELETE FROM reproq_queue_idle WHERE seen_at < now() - %(older_than_s)s * interval '1 s'
+
+-- name: prune_workers
+-- Removes workers that have not been seen for `older_than_s` seconds. One row each.
+DELETE FROM reproq_workers WHERE last_seen_at < now() - %(older_than_s)s * interval '1 s' RETURNING worker_id

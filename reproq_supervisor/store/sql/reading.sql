@@ -1,0 +1,34 @@
+-- name: result
+-- The run as readers should see it: at most one row.
+SELECT result_id, task_path, queue_name, priority, status, lane_state, park_reason, attempts, max_attempts, enqueued_at, due_at, started_at,
+       finished_at, leased_by, cancel_requested, return_json, errors_json, last_error, logs_uri
+FROM reproq_runs WHERE result_id = %(id)s
+
+-- name: logs_uri
+-- Where the captured output of the last attempt is: at most one row.
+SELECT logs_uri FROM task_runs WHERE result_id = %(id)s
+
+-- name: cancel
+-- (run, cancelled | requested | ended | unknown), in the order given.
+SELECT result_id, outcome FROM reproq_cancel(%(ids)s::bigint[])
+
+-- name: lane_stats
+-- (queue, state, how many, seconds since the oldest became due). Counts the lane: as large as the backlog, never as the history.
+SELECT queue_name, state, count(*), extract(epoch FROM now() - min(due_at))::float8 FROM task_lane GROUP BY queue_name, state
+
+-- name: paused
+-- Queues that are paused, with the reason.
+SELECT queue_name, reason FROM reproq_queue_controls WHERE paused
+
+-- name: record_pages
+-- One row: (pages of the record, bytes of a page).
+SELECT pg_relation_size('task_runs') / current_setting('block_size')::bigint, current_setting('block_size')::bigint
+
+-- name: ended_exact
+-- (queue, status, how many) of ended runs, by reading all of the record.
+SELECT queue_name, status, count(*) FROM task_runs WHERE status IN ('SUCCESSFUL', 'FAILED', 'CANCELLED') GROUP BY queue_name, status
+
+-- name: ended_sampled
+-- (queue, status, how many) of ended runs in `percent` of the pages of the record.
+SELECT queue_name, status, count(*) FROM task_runs TABLESAMPLE SYSTEM (%(percent)s)
+WHERE status IN ('SUCCESSFUL', 'FAILED', 'CANCELLED') GROUP BY queue_name, status
