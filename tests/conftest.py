@@ -1,10 +1,13 @@
 """Fixtures for every test."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from tests.support.daemon import Daemon
 from tests.support.postgres import Cluster, Database, running_cluster
 
 
@@ -41,6 +44,34 @@ def own_database(own_cluster: Cluster) -> Iterator[Database]:
     """A new database with our schema on a server that this test may hurt."""
     with own_cluster.new_database(_template_of(own_cluster)) as database:
         yield database
+
+
+_DAEMONS = pytest.StashKey[list[Daemon]]()
+
+
+@pytest.fixture
+def start_daemon(request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
+    """Start daemons: ``start_daemon(config, env=..., until_ready=True)``. They are ended after the test, and must leave no process."""
+    daemons = request.node.stash.setdefault(_DAEMONS, [])
+
+    def start(config: Mapping[str, Any], *, env: Mapping[str, str] | None = None, until_ready: bool = True) -> Daemon:
+        daemons.append(Daemon(config, env=env))
+        daemons[-1].start(until_ready=until_ready)
+        return daemons[-1]
+
+    yield start
+    with ExitStack() as stack:
+        for daemon in daemons:
+            stack.callback(daemon.close)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of its daemons with a failed test."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of {daemon.config_path}", daemon.log[-20000:]) for daemon in item.stash.get(_DAEMONS, [])]
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
