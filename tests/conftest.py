@@ -55,9 +55,10 @@ def start_daemon(request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemo
     daemons = request.node.stash.setdefault(_DAEMONS, [])
 
     def start(config: Mapping[str, Any], *, env: Mapping[str, str] | None = None, until_ready: bool = True) -> Daemon:
-        daemons.append(Daemon(config, env=env))
-        daemons[-1].start(until_ready=until_ready)
-        return daemons[-1]
+        daemon = Daemon(config, env=env)
+        daemons.append(daemon)
+        daemon.start(until_ready=until_ready)
+        return daemon
 
     yield start
     with ExitStack() as stack:
