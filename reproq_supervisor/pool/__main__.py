@@ -1,6 +1,7 @@
 """Entry of a shard: `python -P -m reproq_supervisor.pool`, started by the supervisor with its channel at descriptor 3."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -24,6 +25,9 @@ def main() -> int:
     stacks.write_stacks_on_signal()
     channel = Channel(adopt_channel())
     start = ShardStart.from_message(channel.receive_start(), supervisor_pid)
+    # What is loaded by now stays: no collection needs to look at it again. Runs make no cycles, so collections may be rare.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
     return asyncio.run(_run(start, channel))
 
 

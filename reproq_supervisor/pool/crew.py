@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from reproq_supervisor.core.policy.handout import ServiceTimes, fits_ahead
+from reproq_supervisor.core.policy.handout import Room, ServiceTimes
 from reproq_supervisor.core.work import Result, Work
 from reproq_supervisor.pool.held import Held, Phase
 from reproq_supervisor.pool.nursery_link import NurseryLink
@@ -121,17 +121,19 @@ class Crew:
 
     def _feed(self, executor: Executor) -> None:
         expected = self._times.expected_s
-        in_hand = [expected(held.claimed.task_path) for held in executor.in_hand]
+        room = Room(expected(held.claimed.task_path) for held in executor.in_hand)
+        if not room.is_low:
+            return
         batch: list[tuple[Held, Work]] = []
         while self.buffer:
             held = self.buffer[0]
             seconds = expected(held.claimed.task_path)
-            if not fits_ahead(in_hand, seconds):
+            if not room.fits(seconds):
                 break
             self.buffer.popleft()
             if held.phase is Phase.ENDED:
                 continue  # cancelled or lost while it waited
-            in_hand.append(seconds)
+            room.take(seconds)
             batch.append((held, self._hand(held)))
         if not batch:
             return

@@ -51,12 +51,25 @@ def hold_target(executors: int, service_s: float) -> int:
     return executors * min(each, MOST_HELD)
 
 
-def fits_ahead(in_hand_s: Iterable[float], next_s: float) -> bool:
-    """Answer whether an executor that has tasks of *in_hand_s* seconds in hand should be given one of *next_s* more."""
-    total, count = 0.0, 0
-    for seconds in in_hand_s:
-        total += seconds
-        count += 1
-    if count == 0:
-        return True
-    return count < MOST_AHEAD and total + next_s <= AHEAD_S
+class Room:
+    """How much more work fits into one executor's hands."""
+
+    def __init__(self, in_hand_s: Iterable[float]) -> None:
+        self._total = 0.0
+        self._count = 0
+        for seconds in in_hand_s:
+            self.take(seconds)
+
+    def fits(self, seconds: float) -> bool:
+        """Answer whether a task of *seconds* may be handed out now: always when there is nothing in hand."""
+        return not self._count or (self._count < MOST_AHEAD and self._total + seconds <= AHEAD_S)
+
+    def take(self, seconds: float) -> None:
+        """Count one more task in."""
+        self._total += seconds
+        self._count += 1
+
+    @property
+    def is_low(self) -> bool:
+        """Whether more should be handed out now. Half of what fits is still enough: a hand-out of one task costs as much as one of many."""
+        return self._count == 0 or (self._count < MOST_AHEAD / 2 and self._total < AHEAD_S / 2)
