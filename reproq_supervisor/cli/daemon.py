@@ -68,7 +68,7 @@ def find_record(config_path: str | None, environ: Mapping[str, str]) -> DaemonRe
 def find_control_socket(options: Options, environ: Mapping[str, str]) -> str:
     """Return where the daemon listens.
 
-    What the daemon itself wrote down comes first: the file may have been edited since, or be broken, and that is when people ask for `status`.
+    What the daemon itself wrote down comes first: the file may have been edited since, or be broken, just when people ask for `status`.
     """
     record = find_record(options.config_path, environ)
     if record is not None and record.answers:

@@ -89,7 +89,9 @@ def make_places(places: Places, *, passable: bool) -> None:
     for folder in (places.state_dir, places.runtime_dir):
         _make(folder, 0o711 if passable else 0o700)
     if len(os.fsencode(places.control_socket)) > MAX_SOCKET_PATH_BYTES:
-        raise PlacesError(f"control.socket: expected at most {MAX_SOCKET_PATH_BYTES} bytes, got {places.control_socket}; name a shorter path")
+        raise PlacesError(
+            f"control.socket: expected at most {MAX_SOCKET_PATH_BYTES} bytes, got {places.control_socket}; name a shorter path"
+        )
     _make(places.control_socket.parent, 0o700)
     if places.short_dir is not None:
         require_private(places.short_dir)

@@ -1,0 +1,42 @@
+"""`stats`: how many tasks are where."""
+
+from dataclasses import asdict
+
+import click
+
+from reproq_supervisor.cli.database import open_database
+from reproq_supervisor.cli.options import Options, common_options, example
+
+_COLUMNS = ("queue", "ready", "running", "parked", "waiting", "oldest ready", "successful", "failed", "cancelled", "")
+
+
+@click.command(epilog=example("reproq-supervisor stats", "reproq-supervisor stats --json"))
+@common_options
+def stats(options: Options) -> None:
+    """Count tasks by queue and state.
+
+    Parked tasks are due later, or ask for a lock, limit or rate; waiting ones wait for other tasks. What has ended is counted while the
+    history is small, and estimated from a sample above that.
+    """
+    from reproq_supervisor.store import commands
+
+    with open_database(options) as connection:
+        found = commands.stats(connection)
+    if options.output.as_json:
+        options.output.show_json(asdict(found))
+        return
+    about = "~" if found.ended_is_estimate else ""
+    rows = [
+        (
+            name,
+            queue.ready,
+            queue.running,
+            queue.parked,
+            queue.waiting,
+            "" if queue.oldest_ready_s is None else f"{max(0.0, queue.oldest_ready_s):.1f} s",
+            *(f"{about}{count}" if about else count for count in (queue.ended.successful, queue.ended.failed, queue.ended.cancelled)),
+            "" if queue.paused is None else f"paused {queue.paused}".rstrip(),
+        )
+        for name, queue in found.queues.items()
+    ]
+    options.output.table(_COLUMNS, rows, empty="no tasks")

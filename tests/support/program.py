@@ -1,0 +1,36 @@
+"""The command line in this process: arguments in; exit code, output and errors out."""
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+from reproq_supervisor.cli.main import main
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON value that it wrote."""
+        return json.loads(self.out)
+
+
+def run_program(*arguments: object) -> Done:
+    """Run `reproq-supervisor` with these arguments."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = None
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return Done(code, out.getvalue(), err.getvalue())
