@@ -43,6 +43,18 @@ check: venv ## Check format, lint, types, architecture and the pure parts: what 
 	$(RUN) -m mypy
 	$(PYTEST) -q tests/architecture tests/unit tests/property $(ARGS)
 
+.PHONY: bench
+bench: venv ## Measure tasks/s beside the raw SQL on the same schema, latency and memory
+	$(RUN) -m benchmarks.throughput $(ARGS)
+
+.PHONY: bench-recovery
+bench-recovery: venv ## Measure how long after the death of each kind of process its work goes on
+	$(RUN) -m benchmarks.recovery $(ARGS)
+
+.PHONY: soak
+soak: venv ## Kill, freeze and reload at random while tasks run, and check that none is lost
+	$(RUN) -m benchmarks.soak $(ARGS)
+
 .PHONY: format
 format: venv ## Format the source, and mend what lint can mend
 	$(RUN) -m ruff format .
