@@ -7,6 +7,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('reproq migrate ' || current_schem
 SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)
 
 -- name: create
+-- Makes the list of applied steps, the first time.
 CREATE TABLE IF NOT EXISTS reproq_schema_migrations (
     version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())
 
@@ -19,4 +20,5 @@ SELECT to_regclass('reproq_schema_migrations') IS NOT NULL
 SELECT version FROM reproq_schema_migrations
 
 -- name: add
+-- Enters a step, in the transaction that took it.
 INSERT INTO reproq_schema_migrations (version, name) VALUES (%(version)s, %(name)s)
