@@ -74,7 +74,7 @@ def parse_document(text: str, environ: Mapping[str, str]) -> Document:
     except RecursionError:
         document = Document(problems=[Problem("", "expected settings, got a text nested too deeply")])
     except _TooManyValuesError as error:
-        message = f"expected at most {MAX_VALUES} values, got more: aliases that contain aliases multiply"
+        message = f"expected at most {MAX_VALUES} values, got more (an alias counts every time)"
         document = Document(problems=[Problem("", message, *_position(error.node))])
     return document
 

@@ -51,13 +51,15 @@ class Layers:
 
     def is_given(self, path: Path) -> bool:
         """Answer whether somebody gave this very value: it is not a default and not made from a shorthand."""
-        return path in self.document.values or self.override_of(path) is not None
+        if self._is_covered(path):
+            return self.override_of(path) is not None
+        return path in self.document.values
 
     def override_of(self, path: Path) -> Override | None:
         """Return the override that gave the value at *path*, if one did."""
         for length in range(len(path), 0, -1):
             if override := self.overrides.get(path[:length]):
-                return override
+                return override if _is_inside(override.value, path[length:]) else None
         return None
 
     def place_of(self, path: Path, *, key: bool = False) -> Place | None:
@@ -65,7 +67,7 @@ class Layers:
 
         None when it came from a flag or variable, or when there is no file.
         """
-        if self.override_of(path):
+        if self._is_covered(path):
             return None
         if key and path in self.document.keys:
             return self.document.keys[path]
@@ -76,17 +78,32 @@ class Layers:
         """Return where the value at *path* came from: `default`, `file.yaml:12`, `environment NAME`, `flag`."""
         if override := self.override_of(path):
             return override.origin
-        # A shorthand (`executors: 4`, a list of queues) gives values below its own path; a mapping gives only its keys.
-        given = path if path in self.document.values else self._shorthand_around(path)
+        given = None if self._is_covered(path) else self._given_in_file(path)
         if given is None:
             return DEFAULT
         place = f"{self.source}:{self.document.values[given].line}"
         names = self.document.variables.get(given)
         return f"environment {', '.join(names)} ({place})" if names else place
 
-    def _shorthand_around(self, path: Path) -> Path | None:
-        for length in range(len(path) - 1, 0, -1):
+    def _is_covered(self, path: Path) -> bool:
+        """Answer whether an override lies over the file at *path*, even one that leaves this value to its default."""
+        return any(path[:length] in self.overrides for length in range(1, len(path) + 1))
+
+    def _given_in_file(self, path: Path) -> Path | None:
+        """Return the path of what the file has for *path*: itself, or the shorthand around it (`executors: 4`, a list of queues)."""
+        for length in range(len(path), 0, -1):
             outer = path[:length]
             if outer in self.document.values:
-                return None if outer in self.document.mappings else outer
+                return outer if length == len(path) or outer not in self.document.mappings else None
         return None
+
+
+def _is_inside(value: Any, path: Path) -> bool:
+    """Answer whether *value* says something about what is at *path* below it; a shorthand says it about everything."""
+    for part in path:
+        if not isinstance(value, dict):
+            return True
+        if part not in value:
+            return False
+        value = value[part]
+    return True

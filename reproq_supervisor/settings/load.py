@@ -21,7 +21,7 @@ from reproq_supervisor.settings.complaints import complain, place_problem
 from reproq_supervisor.settings.document import Document, Path, parse_document
 from reproq_supervisor.settings.layers import Layers
 from reproq_supervisor.settings.model import Settings
-from reproq_supervisor.settings.problems import ConfigError
+from reproq_supervisor.settings.problems import ConfigError, Problem
 from reproq_supervisor.settings.resolve import resolve
 from reproq_supervisor.settings.source import read_source
 
@@ -29,6 +29,7 @@ NO_FILE = "(no configuration file)"
 
 
 _MAX_ROUNDS = 5
+_MAX_PROBLEMS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def _validate(layers: Layers) -> Settings:
                 if attempt == 0:  # later complaints are about what the leaving out did
                     problems.append(problem)
                 broken.add(path)
-                data = _without(data, path)
+            data = _without(data, {_to_key(path) for path in broken})
     problems += [
         place_problem(finding.path, finding.message, finding.hint, layers, near=finding.uses)
         for finding in (check_together(settings) if settings else ())
@@ -87,19 +88,23 @@ def _validate(layers: Layers) -> Settings:
     ]
     if problems or settings is None:
         in_order = sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.column or 0))
+        if more := in_order[_MAX_PROBLEMS:]:
+            in_order[_MAX_PROBLEMS:] = [Problem("", f"and {len(more)} more problems like these")]
         raise ConfigError(layers.source, tuple(in_order))
     return settings
 
 
-def _without(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return *data* without the value at *path*; an item of a list takes its list with it."""
-    if not path:
+def _without(data: dict[str, Any], broken: set[Path], around: Path = ()) -> dict[str, Any]:
+    """Return *data* without the keys at the paths in *broken*, which are whole ones (`_to_key`)."""
+    if () in broken:
         return {}
-    key, rest = str(path[0]), path[1:]
-    inner = data.get(key)
-    if isinstance(inner, dict) and rest:
-        return {**data, key: _without(inner, rest)}
-    return {name: value for name, value in data.items() if name != key}
+    kept = ((key, value, (*around, key)) for key, value in data.items() if (*around, key) not in broken)
+    return {key: _without(value, broken, path) if isinstance(value, dict) else value for key, value, path in kept}
+
+
+def _to_key(path: Path) -> Path:
+    """Return the path of the list that an item is in, or *path* itself: a list with a wrong item goes as a whole."""
+    return next((path[:length] for length, part in enumerate(path) if isinstance(part, int)), path)
 
 
 def _overlap(one: Path, other: Path) -> bool:

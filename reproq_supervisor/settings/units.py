@@ -1,27 +1,30 @@
-"""Durations, sizes and percentages as people write them."""
+"""Durations, sizes and percentages as people write them.
+
+What `format_` writes, `parse_` reads back exactly. Decimal arithmetic keeps "100ms" at 0.1.
+"""
 
 import math
 import re
-from collections.abc import Callable
 from decimal import Decimal
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
-_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern}\s*)+")
-_BYTES = {
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
+# Bounded, so that no text of a megabyte is taken for a number.
+_NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,400})?"
+_BARE = re.compile(_NUMBER)
+_SECONDS = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+    "w": Decimal(604800),
 }
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)", re.IGNORECASE)
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_DURATION_PART = re.compile(rf"({_NUMBER})\s*(ms|s|m|h|d|w)\s*")
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+_DECIMAL_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_BYTES = _DECIMAL_BYTES | {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZE = re.compile(rf"({_NUMBER})\s*([kmgt]i?b|b)", re.IGNORECASE)
+_WHOLE = re.compile(r"[0-9]{1,20}")
+_PERCENT = re.compile(rf"({_NUMBER})\s*%")
 
 
 def parse_duration(value: object) -> float:
@@ -37,37 +40,36 @@ def parse_duration(value: object) -> float:
             return float(value)
         case str():
             text = value.strip()
-            if _NUMBER.fullmatch(text):
+            if _BARE.fullmatch(text):
                 return float(text)
             if _DURATION.fullmatch(text):
-                # Rounded to the microsecond, so that "100ms" is 0.1 and not its nearest neighbour.
-                return round(sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text)), 6)
+                return float(sum(Decimal(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text)))
         case _:
             pass
     raise ValueError("not a duration")
 
 
 def format_duration(seconds: float) -> str:
-    """Return the text that people would write and `parse_duration` reads back exactly: 5400.0 is "1h30m"."""
-    if seconds == 0:
+    """Return the text that people would write: 5400.0 is "1h30m"."""
+    exact = Decimal(repr(seconds))
+    if exact == 0:
         return "0"
-    if seconds < 1:
-        text = f"{seconds * 1000:.6g}ms"
-    elif seconds % 1:
-        text = f"{seconds:.6f}".rstrip("0") + "s"
-    else:
-        text, rest = "", int(seconds)
-        for unit in ("d", "h", "m", "s"):
-            count, rest = divmod(rest, int(_SECONDS[unit]))
-            text += f"{count}{unit}" if count else ""
-    return text if _reads_back(parse_duration, text, seconds) else f"{Decimal(seconds):f}s"
+    if exact < 1:
+        return f"{(exact * 1000).normalize():f}ms"
+    if exact % 1:
+        return f"{exact.normalize():f}s"
+    text, rest = "", int(exact)
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, int(_SECONDS[unit]))
+        text += f"{count}{unit}" if count else ""
+    return text
 
 
 def parse_size(value: object) -> int:
     """Return the bytes of "512MiB", "1MB", "1.5GiB", or of a bare number.
 
     Raises:
-      ValueError: it is none of these, negative, or a fraction of a byte.
+      ValueError: it is none of these, or negative.
     """
     match value:
         case bool():
@@ -76,17 +78,17 @@ def parse_size(value: object) -> int:
             return value
         case str():
             text = value.strip()
-            if text.isascii() and text.isdigit():
+            if _WHOLE.fullmatch(text):
                 return int(text)
             if found := _SIZE.fullmatch(text):
-                return round(float(found[1]) * _BYTES[found[2].lower()])
+                return round(Decimal(found[1]) * _BYTES[found[2].lower()])
         case _:
             pass
     raise ValueError("not a size")
 
 
 def format_size(size_bytes: int) -> str:
-    """Return the text that people would write and `parse_size` reads back exactly: 536870912 is "512MiB"."""
+    """Return the text that people would write: 536870912 is "512MiB"."""
     for unit in ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "KB"):
         if size_bytes and size_bytes % _BYTES[unit.lower()] == 0:
             return f"{size_bytes // _BYTES[unit.lower()]}{unit}"
@@ -108,8 +110,8 @@ def parse_fraction(value: object) -> float:
         case str():
             text = value.strip()
             if found := _PERCENT.fullmatch(text):
-                fraction = float(found[1]) / 100
-            elif _NUMBER.fullmatch(text):
+                fraction = float(Decimal(found[1]) / 100)
+            elif _BARE.fullmatch(text):
                 fraction = float(text)
         case _:
             pass
@@ -119,13 +121,5 @@ def parse_fraction(value: object) -> float:
 
 
 def format_fraction(fraction: float) -> str:
-    """Return the text that people would write and `parse_fraction` reads back exactly: 0.1 is "10%"."""
-    text = f"{fraction * 100:.6g}%"
-    return text if _reads_back(parse_fraction, text, fraction) else f"{Decimal(fraction):f}"
-
-
-def _reads_back(parse: Callable[[object], float], text: str, value: float) -> bool:
-    try:
-        return parse(text) == value
-    except ValueError:
-        return False
+    """Return the text that people would write: 0.1 is "10%"."""
+    return f"{(Decimal(repr(fraction)) * 100).normalize():f}%"
