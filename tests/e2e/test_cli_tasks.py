@@ -1,40 +1,18 @@
 """The commands that speak to the database, on a real one; nothing runs the tasks."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from reproq_supervisor.store.migrate import steps
 from tests.support.postgres import Cluster, Database
-from tests.support.program import Done, run_program
+from tests.support.program import Done, enter_empty_surroundings, run_program
+from tests.support.tasks import enqueue, finish
 
 
 @pytest.fixture(autouse=True)
-def _quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, with an environment that names nothing."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("REPROQ_CONFIG", "DATABASE_URL", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def enqueue(database: Database, *arguments: object) -> list[int]:
-    done = run_program("enqueue", "demo.tasks.add", "--dsn", database.dsn, "--json", *arguments)
-    assert done.code == 0, done
-    ids = done.json["ids"]
-    assert all(isinstance(each, int) for each in ids)
-    return list(ids)
-
-
-def finish(database: Database, run: int, *, outcome: str = "succeed", value: object = 3) -> None:
-    """End a run as a shard does: through the store's own function."""
-    ((no,),) = database.query("SELECT nextval('reproq_lease_seq')")
-    database.query("UPDATE task_lane SET state = 'running', leased_by = 'w', lease_no = %s, attempts = 1 WHERE result_id = %s", no, run)
-    database.query(
-        "SELECT * FROM reproq_end('w', ARRAY[%s]::bigint[], ARRAY[%s]::bigint[], ARRAY[%s], ARRAY[%s],"
-        " ARRAY[NULL]::float8[], ARRAY[0.5]::float8[], ARRAY[NULL]::text[])",
-        *(run, no, outcome, json.dumps(value)),
-    )
+def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_empty_surroundings(tmp_path, monkeypatch)
 
 
 # migrate

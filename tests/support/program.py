@@ -4,7 +4,10 @@ import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from reproq_supervisor.cli.main import main
 
@@ -34,3 +37,10 @@ def run_program(*arguments: object) -> Done:
             code = end.code
     assert isinstance(code, int)
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def enter_empty_surroundings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in *folder*, with an environment that names neither configuration nor database."""
+    monkeypatch.chdir(folder)
+    for name in ("REPROQ_CONFIG", "DATABASE_URL", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)

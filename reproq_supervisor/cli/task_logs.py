@@ -1,0 +1,66 @@
+"""`logs`: what a task printed."""
+
+from collections import deque
+from pathlib import Path
+
+import click
+
+from reproq_supervisor.cli.database import open_database
+from reproq_supervisor.cli.options import Options, common_options, example
+from reproq_supervisor.cli.task_result import UnknownRunError
+from reproq_supervisor.cli.values import RESULT_ID
+from reproq_supervisor.core.errors import ReproqError
+from reproq_supervisor.core.runs import RunId
+
+
+class NoOutputError(ReproqError):
+    """There is nothing to show, or it is elsewhere."""
+
+
+@click.command(epilog=example("reproq-supervisor logs 42", "reproq-supervisor logs 42 --tail 20"))
+@click.argument("result_id", metavar="ID", type=RESULT_ID)
+@click.option("--tail", metavar="N", type=click.IntRange(0), help="Only the last N lines.")
+@common_options
+def logs(options: Options, result_id: int, tail: int | None) -> None:
+    """Show what a task printed.
+
+    That is standard output and error of its last finished attempt, up to 1 MiB each, where the configuration names a `logs_dir`. While an
+    attempt runs there is nothing to see of it.
+    """
+    path = _path_of(options, RunId(result_id))
+    text = _read(path, result_id, tail)
+    if options.output.as_json:
+        options.output.show_json({"id": result_id, "path": str(path), "text": text})
+    else:
+        click.echo(text, nl=False)
+
+
+def _path_of(options: Options, run: RunId) -> Path:
+    """Return the file of the run's output.
+
+    Raises:
+      UnknownRunError, NoOutputError: there is none, and why.
+    """
+    from reproq_supervisor.store import commands
+
+    with open_database(options) as connection:
+        view = commands.result(connection, run)
+    if view is None:
+        raise UnknownRunError(f"task {run}: expected a task with this id, found none; it may have been pruned")
+    if view.logs_uri is None:
+        why = "it has not finished an attempt" if view.finished_at is None else "it printed nothing, or the configuration has no logs_dir"
+        raise NoOutputError(f"task {run}: expected captured output, found none: {why}")
+    path = view.logs_uri.removeprefix("file://")
+    if "://" in path:
+        raise NoOutputError(f"task {run}: expected its output in a file, found it at {view.logs_uri}; look there")
+    return Path(path)
+
+
+def _read(path: Path, run: int, tail: int | None) -> str:
+    """Return the text; bytes that are no UTF-8 are shown as replacement characters."""
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            return file.read() if tail is None else "".join(deque(file, maxlen=tail))
+    except OSError as error:
+        hint = "it is kept on the host that ran the task, readable by that daemon's user"
+        raise NoOutputError(f"task {run}: expected its output in {path}, got: {error.strerror}; {hint}") from error
