@@ -84,7 +84,8 @@ def _enqueue(connection: psycopg.Connection[Any], runs: Sequence[NewRun]) -> lis
     specs = [run.spec() for run in runs]
     hashes = [hashlib.sha256(spec.encode()).hexdigest() for spec in specs]
     keys = [hash_ if run.dedupe else None for run, hash_ in zip(runs, hashes, strict=True)]
-    inserted = connection.execute(load("task_runs")["enqueue"], _columns(runs, specs, hashes, keys)).fetchall()
+    statement = load("task_runs")["enqueue_unless_active" if any(keys) else "enqueue"]
+    inserted = connection.execute(statement, _columns(runs, specs, hashes, keys)).fetchall()
     plain: Iterator[RunId] = iter([run for run, key in inserted if key is None])
     active: dict[str, RunId] = {key: run for run, key in inserted if key is not None}
     wanted = {key for key in keys if key is not None}
@@ -101,7 +102,7 @@ def _again(connection: psycopg.Connection[Any], run: NewRun) -> RunId:
     for _ in range(10):
         spec = run.spec()
         key = hashlib.sha256(spec.encode()).hexdigest()
-        row = connection.execute(load("task_runs")["enqueue"], _columns([run], [spec], [key], [key])).fetchone()
+        row = connection.execute(load("task_runs")["enqueue_unless_active"], _columns([run], [spec], [key], [key])).fetchone()
         if row:
             return RunId(row[0])
         found = connection.execute(load("task_runs")["active_by_dedupe_key"], {"keys": [key]}).fetchone()

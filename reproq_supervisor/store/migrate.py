@@ -80,7 +80,7 @@ def migrate(connection: psycopg.Connection[Any], progress: Callable[[Step], None
             connection.execute(load("reproq_schema_migrations")["pin_path"])
             connection.execute(load("reproq_schema_migrations")["create"])
             if step.version not in _applied(connection):
-                connection.execute(step.sql)
+                connection.execute(step.sql, prepare=False)  # many statements in one text
                 connection.execute(load("reproq_schema_migrations")["add"], {"version": step.version, "name": step.name})
                 taken.append(step)
     return taken

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS task_lane (
     keys            text[],
     CHECK (state <> 'running' OR leased_by IS NOT NULL)
 ) WITH (
-    fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,
+    fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_threshold = 100000
 );
 

@@ -1,5 +1,19 @@
 -- name: enqueue
--- Inserts runs in the order given. Returns (result_id, dedupe_key) of those inserted, in that order; a run whose dedupe_key is active already is left out.
+-- Inserts runs in the order given. Returns (result_id, NULL) of each, in that order.
+INSERT INTO task_runs (queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
+                       lock_key, concurrency_key, concurrency_limit, expires_at, dedupe_key)
+SELECT r.queue_name, r.priority, coalesce(r.run_after, now() + r.delay_s * interval '1 s'), r.spec::jsonb, r.spec_hash, r.task_path, 'READY',
+       r.max_attempts, r.timeout_seconds, r.lock_key, r.concurrency_key, r.concurrency_limit, now() + r.expires_in_s * interval '1 s', NULL
+FROM unnest(%(queue_names)s::text[], %(priorities)s::int[], %(run_afters)s::timestamptz[], %(delays_s)s::float8[], %(specs)s::text[],
+            %(spec_hashes)s::text[], %(task_paths)s::text[], %(max_attempts)s::int[], %(timeouts_s)s::int[], %(lock_keys)s::text[],
+            %(concurrency_keys)s::text[], %(concurrency_limits)s::int[], %(expire_ins_s)s::float8[])
+     WITH ORDINALITY AS r (queue_name, priority, run_after, delay_s, spec, spec_hash, task_path, max_attempts, timeout_seconds,
+                           lock_key, concurrency_key, concurrency_limit, expires_in_s, n)
+ORDER BY r.n
+RETURNING result_id, dedupe_key
+
+-- name: enqueue_unless_active
+-- The same where some runs have a dedupe_key; apart, because ON CONFLICT costs every row a speculative insertion. Returns (result_id, dedupe_key) of those inserted, in that order; a run whose dedupe_key is active already is left out.
 INSERT INTO task_runs (queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
                        lock_key, concurrency_key, concurrency_limit, expires_at, dedupe_key)
 SELECT r.queue_name, r.priority, coalesce(r.run_after, now() + r.delay_s * interval '1 s'), r.spec::jsonb, r.spec_hash, r.task_path, 'READY',
