@@ -1,4 +1,7 @@
-"""Rules that join several settings, and what this version does not do yet."""
+"""Rules that join several settings, and what this version does not do yet.
+
+What would run tasks in another way than asked for is an error; a duty that nobody does yet is told by `advise`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,16 +36,10 @@ def check_together(settings: Settings) -> Iterator[Finding]:
         yield from _check_sizes(at, pool)
         yield from _check_deadlines(at, pool)
         yield from _check_pool_is_available(at, pool)
-    if settings.keeper.beat:
-        yield _not_yet(("keeper", "beat"), "false", "true")
-    if settings.keeper.retention:
-        yield _not_yet(("keeper", "retention"), "0", format_duration(settings.keeper.retention))
-    if settings.web.listen is not None:
-        yield _not_yet(("web", "listen"), "null", repr(settings.web.listen))
 
 
 def advise(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield (dotted key, advice) for what is valid and probably not meant."""
+    """Yield (dotted key, advice) for what is valid and probably not meant, or has no effect."""
     if not settings.app.allowed_task_modules:
         yield "app.allowed_task_modules", "is empty: no task may run"
     elif "*" in settings.app.allowed_task_modules:
@@ -51,6 +48,20 @@ def advise(settings: Settings) -> Iterator[tuple[str, str]]:
     for name in settings.queues:
         if name not in served:
             yield f"queues.{name}", "is served by no pool of this file"
+    for key, is_asked_for in _duties_of_later(settings):
+        if is_asked_for:
+            yield key, "has no effect yet in this version"
+
+
+def _duties_of_later(settings: Settings) -> Iterator[tuple[str, bool]]:
+    """Yield (dotted key, is it asked for?) of what nobody does yet."""
+    for name, pool in settings.pools.items():
+        yield f"pools.{name}.drain_target", pool.drain_target != Pool().drain_target
+        recycle = pool.recycle
+        yield f"pools.{name}.recycle", bool(recycle.tasks or recycle.rss or recycle.age)
+    yield "keeper.beat", settings.keeper.beat
+    yield "keeper.retention", bool(settings.keeper.retention)
+    yield "web.listen", settings.web.listen is not None
 
 
 def _check_sizes(at: Path, pool: Pool) -> Iterator[Finding]:

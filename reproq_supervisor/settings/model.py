@@ -155,7 +155,7 @@ class Control(Group):
     """The socket through which commands reach the daemon."""
 
     socket: Annotated[MaybeText, AfterValidator(_check_socket)] = None
-    """Path of the socket; null: in the runtime directory."""
+    """Path of the socket, relative ones beside this file; null: in the runtime directory."""
 
 
 class Logs(Group):

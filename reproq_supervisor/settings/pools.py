@@ -63,7 +63,7 @@ class Recycle(Group):
 
     tasks: Annotated[Whole, Field(ge=0)] = 0
     """After this many tasks."""
-    rss: Size = 512 * 2**20
+    rss: Size = 0
     """When its own private memory is larger."""
     age: Duration = 0.0
     """When it is older."""

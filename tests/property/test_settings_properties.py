@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reproq_supervisor.settings.changes import classify, fingerprint
@@ -69,6 +69,10 @@ SETTINGS = st.builds(
 )
 
 
+# A busy machine is slow at files; the time limit of the whole test stays.
+unhurried = settings(deadline=None)
+
+
 def answer_to(text: str) -> dict[str, Any]:
     """Return what the loader answers to a file with *text*; a problem is an answer, an exception fails the test."""
     with TemporaryDirectory() as folder:
@@ -87,6 +91,7 @@ def load_data(data: dict[str, Any]) -> Settings:
         return load(str(path), environ={}).settings
 
 
+@unhurried
 @given(st.text(max_size=200) | st.text(alphabet="ab:-[]{}&*!|>'\"%@,# \n\t?$<", max_size=60))
 def test_any_text_is_settings_or_problems_with_places_in_the_text(text: str) -> None:
     reply = answer_to(text)
@@ -96,6 +101,7 @@ def test_any_text_is_settings_or_problems_with_places_in_the_text(text: str) -> 
         assert problem["column"] is None or 1 <= problem["column"] <= len(text.encode("utf-8", "surrogatepass")) + 1
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from(sorted(keys_at(()))) | st.text(max_size=5), TREES, max_size=6))
 def test_any_tree_of_values_is_settings_or_problems(tree: dict[str, Any]) -> None:
     reply = answer_to(yaml.safe_dump(tree, allow_unicode=True))
@@ -103,15 +109,17 @@ def test_any_tree_of_values_is_settings_or_problems(tree: dict[str, Any]) -> Non
     assert all(problem["message"] for problem in reply.get("problems", []))
 
 
+@unhurried
 @given(SETTINGS)
 def test_what_is_shown_is_a_file_that_says_the_same(data: dict[str, Any]) -> None:
-    settings = load_data(data)
+    shown = load_data(data)
     with TemporaryDirectory() as folder:
         path = Path(folder, "again.yaml")
-        path.write_text(as_yaml(settings).replace("${", "$${"), encoding="utf-8")
-        assert load(str(path), environ={}).settings == settings
+        path.write_text(as_yaml(shown).replace("${", "$${"), encoding="utf-8")
+        assert load(str(path), environ={}).settings == shown
 
 
+@unhurried
 @given(SETTINGS, SETTINGS)
 def test_configurations_share_a_fingerprint_exactly_when_nothing_differs(one: dict[str, Any], other: dict[str, Any]) -> None:
     old, new = (resolve(load_data(data), {}) for data in (one, other))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reproq_supervisor.settings.checks import advise
 from reproq_supervisor.settings.load import load
 from reproq_supervisor.settings.model import Settings
 from reproq_supervisor.settings.problems import ConfigError, Problem
@@ -144,7 +145,6 @@ def test_an_unknown_key_like_no_other_comes_with_the_known_ones(written: Written
         ("pools: {a: {isolation: fork}}", "pools.a.isolation", "expected reuse, got fork: not available yet in this version"),
         ("pools: {a: {mode: fast}}", "pools.a.mode", "expected 'process', 'thread' or 'async', got 'fast'"),
         ("web: {tls: {cert: x}}", "web.tls", "expected null (more is not available yet in this version), got a mapping"),
-        ("keeper: {beat: true}", "keeper.beat", "expected false, got true: not available yet in this version"),
     ],
 )
 def test_a_mistake_is_named(written: Written, text: str, path: str, message: str) -> None:
@@ -273,6 +273,59 @@ def test_the_wire_form_has_numbers_and_every_default(written: Written) -> None:
     assert resolved["pools"]["mail"]["timeout"] == 120.0
     assert resolved["pools"]["mail"]["executors"] == {"min": 2, "max": 2}
     assert resolved["pools"]["mail"]["mode"] == "process"
-    assert resolved["pools"]["mail"]["recycle"]["rss"] == 512 * 2**20
+    assert resolved["pools"]["mail"]["recycle"]["rss"] == 0
     assert resolved["queues"] == {"mail": {"priority_aging": 60.0}}
     assert resolved["runtime"] == runtime
+
+
+def test_duties_of_a_later_version_are_told(written: Written) -> None:
+    settings = written.load(
+        """
+        app: {allowed_task_modules: ["myapp."]}
+        pools: {a: {recycle: {rss: 1GB}, drain_target: 20s}, b: {recycle: {jitter: 5%}}}
+        queues: {default: {priority_aging: 0}}
+        keeper: {beat: true, retention: 30d}
+        web: {listen: "127.0.0.1:9090"}
+        """
+    )
+    keys = ["pools.a.drain_target", "pools.a.recycle", "keeper.beat", "keeper.retention", "web.listen"]
+    assert list(advise(settings)) == [(key, "has no effect yet in this version") for key in keys]
+
+
+def test_a_full_file_is_valid(written: Written) -> None:
+    settings = written.load(
+        """
+        database: ${DATABASE_URL:-embedded}
+        app:
+          path: [.]
+          preload: [workers.demo.tasks]
+          allowed_task_modules: ["workers.demo."]
+          django_settings_module: null
+        logs_dir: null
+        shutdown_timeout: 30s
+        pools:
+          default:
+            queues: {default: 3, bulk: 1}
+            shards: 1
+            executors: {min: 1, max: 4}
+            mode: process
+            slots: 1
+            isolation: reuse
+            drain_target: 10s
+            timeout: 15m
+            grace: 10s
+            lease: 60s
+            recycle: {tasks: 0, rss: 512MiB, age: 0, jitter: 10%}
+            nice: 0
+            boot_timeout: 60s
+            heartbeat: 5s
+            quarantine: {exits: 5, window: 60s}
+        queues:
+          default: {priority_aging: 60s}
+        keeper: {beat: true, beat_interval: 1s, reclaim_interval: 5s, retention: 30d}
+        web: {listen: "127.0.0.1:9090", auth_token: null, allow_cidrs: [], tls: null}
+        control: {socket: null}
+        """
+    )
+    assert settings.pools["default"].queues == {"default": 3, "bulk": 1}
+    assert settings.pools["default"].recycle.rss == 512 * 2**20

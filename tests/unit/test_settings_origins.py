@@ -15,7 +15,7 @@ pools:
   mail:
     queues: [a, b.c]
     executors: 3
-    recycle: {tasks: 7}
+    recycle: {tasks: 7, rss: 512MiB}
     env: {API_TOKEN: hunter2}
 web: {auth_token: "${TOKEN:-hunter2}"}
 """
@@ -43,7 +43,7 @@ def test_every_value_says_where_it_came_from(tmp_path: Path) -> None:
         "pools.mail.queues.b.c": f"{source}:5",
         "pools.mail.executors.max": f"{source}:6",
         "pools.mail.recycle.tasks": f"{source}:7",
-        "pools.mail.recycle.rss": "default",
+        "pools.mail.recycle.jitter": "default",
         "pools.mail.timeout": "default",
         "pools.mail.shards": "flag",
         "logs.level": "flag",
