@@ -1,6 +1,5 @@
 """The program around its commands: help, options, exit codes and the two forms of every answer."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -37,9 +36,12 @@ def _quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _import_command(name: str) -> click.Command:
-    if importlib.util.find_spec(f"reproq_supervisor.cli.{dict(ENTRIES)[name].target.partition(':')[0]}") is None:
-        pytest.skip("written elsewhere")
-    command = program.get_command(click.Context(program), name)  # type: ignore[attr-defined]
+    try:
+        command = program.get_command(click.Context(program), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("reproq_supervisor."):
+            pytest.skip(f"{error.name} is not written yet")
+        raise
     assert isinstance(command, click.Command)
     return command
 
