@@ -40,6 +40,25 @@ _MODULE = re.compile(r"-m reproq_supervisor\.(\w+)")
 _FOREIGN = ("REPROQ_CONFIG", "DATABASE_URL", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
+def demo_config(dsn: str, *, pool: Mapping[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
+    """Return a configuration that runs `workers.demo` on *dsn* with short times; *pool* and *keys* change single keys of it."""
+    default = {
+        "queues": ["default"],
+        "executors": 2,
+        "grace": "1s",
+        "lease": "15s",
+        "heartbeat": "1s",
+        "poll": {"min": "250ms", "max": "1s"},
+    }
+    return {
+        "database": dsn,
+        "app": {"preload": ["workers.demo.tasks"], "allowed_task_modules": ["workers.demo."]},
+        "shutdown_timeout": "10s",
+        "pools": {"default": {**default, **(pool or {})}},
+        **keys,
+    }
+
+
 class Daemon:
     """One `reproq-supervisor run`, with a configuration file, a folder and a mark of its own."""
 
@@ -127,7 +146,9 @@ class Daemon:
 
     def processes(self) -> dict[int, str]:
         """Return every living process of this daemon, by pid with its kind; what tasks left behind is `other`."""
-        return {pid: kind for pid in _marked(self._mark) if (kind := _kind_of(pid))}
+        found = {pid: kind for pid in _marked(self._mark) if (kind := _kind_of(pid))}
+        # A fork has its nursery's title.
+        return {pid: "executor" if kind == "nursery" and found.get(_parent_of(pid)) == "nursery" else kind for pid, kind in found.items()}
 
     def pids(self, kind: str) -> list[int]:
         """Return the pids of one kind: supervisor, postgres, keeper, shard, nursery, executor, prepare, loader, other."""
@@ -201,6 +222,13 @@ def _kind_of(pid: int) -> str | None:
     if module := _MODULE.search(command):
         return _MODULES.get(module[1], "other")
     return "postgres" if name == "postgres" else "other"
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _raise_left(left: dict[int, str]) -> bool:
