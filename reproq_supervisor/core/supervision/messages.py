@@ -1,0 +1,88 @@
+"""Messages to children, exactly as `docs/architecture.md` has them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reproq_supervisor.core.supervision.plan import PREPARE_TIMEOUT_S, Plan
+from reproq_supervisor.core.supervision.process import Process
+from reproq_supervisor.core.supervision.units import Role
+
+Message = dict[str, Any]
+
+DRAIN = "drain"
+QUIT = {"type": "quit"}
+PAUSE = {"type": "pause"}
+RESUME = {"type": "resume"}
+DUMP = {"type": "dump"}
+
+
+def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any] | None) -> Message:
+    """Return the first message to a child.
+
+    Args:
+      pool_settings: the settings of a shard's pool with the operator's override in them.
+    """
+    settings, runtime = plan.settings, plan.settings["runtime"]
+    match process.unit.role:
+        case Role.PREPARE:
+            return {
+                "type": "start",
+                "dsn": runtime["dsn"],
+                "create_database": True,
+                # Some time is left to it for saying what was wrong.
+                "timeout_s": PREPARE_TIMEOUT_S - 30.0,
+            }
+        case Role.LOADER:
+            return {
+                "type": "start",
+                "config_path": runtime["config_path"],
+                "overrides": runtime.get("overrides", {}),
+                "runtime": runtime,
+            }
+        case _:
+            pass
+    unit = process.unit
+    message: Message = {
+        "type": "start",
+        "role": unit.role.value,
+        "child": unit.name,
+        "pool": unit.pool or None,
+        "shard": unit.shard,
+        "shards": int(plan.pools[unit.pool]["shards"]) if unit.pool else 0,
+        "generation": process.generation,
+        "worker_id": process.worker_id,
+        "dsn": runtime["dsn"],
+        "runtime_dir": runtime["runtime_dir"],
+        "pool_settings": dict(pool_settings) if pool_settings is not None else None,
+        "app": settings["app"],
+        "shutdown_timeout": plan.shutdown_timeout_s,
+    }
+    return message | shared_settings(plan)
+
+
+def shared_settings(plan: Plan) -> Message:
+    """Return the part of the settings that every shard and the keeper get, at the start and when it changes."""
+    settings = plan.settings
+    return {
+        "queues_settings": settings["queues"],
+        "keeper_settings": settings["keeper"],
+        "store_settings": settings.get("store", {}),
+        "logs_dir": settings["logs_dir"],
+        "logs": settings.get("logs", {}),
+    }
+
+
+def adjust_message(plan: Plan, pool_settings: Mapping[str, Any] | None) -> Message:
+    """Return the message that brings live changes to a shard or the keeper."""
+    settings = dict(pool_settings) if pool_settings is not None else None
+    return {"type": "adjust", "pool_settings": settings} | shared_settings(plan)
+
+
+def drain_message(timeout_s: float) -> Message:
+    """Ask a child to finish what it runs and leave; a later, shorter time replaces an earlier one."""
+    return {"type": DRAIN, "timeout": round(timeout_s, 3)}
+
+
+def release_message(worker_ids: list[str]) -> Message:
+    """Ask the keeper to release the leases of dead workers."""
+    return {"type": "release_dead", "worker_ids": worker_ids}

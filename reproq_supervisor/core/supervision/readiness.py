@@ -1,0 +1,43 @@
+"""Readiness: of one process, and of the daemon as a whole."""
+
+from reproq_supervisor.core.supervision.commands import Notify
+from reproq_supervisor.core.supervision.events import ProcessReady, SupervisorReady
+from reproq_supervisor.core.supervision.health import Circuit
+from reproq_supervisor.core.supervision.process import Process
+from reproq_supervisor.core.supervision.state import State
+from reproq_supervisor.core.supervision.states import ProcessEvent, ProcessState
+from reproq_supervisor.core.supervision.units import Unit
+
+
+def become_ready(state: State, process: Process, now: float) -> None:
+    """Enter readiness, once."""
+    first = process.ready_mono is None
+    process.move(ProcessEvent.BECAME_READY)
+    if not first:
+        return
+    process.ready_mono = process.progress_mono = now
+    boot_s = round(now - process.started_mono, 3)
+    state.emit(ProcessReady(process.unit.name, process.pid, process.generation, boot_s))
+
+
+def is_ready(state: State, unit: Unit, generation: int) -> bool:
+    """Is the unit filled by a process of that generation that is ready?"""
+    process = state.roster.filling(unit, generation)
+    return process is not None and process.state is ProcessState.READY
+
+
+def check_up(state: State, now: float) -> None:
+    """Declare the daemon ready when each unit was ready, or is known to fail.
+
+    Waiting for a pool that cannot start would let the service manager kill those that work.
+    """
+    if state.up or state.stopping is not None or not state.prepared:
+        return
+    for unit in state.plan.units():
+        health = state.health(unit)
+        failing = health.circuit is not Circuit.CLOSED or health.of(unit).failures > 0
+        if not failing and not is_ready(state, unit, state.generation_of(unit)):
+            return
+    state.up = True
+    state.emit(SupervisorReady(round(now - state.began_mono, 3)))
+    state.do(Notify((("READY", "1"), ("STATUS", "running"))))

@@ -1,0 +1,58 @@
+"""The moment of a reload: the new configuration is put in force, in one step."""
+
+from reproq_supervisor.core.supervision.commands import Send
+from reproq_supervisor.core.supervision.deadlines import send_settings
+from reproq_supervisor.core.supervision.events import ReloadCommitted
+from reproq_supervisor.core.supervision.messages import adjust_message
+from reproq_supervisor.core.supervision.operation import Operation
+from reproq_supervisor.core.supervision.readiness import is_ready
+from reproq_supervisor.core.supervision.state import State
+from reproq_supervisor.core.supervision.states import ProcessState
+from reproq_supervisor.core.supervision.units import Role
+
+
+def commit(state: State, operation: Operation, now: float) -> None:
+    """Put the operation's plan in force.
+
+    From here on its units are wanted; reconciliation starts the rest, and drains each old process when its successor is ready.
+    """
+    assert operation.plan is not None
+    state.plan = operation.plan
+    if operation.pools:
+        state.generation = operation.generation
+        state.generations.update(dict.fromkeys(operation.pools, operation.generation))
+    operation.canaries.clear()
+    _forget_removed(state, now)
+    for health in state.healths.values():
+        health.reset()
+    if operation.changes:
+        for pool in state.plan.pools:
+            send_settings(state, pool)
+        for keeper in state.roster.of_role(Role.KEEPER):
+            if keeper.state in (ProcessState.BOOTING, ProcessState.READY):
+                state.do(Send(keeper.serial, adjust_message(state.plan, None)))
+    state.emit(ReloadCommitted(state.generation, len(operation.changes)))
+
+
+def _forget_removed(state: State, now: float) -> None:
+    pools = set(state.plan.pools)
+    units = set(state.plan.units())
+    for group, health in tuple(state.healths.items()):
+        for unit in tuple(health.units):
+            if unit.role is Role.SHARD and unit not in units:
+                health.note_gone(unit, now)
+        if group.startswith("pool ") and not health.units:
+            del state.healths[group]
+    for name in tuple(state.overrides):
+        if name not in pools:
+            del state.overrides[name]
+    state.paused &= pools
+    for name in tuple(state.generations):
+        if name not in pools:
+            del state.generations[name]
+
+
+def complete(state: State, operation: Operation) -> bool:
+    """Is every unit that rolls filled by a ready process of the new generation?"""
+    units = (unit for pool in operation.pools for unit in state.plan.shards(pool))
+    return all(is_ready(state, unit, state.generation_of(unit)) for unit in units)
