@@ -36,8 +36,7 @@ def encode_result(value: Any, max_bytes: int) -> bytes:
     except UnicodeEncodeError as error:
         raise BadResultError("result: expected text in UTF-8, got a lone surrogate") from error
     except ValueError as error:
-        what = "a value that contains itself" if "ircular" in str(error) else "NaN or an infinite number"
-        raise BadResultError(f"result: expected JSON, got {what}") from error
+        raise BadResultError(f"result: expected JSON, got {_why_refused(error)}") from error
     except TypeError as error:
         raise BadResultError(f"result: expected JSON, got {error}") from error
     except RecursionError as error:
@@ -47,6 +46,13 @@ def encode_result(value: Any, max_bytes: int) -> bytes:
     if b"\\u0000" in text and _NUL.search(text):
         raise BadResultError("result: expected text that PostgreSQL can store, got the NUL character")
     return text
+
+
+def _why_refused(error: ValueError) -> str:
+    words = str(error)
+    if "ircular" in words:
+        return "a value that contains itself"
+    return "NaN or an infinite number" if words.startswith("Out of range") else words
 
 
 def _plain(value: object) -> object:

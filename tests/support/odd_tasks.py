@@ -1,0 +1,209 @@
+"""Tasks that do what the demo's do not: they mishandle descriptors, processes and signals."""
+
+# ruff: noqa: T201 - these tasks print
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def print_only(text: str) -> str:
+    """Print *text* from Python alone."""
+    print(text)
+    return text
+
+
+def write_from_c(text: str) -> None:
+    """Write to standard output and standard error below Python."""
+    libc = ctypes.CDLL(None)
+    line = f"{text}\n".encode()
+    libc.write(1, line, len(line))
+    libc.write(2, line, len(line))
+
+
+def close_stdout(text: str) -> None:
+    """Print, then close Python's standard output."""
+    print(text)
+    sys.stdout.close()
+
+
+def replace_stdout() -> None:
+    """Leave another object as standard output behind."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def drop_stdout() -> None:
+    """Leave no standard output at all."""
+    sys.stdout = None  # type: ignore[assignment]
+
+
+def close_standard_descriptors() -> str:
+    """Close descriptors 1 and 2."""
+    os.close(1)
+    os.close(2)
+    return "closed"
+
+
+def redirect_standard_descriptors(path: str, text: str) -> str:
+    """Print, then lead descriptors 1 and 2 to a file and leave them there."""
+    print(text, flush=True)
+    with open(path, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    return "redirected"
+
+
+def leave_writer(text: str, go: str, *, first: str = "", double_fork: bool = False) -> int:
+    """Leave a program behind that prints *text* once the file *go* exists; return its pid, or that of its dead parent."""
+    if first:
+        print(first, flush=True)
+    script = f"while [ ! -e {go} ]; do sleep 0.02; done; echo {text}; touch {go}.done; exec sleep 3600"
+    if double_fork:
+        return subprocess.run(["sh", "-c", f"({script}) &"], check=True, start_new_session=True).returncode
+    return subprocess.Popen(["sh", "-c", script], start_new_session=True).pid
+
+
+def fork_and_return() -> str:
+    """Fork, and come back from the task in both processes."""
+    return "child" if os.fork() == 0 else "parent"
+
+
+def fork_and_exit() -> str:
+    """Fork, and leave the child by `sys.exit`, as an old-style daemon does."""
+    if os.fork() == 0:
+        sys.exit(0)
+    return "parent"
+
+
+def leave_family(seconds: float = 3600) -> None:
+    """Leave three sleepers behind: in our group, in a session of its own, and double-forked; then stay busy."""
+    subprocess.Popen(["sleep", str(seconds)])
+    subprocess.Popen(["sleep", str(seconds)], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(seconds)
+        os._exit(0)
+    time.sleep(seconds)
+
+
+def clean_up_when_asked(marker: str, seconds: float = 3600) -> None:
+    """Sleep; asked to stop, leave the file *marker* and go."""
+    try:
+        time.sleep(seconds)
+    except BaseException as error:
+        Path(marker).write_text(type(error).__name__)
+        raise
+
+
+async def sleep_in_coroutine(marker: str, seconds: float = 3600) -> None:
+    """Sleep in a coroutine; asked to stop, leave the file *marker* and go."""
+    try:
+        await asyncio.sleep(seconds)
+    except BaseException as error:
+        Path(marker).write_text(type(error).__name__)
+        raise
+
+
+async def sleep_beside_a_busy_task(seconds: float = 3600) -> None:
+    """Wait in a coroutine while another of the same loop is the one that runs."""
+
+    async def tick() -> None:
+        while True:
+            end = time.monotonic() + 0.005
+            while time.monotonic() < end:
+                pass
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(seconds)
+    ticking.cancel()
+
+
+def hang_in_c(seconds: int = 3600) -> None:
+    """Sleep in C, deaf to signals."""
+    libc = ctypes.CDLL(None)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        libc.sleep(seconds)
+
+
+def hang_with_signals_masked(seconds: float = 3600) -> None:
+    """Sleep with every signal held back."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    time.sleep(seconds)
+
+
+def stop_itself() -> str:
+    """Freeze the own process."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "continued"
+
+
+def close_every_descriptor() -> None:
+    """Close all descriptors that the executor has, its socket included."""
+    os.closerange(3, 256)
+
+
+def length(text: str) -> int:
+    """Return how long *text* is."""
+    return len(text)
+
+
+def nested(depth: int) -> list[object]:
+    """Return a list nested *depth* times."""
+    value: list[object] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def big_number(digits: int) -> int:
+    """Return a number of so many digits."""
+    return int(10**digits)
+
+
+def half_surrogate() -> str:
+    """Return text that is not Unicode."""
+    return "\ud800"
+
+
+def raise_without_words() -> None:
+    """Raise an error whose text cannot be made."""
+
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    raise Wordless
+
+
+def interrupt() -> None:
+    """Raise what Ctrl-C raises."""
+    raise KeyboardInterrupt
+
+
+class _Holder:
+    """A task object of another framework: the callable is `func` or `run`."""
+
+    def func(self, value: int) -> int:
+        return value + 1
+
+
+held = _Holder()
+
+
+class _Runner:
+    def run(self, value: int) -> int:
+        return value + 2
+
+
+runner = _Runner()
+
+not_callable = 5
+imported_run = subprocess.run
