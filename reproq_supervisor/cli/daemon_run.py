@@ -6,9 +6,12 @@ The process keeps its pid and turns into a lean interpreter, so whoever started 
 Settings travel in memory: no secret of theirs is in an argument, a file or the environment.
 """
 
+import fcntl
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +23,7 @@ from reproq_supervisor.cli.database import EMBEDDED, DatabaseAwayError, SchemaOu
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.places import Places, find_places, make_places
 from reproq_supervisor.core.errors import ReproqError
+from reproq_supervisor.process.places import remove_temporary_dirs
 
 if TYPE_CHECKING:
     from reproq_supervisor.process.embedded import Embedded
@@ -60,22 +64,45 @@ def run(options: Options) -> None:
     Runs in the foreground until Ctrl-C or `reproq-supervisor stop`; a second Ctrl-C does not wait for running tasks.
     """
     loaded = options.load()
-    settings = loaded.settings
-    places = find_places(options.config_path, settings.control.socket, os.environ)
+    places = find_places(options.config_path, loaded.settings.control.socket, os.environ)
     _refuse_second(options, places)
-    make_places(places, passable=settings.database == EMBEDDED and os.geteuid() == 0)
-    if settings.database == EMBEDDED:
-        prepared = _prepare_embedded(options, places)
-    else:
-        prepared = Prepared(settings.database, notice=_check_schema(settings.database))
+    make_places(places, passable=loaded.settings.database == EMBEDDED and os.geteuid() == 0)
+    with _only_start(places):
+        _start(options, loaded, places)
+
+
+def _start(options: Options, loaded: "Loaded", places: Places) -> NoReturn:
+    prepared = Prepared("")
     try:
-        config_path = absolute(options.config_path)
+        prepared = _prepare(options, loaded, places)
         own_dsn = prepared.dsn if prepared.embedded else None
-        DaemonRecord(os.getpid(), config_path, str(places.control_socket), own_dsn).write(places.record)
+        DaemonRecord(os.getpid(), absolute(options.config_path), str(places.control_socket), own_dsn).write(places.record)
         _introduce(options, loaded, places, prepared)
         _become_supervisor(_resolved(options, loaded, places, prepared))
     finally:  # only reached when there was no exec
-        _forget(prepared)
+        if prepared.embedded:
+            remove_temporary_dirs(prepared.embedded.temporary_dirs)
+        if places.short_dir:
+            with suppress(OSError):
+                places.short_dir.rmdir()  # not what somebody else put into it
+
+
+@contextmanager
+def _only_start(places: Places) -> Iterator[None]:
+    """Hold the lock of who starts a daemon here. The exec lets go of it; by then the supervisor has its own, on the socket.
+
+    Raises:
+      DaemonRunsError: somebody else holds it.
+    """
+    lock = os.open(places.runtime_dir / "run.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DaemonRunsError(f"{places.runtime_dir}: expected no other start of a daemon here, found one under way; wait") from None
+        yield
+    finally:
+        os.close(lock)
 
 
 def _refuse_second(options: Options, places: Places) -> None:
@@ -87,6 +114,11 @@ def _refuse_second(options: Options, places: Places) -> None:
     else:
         return
     raise DaemonRunsError(f"daemon: expected none of this configuration, found {who}; stop it with: reproq-supervisor stop")
+
+
+def _prepare(options: Options, loaded: "Loaded", places: Places) -> Prepared:
+    dsn = loaded.settings.database
+    return _prepare_embedded(options, places) if dsn == EMBEDDED else Prepared(dsn, notice=_check_schema(dsn))
 
 
 def _prepare_embedded(options: Options, places: Places) -> Prepared:
@@ -185,10 +217,3 @@ def _become_supervisor(resolved: dict[str, Any]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(argv[0], argv)  # noqa: S606 - no shell is the point
-
-
-def _forget(prepared: Prepared) -> None:
-    from reproq_supervisor.process.places import remove_temporary_dirs
-
-    if prepared.embedded is not None:
-        remove_temporary_dirs(prepared.embedded.temporary_dirs)
