@@ -49,6 +49,7 @@ def main() -> int:
         channel,
         table,
         {
+            "child": start["child"],
             "keep_output": start["keep_output"],
             "allowed_task_modules": start["app"].get("allowed_task_modules") or [],
             "tick_s": start["tick_s"],

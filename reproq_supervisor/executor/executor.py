@@ -25,6 +25,7 @@ from reproq_supervisor.process import stacks
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import BlockingLink
 from reproq_supervisor.process.prctl import set_name, set_pdeathsig
+from reproq_supervisor.process.title import ProcessTitle
 
 MAX_RESULT_BYTES = 1024 * 1024
 
@@ -33,6 +34,7 @@ MAX_RESULT_BYTES = 1024 * 1024
 class ExecutorStart:
     """What a new executor is given; the descriptors are its own."""
 
+    child: str
     row: int
     table: DeadlineTable
     work: socket.socket
@@ -51,6 +53,7 @@ def executor_main(start: ExecutorStart) -> int:
     _reset_signals(soft)
     set_pdeathsig(signal.SIGKILL, parent_pid=start.nursery_pid)
     set_name("reproq-executor")
+    ProcessTitle().set(f"reproq: executor {start.child}/{start.row}")
     log_fd = os.dup(2)
     stacks.write_stacks_on_signal(log_fd)
     faulthandler.enable(file=log_fd)

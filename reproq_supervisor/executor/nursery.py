@@ -51,6 +51,7 @@ class Nursery:
     def __init__(self, channel: socket.socket, table: DeadlineTable, settings: Mapping[str, Any]) -> None:
         self._channel = channel
         self._table = table
+        self._child: str = settings["child"]
         self._keep_output: bool = settings["keep_output"]
         self._allowed: list[str] = settings["allowed_task_modules"]
         self._tick_s: float = settings["tick_s"]
@@ -130,6 +131,7 @@ class Nursery:
                     files = (os.open(os.devnull, os.O_RDWR), os.open(os.devnull, os.O_RDWR))
                 self._become_executor(
                     ExecutorStart(
+                        child=self._child,
                         row=row,
                         table=self._table,
                         work=ours,

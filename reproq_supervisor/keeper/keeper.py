@@ -1,11 +1,13 @@
 """The keeper: wakes what is due, reclaims expired leases, releases what dead workers held, repairs what is inconsistent.
 
-It runs user code never, and may run on any number of hosts: every duty locks row by row, so that two keepers share the work instead of doing it
-twice. When it is frozen or dead, tasks in progress notice nothing; delayed tasks and the leases of dead workers wait for its successor.
+It never runs user code, and any number of keepers may run: every duty locks row by row, so that two of them share the work
+instead of doing it twice. When it is frozen or dead, tasks in progress notice nothing; delayed tasks and the leases of dead
+workers wait for its successor.
 """
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import signal
@@ -24,6 +26,8 @@ WAKE_POLL_S = 0.5
 """The longest time between two looks for due rows: a row that becomes due sooner than known is found by then."""
 REPAIR_INTERVAL_S = 3600.0
 WORKERS_INTERVAL_S = 600.0
+WORKERS_KEPT_S = 24 * 3600.0
+WISHES_INTERVAL_S = 1.0
 BATCH = 500
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
@@ -53,6 +57,7 @@ class Keeper:
             Duty("settings", REPAIR_INTERVAL_S, self._sync_settings),
             Duty("wake", WAKE_POLL_S, self._wake_due),
             Duty("reclaim", reclaim_s, self._reclaim),
+            Duty("wishes", WISHES_INTERVAL_S, self._settle_wishes),
             Duty("repair", REPAIR_INTERVAL_S, self._repair),
             Duty("workers", WORKERS_INTERVAL_S, self._prune_workers),
         ]
@@ -176,27 +181,30 @@ class Keeper:
     async def _sync_settings(self) -> Ran:
         assert self._store is not None
         aging = {name: float(queue["priority_aging"]) for name, queue in self._queues.items()}
-        return Ran(await self._store.sync_queue_settings(aging))
+        return Ran(len(await self._store.sync_queue_settings(aging)))
 
     async def _wake_due(self) -> Ran:
         assert self._store is not None
-        count, next_s = await self._store.wake_due(BATCH)
-        return Ran(count, 0.0 if count >= BATCH else _or_never(next_s))
+        woken = await self._store.wake_due(BATCH)
+        if woken.count >= BATCH:
+            return Ran(woken.count, 0.0)
+        return Ran(woken.count, math.inf if woken.next_due_s is None else max(0.0, woken.next_due_s))
 
     async def _reclaim(self) -> Ran:
         assert self._store is not None
         count = await self._store.reclaim(BATCH)
-        return Ran(count, 0.0 if count >= BATCH else float("inf"))
+        return Ran(count, 0.0 if count >= BATCH else math.inf)
 
     async def _repair(self) -> Ran:
         assert self._store is not None
-        return Ran(await self._store.repair())
+        repaired = await self._store.repair()
+        return Ran(repaired.made + repaired.removed)
 
     async def _prune_workers(self) -> Ran:
         assert self._store is not None
-        return Ran(await self._store.prune_workers())
+        await self._store.prune_idle()
+        return Ran(await self._store.prune_workers(WORKERS_KEPT_S))
 
-
-def _or_never(seconds: float | None) -> float:
-    """Return *seconds*, infinity for None."""
-    return float("inf") if seconds is None else max(0.0, seconds)
+    async def _settle_wishes(self) -> Ran:
+        assert self._store is not None
+        return Ran(await self._store.settle_wishes(BATCH))

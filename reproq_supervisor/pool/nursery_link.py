@@ -4,14 +4,19 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
 from reproq_supervisor.core import frames
 from reproq_supervisor.pool.worker import Executor
+from reproq_supervisor.process import stacks
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import send_frame
 from reproq_supervisor.process.spawn import SpawnedChild, python_argv, spawn_child
+
+STACKS_BEFORE_KILL_S = 0.2
+"""Time for a hung process to write its stacks."""
 
 
 class NurseryLink:
@@ -34,6 +39,8 @@ class NurseryLink:
         self._child: SpawnedChild = spawn_child(python_argv("reproq_supervisor.executor"), os.environ)
         self.pid = self._child.pid
         self.status: int | None = None
+        self._heard_mono = self._next_ping_mono = time.monotonic()
+        self._asked_for_stacks = False
         send_frame(self._child.channel, frames.encode_message({"type": "start", **start}), (table.fd,))
         self._child.channel.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -46,6 +53,22 @@ class NurseryLink:
             self._child.channel.send(frames.encode_message(message))
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             return
+
+    def look(self, heartbeat_s: float) -> None:
+        """See that its loop runs, by a ping every half heartbeat; three heartbeats without a word and it is killed, stacks first.
+
+        Not before its imports have ended: those are covered by the deadline of the boot.
+        """
+        now = time.monotonic()
+        if now >= self._next_ping_mono:
+            self._next_ping_mono = now + heartbeat_s / 2
+            self.send({"type": "ping"})
+        silent_s = now - self._heard_mono
+        if silent_s > 3 * heartbeat_s + STACKS_BEFORE_KILL_S:
+            self.kill()
+        elif silent_s > 3 * heartbeat_s and not self._asked_for_stacks:
+            self._asked_for_stacks = True
+            stacks.ask_for_stacks(self.pid)
 
     def kill(self) -> None:
         """Kill the nursery, and by its death signal every executor of it."""
@@ -61,6 +84,7 @@ class NurseryLink:
             asyncio.get_running_loop().remove_reader(self._child.channel)
             return
         self._descriptors += descriptors
+        self._heard_mono, self._asked_for_stacks = time.monotonic(), False
         for message in self._reader.feed_messages(data):
             self._on_message(message, self._executor(message) if message["type"] == "forked" else None)
 

@@ -23,9 +23,10 @@ from reproq_supervisor.pool.desk import Desk
 from reproq_supervisor.pool.nursery_link import NurseryLink
 from reproq_supervisor.pool.report import Report
 from reproq_supervisor.pool.start import ShardStart
+from reproq_supervisor.pool.strangers import kill_strangers
 from reproq_supervisor.pool.watch import TICK_S
 from reproq_supervisor.pool.worker import Executor
-from reproq_supervisor.process import proctable, stacks
+from reproq_supervisor.process import stacks
 from reproq_supervisor.process.channel import Channel
 from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
 
@@ -67,7 +68,6 @@ class Shard:
         self._report = Report(start.child, self._desk, self._conversation)
         self._nursery: NurseryLink | None = None
         self._nursery_gone = asyncio.Event()
-        self._last_pong_mono = 0.0
         self._paused = False
         self._connected = False
         self._preloaded = False
@@ -84,7 +84,6 @@ class Shard:
         others = [
             asyncio.create_task(self._keep_watch(), name="watch"),
             asyncio.create_task(self._keep_reporting(), name="report"),
-            asyncio.create_task(self._keep_pinging(), name="ping"),
         ]
         for task in (talk, *others):
             task.add_done_callback(self._on_task_done)
@@ -151,7 +150,7 @@ class Shard:
             except TimeoutError:
                 nursery.kill()
                 await self._nursery_gone.wait()
-        _kill_strangers()
+        kill_strangers()
 
     def _on_task_done(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled():
@@ -222,7 +221,6 @@ class Shard:
         self._channel.say("nursery", pid=self._nursery.pid)
 
     def _on_nursery(self, message: dict[str, Any], executor: Executor | None) -> None:
-        self._last_pong_mono = time.monotonic()
         match message["type"]:
             case "ready":
                 self._preloaded = True
@@ -258,7 +256,7 @@ class Shard:
         assert self._nursery is not None
         self._desk.excuse_running()
         self._crew.bury_all()
-        _kill_strangers()
+        kill_strangers()
         self._fail(f"the nursery ended with status {self._nursery.status}", permanent=False)
 
     def _on_connected(self) -> None:
@@ -278,6 +276,8 @@ class Shard:
         while True:
             await asyncio.sleep(TICK_S)
             self._desk.watch.look()
+            if self._preloaded and self._nursery is not None:
+                self._nursery.look(self._desk.watch.limits.heartbeat_s)
             if self._desk.held.open:
                 # Leases to renew, runs to show, cancel requests to look for: the ledger knows whether there is anything.
                 self._conversation.wake()
@@ -288,34 +288,9 @@ class Shard:
             self._channel.say("snapshot", snapshot=self._report.snapshot(self.state, self._why()))
             await asyncio.sleep(min(1.0, self._desk.watch.limits.heartbeat_s / 3))
 
-    async def _keep_pinging(self) -> None:
-        """See that the nursery's loop runs; not before its imports have ended, which the boot deadline covers."""
-        while True:
-            heartbeat_s = self._desk.watch.limits.heartbeat_s
-            await asyncio.sleep(heartbeat_s / 2)
-            if not self._preloaded or self._nursery is None:
-                continue
-            if time.monotonic() - self._last_pong_mono > 3 * heartbeat_s:
-                stacks.ask_for_stacks(self._nursery.pid)
-                await asyncio.sleep(0.2)
-                self._nursery.kill()
-                return
-            self._nursery.send({"type": "ping"})
-
     def _why(self) -> str:
         if not self._conversation.up:
             return f"no database: {self._conversation.error or 'connecting'}"
         if not self._preloaded:
             return "importing the application"
         return "paused by an operator" if self._paused else ""
-
-
-def _kill_strangers() -> None:
-    """Kill and reap what fell to us: we are a subreaper, and our only own child is the nursery."""
-    while strangers := proctable.children_of_self():
-        for pid in strangers:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                continue

@@ -153,3 +153,23 @@ def record_interval(path: str, name: str, seconds: float) -> None:
     record(path, f"{name} start {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}")
     time.sleep(seconds)
     record(path, f"{name} end {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}")
+
+
+def leave_trail(path: str, name: str, seconds: float, step: float = 0.005) -> str:
+    """Run for *seconds* and leave a line in *path* at the start, every *step* seconds and at the end; return who it was.
+
+    A line is `name execution what boot-time`; whoever reads the file can tell how often a task ran and whether two executions overlapped.
+    """
+    execution = f"{os.getpid()}-{time.monotonic_ns()}"
+    end = time.monotonic() + seconds
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        what = "start"
+        while True:
+            os.write(fd, f"{name} {execution} {what} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n".encode())
+            if what == "end":
+                return execution
+            time.sleep(max(0.0, min(step, end - time.monotonic())))
+            what = "end" if time.monotonic() >= end else "on"
+    finally:
+        os.close(fd)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 class Turns:
     """Credits of each queue, carried from claim to claim so that small claims are as fair as large ones.
 
-    Every claim of n adds n × weight / total to each queue; whole credits are its turns now. What an empty queue cannot use is offered to the
-    others by the claim itself and is not saved up: a queue that was empty for an hour gets no hour of precedence.
+    Every claim of n adds n * weight / total to each queue; whole credits are its turns now. What an empty queue cannot use
+    is offered to the others by the claim itself and is not saved up: an hour of emptiness gives no hour of precedence.
     """
 
     weights: Mapping[str, int]
