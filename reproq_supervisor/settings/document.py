@@ -45,7 +45,7 @@ class Document:
       keys, values: where each key and each value stands.
       mappings: which of the values are mappings.
       variables: the environment variables that filled in a text.
-      broken: what was left out.
+      problems: each with the path of what was left out because of it.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -53,8 +53,7 @@ class Document:
     values: dict[Path, Place] = field(default_factory=dict)
     mappings: set[Path] = field(default_factory=set)
     variables: dict[Path, tuple[str, ...]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    broken: set[Path] = field(default_factory=set)
+    problems: list[tuple[Path, Problem]] = field(default_factory=list)
 
 
 def parse_document(text: str, environ: Mapping[str, str]) -> Document:
@@ -62,21 +61,18 @@ def parse_document(text: str, environ: Mapping[str, str]) -> Document:
     document = Document()
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
-            hint = "write {} for all defaults, or see `reproq-supervisor init`"
-            document.problems.append(Problem("", "expected a mapping of settings, got an empty file", 1, 1, hint))
-        elif not isinstance(root, MappingNode):
-            document.problems.append(Problem("", f"expected a mapping of settings, got {_kind(root)}", *_position(root), hint=None))
-        else:
+        if isinstance(root, MappingNode):
             document.data = _Reader(document, environ).read(root, ())
+            return document
+        problem = _not_a_mapping(root)
     except yaml.YAMLError as error:
-        document.problems = [_syntax_problem(text, error)]
+        problem = _syntax_problem(text, error)
     except RecursionError:
-        document = Document(problems=[Problem("", "expected settings, got a text nested too deeply")])
+        problem = Problem("", "expected settings, got a text nested too deeply")
     except _TooManyValuesError as error:
         message = f"expected at most {MAX_VALUES} values, got more (an alias counts every time)"
-        document = Document(problems=[Problem("", message, *_position(error.node))])
-    return document
+        problem = Problem("", message, *_position(error.node))
+    return Document(problems=[((), problem)])
 
 
 def dotted(path: Path) -> str:
@@ -167,8 +163,8 @@ class _Reader:
         return filled.text
 
     def _complain(self, path: Path, node: Node, message: str, hint: str | None = None) -> None:
-        self._document.problems.append(Problem(dotted(path), message, *_position(node), hint=hint))
-        self._document.broken.add(path)
+        problem = Problem(dotted(path), message, *_position(node), hint=hint)
+        self._document.problems.append((path, problem))
 
 
 def _resolve_plain(text: str) -> Any:
@@ -192,6 +188,13 @@ def _kind(node: Node) -> str:
 
 def _position(node: Node) -> tuple[int, int]:
     return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _not_a_mapping(root: Node | None) -> Problem:
+    if root is None:
+        hint = "write {} for all defaults; reproq-supervisor init writes a file to start from"
+        return Problem("", "expected a mapping of settings, got an empty file", 1, 1, hint)
+    return Problem("", f"expected a mapping of settings, got {_kind(root)}", *_position(root))
 
 
 def _syntax_problem(text: str, error: yaml.YAMLError) -> Problem:

@@ -51,9 +51,13 @@ class Layers:
 
     def is_given(self, path: Path) -> bool:
         """Answer whether somebody gave this very value: it is not a default and not made from a shorthand."""
-        if self._is_covered(path):
+        if self.is_covered(path):
             return self.override_of(path) is not None
         return path in self.document.values
+
+    def is_covered(self, path: Path) -> bool:
+        """Answer whether an override lies over the file at *path*, even one that leaves this value to its default."""
+        return any(path[:length] in self.overrides for length in range(1, len(path) + 1))
 
     def override_of(self, path: Path) -> Override | None:
         """Return the override that gave the value at *path*, if one did."""
@@ -67,7 +71,7 @@ class Layers:
 
         None when it came from a flag or variable, or when there is no file.
         """
-        if self._is_covered(path):
+        if self.is_covered(path):
             return None
         if key and path in self.document.keys:
             return self.document.keys[path]
@@ -78,16 +82,12 @@ class Layers:
         """Return where the value at *path* came from: `default`, `file.yaml:12`, `environment NAME`, `flag`."""
         if override := self.override_of(path):
             return override.origin
-        given = None if self._is_covered(path) else self._given_in_file(path)
+        given = None if self.is_covered(path) else self._given_in_file(path)
         if given is None:
             return DEFAULT
         place = f"{self.source}:{self.document.values[given].line}"
         names = self.document.variables.get(given)
         return f"environment {', '.join(names)} ({place})" if names else place
-
-    def _is_covered(self, path: Path) -> bool:
-        """Answer whether an override lies over the file at *path*, even one that leaves this value to its default."""
-        return any(path[:length] in self.overrides for length in range(1, len(path) + 1))
 
     def _given_in_file(self, path: Path) -> Path | None:
         """Return the path of what the file has for *path*: itself, or the shorthand around it (`executors: 4`, a list of queues)."""

@@ -6,30 +6,26 @@ Of the environment, `${VAR}` fills in the file where it stands, and DATABASE_URL
 waits for a disk nor imports a parser: one `start` frame in at descriptor 3, one `settings` or `problems` frame out.
 """
 
+import contextlib
 import os
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from reproq_supervisor.core.frames import FrameReader, encode_message
-from reproq_supervisor.settings.checks import check_together
-from reproq_supervisor.settings.complaints import complain, place_problem
-from reproq_supervisor.settings.document import Document, Path, parse_document
+from reproq_supervisor.settings.document import Document, parse_document
 from reproq_supervisor.settings.layers import Layers
 from reproq_supervisor.settings.model import Settings
-from reproq_supervisor.settings.problems import ConfigError, Problem
+from reproq_supervisor.settings.problems import ConfigError
 from reproq_supervisor.settings.resolve import resolve
 from reproq_supervisor.settings.source import read_source
+from reproq_supervisor.settings.validate import validate
 
 NO_FILE = "(no configuration file)"
-
-
-_MAX_ROUNDS = 5
-_MAX_PROBLEMS = 200
+_SUPERVISOR_GONE = 75  # the channel is also the lifeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,63 +50,7 @@ def load(config_path: str | None, *, overrides: Mapping[str, Any] | None = None,
     environ = os.environ if environ is None else environ
     document = Document() if config_path is None else parse_document(read_source(config_path), environ)
     layers = Layers.stack(config_path or NO_FILE, document, environ, overrides or {})
-    return Loaded(_validate(layers), layers)
-
-
-def _validate(layers: Layers) -> Settings:
-    """Validate value by value, then, with what is wrong left out, the rules that join values.
-
-    Leaving out is what lets both kinds of problem be told in one go. A rule that looked at a value which is wrong by itself says
-    nothing, since it saw a default instead.
-
-    Raises:
-      ConfigError: with every problem, in the order of the file.
-    """
-    problems = list(layers.document.problems)
-    broken = set(layers.document.broken)
-    data = layers.merge()
-    settings: Settings | None = None
-    for attempt in range(_MAX_ROUNDS):
-        try:
-            settings = Settings.model_validate(data)
-            break
-        except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                path, problem = complain(detail, layers)
-                if attempt == 0:  # later complaints are about what the leaving out did
-                    problems.append(problem)
-                broken.add(path)
-            data = _without(data, {_to_key(path) for path in broken})
-    problems += [
-        place_problem(finding.path, finding.message, finding.hint, layers, near=finding.uses)
-        for finding in (check_together(settings) if settings else ())
-        if not any(_overlap(used, wrong) for used in finding.uses for wrong in broken)
-    ]
-    if problems or settings is None:
-        in_order = sorted(dict.fromkeys(problems), key=lambda problem: (problem.line or 0, problem.column or 0))
-        if more := in_order[_MAX_PROBLEMS:]:
-            in_order[_MAX_PROBLEMS:] = [Problem("", f"and {len(more)} more problems like these")]
-        raise ConfigError(layers.source, tuple(in_order))
-    return settings
-
-
-def _without(data: dict[str, Any], broken: set[Path], around: Path = ()) -> dict[str, Any]:
-    """Return *data* without the keys at the paths in *broken*, which are whole ones (`_to_key`)."""
-    if () in broken:
-        return {}
-    kept = ((key, value, (*around, key)) for key, value in data.items() if (*around, key) not in broken)
-    return {key: _without(value, broken, path) if isinstance(value, dict) else value for key, value, path in kept}
-
-
-def _to_key(path: Path) -> Path:
-    """Return the path of the list that an item is in, or *path* itself: a list with a wrong item goes as a whole."""
-    return next((path[:length] for length, part in enumerate(path) if isinstance(part, int)), path)
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    """Answer whether one of the paths is the other or lies around it."""
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
+    return Loaded(validate(layers), layers)
 
 
 def answer(start: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,16 +65,30 @@ def answer(start: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(channel_fd: int = 3) -> int:
     """Answer one `start` frame; return the exit code: 0 for either answer, 75 when the supervisor went away."""
-    with socket.socket(fileno=channel_fd) as channel:
-        reader = FrameReader()
-        while True:
-            data = channel.recv(65536)
-            if not data:
-                return 75
-            for message in reader.feed_messages(data):
-                if message.get("type") == "start":
-                    channel.sendall(encode_message(answer(message)))
-                    return 0
+    channel = socket.socket(fileno=channel_fd)
+    reader = FrameReader()
+    while data := channel.recv(65536):
+        for message in reader.feed_messages(data):
+            if message.get("type") == "start":
+                answered = threading.Event()
+                threading.Thread(target=_leave_with, args=(channel, answered), daemon=True).start()
+                reply = encode_message(answer(message))
+                answered.set()
+                try:
+                    channel.sendall(reply)
+                except BrokenPipeError:
+                    return _SUPERVISOR_GONE
+                return 0
+    return _SUPERVISOR_GONE
+
+
+def _leave_with(channel: socket.socket, answered: threading.Event) -> None:
+    """End this process when the supervisor ends: a file made to be slow must not keep it for seconds."""
+    with contextlib.suppress(ConnectionError):
+        while channel.recv(4096):
+            pass
+    if not answered.is_set():
+        os._exit(_SUPERVISOR_GONE)
 
 
 if __name__ == "__main__":

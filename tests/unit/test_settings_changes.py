@@ -1,6 +1,8 @@
 """What differs between two configurations, and what each difference asks for."""
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -86,3 +88,9 @@ def test_secrets_are_masked_in_changes() -> None:
 def test_a_change_keeps_its_values_for_people_to_read() -> None:
     (change,) = classify(wire(), wire(pools__default__timeout="1m"))
     assert (change.old, change.new) == (900.0, 60.0)
+
+
+def test_the_supervisor_can_compare_without_importing_a_library() -> None:
+    code = "import sys; import reproq_supervisor.settings.changes; print(sorted({'pydantic', 'yaml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

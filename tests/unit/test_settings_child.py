@@ -77,6 +77,13 @@ def test_the_child_leaves_when_the_supervisor_is_gone(child: Child) -> None:
     assert child.process.wait(60) == 75
 
 
+def test_the_child_leaves_in_the_middle_of_a_slow_file_when_the_supervisor_is_gone(child: Child, tmp_path: Path) -> None:
+    (tmp_path / "slow.yaml").write_text("a: [" + "x, " * 340_000 + "]")
+    child.channel.sendall(encode_message({"type": "start", "config_path": str(tmp_path / "slow.yaml"), "runtime": {}}))
+    child.channel.close()
+    assert child.process.wait(60) == 75
+
+
 def test_the_answer_is_json(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("{}")
     reply = answer({"type": "start", "config_path": str(tmp_path / "c.yaml"), "environ": {}, "runtime": RUNTIME})

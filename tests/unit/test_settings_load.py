@@ -230,6 +230,10 @@ def test_flags_win_over_environment_and_environment_over_file(written: Written) 
     assert written.load(text, environ=url, database="embedded").database == "embedded"
 
 
+def test_a_flag_makes_up_for_a_variable_that_is_not_set(written: Written) -> None:
+    assert written.load("database: ${NOPE}", database="embedded").database == "embedded"
+
+
 def test_a_flag_reaches_into_a_pool_and_leaves_the_rest(written: Written) -> None:
     settings = written.load("pools: {a: {shards: 2, executors: {min: 2, max: 8}}}", pools__a__executors=3)
     assert (settings.pools["a"].shards, settings.pools["a"].executors.min) == (2, 3)
