@@ -194,14 +194,18 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(*options: str) -> Iterator[Cluster]:
-    """Make and start a cluster in a temporary folder that its account can reach; everything is gone afterwards."""
+def running_cluster(*options: str, durable: bool = False) -> Iterator[Cluster]:
+    """Make and start a cluster in a temporary folder that its account can reach; everything is gone afterwards.
+
+    Args:
+      durable: on a disk, with every commit flushed: for benchmarks.
+    """
     _remove_left_behind()
-    base = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_fast_folder()))
+    base = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir="/var/tmp" if durable else _fast_folder()))
     base.chmod(0o755)
     embedded = None
     try:
-        embedded = prepare(base / "data", runtime_dir=base, bin_dir=chosen_bin_dir(), durable=False)
+        embedded = prepare(base / "data", runtime_dir=base, bin_dir=chosen_bin_dir(), durable=durable)
         cluster = Cluster(embedded)
         try:
             cluster.start("-c", "max_connections=200", "-c", "max_wal_size=256MB", *options)

@@ -1,0 +1,140 @@
+"""No-op tasks per second beside the raw-SQL floor on the same schema, time from commit to start, memory per process.
+
+    python -m benchmarks.throughput [--rounds 5] [--tasks 40000] [--json]
+
+Floor and product take turns in one run, on one durable server: quote the ratio. The floor claims and completes in batches of 100 over as many
+connections as the product has shards; the product drains the same backlog through supervisor, shard and killable executor processes.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+
+import psutil
+import psycopg
+
+from benchmarks import store_floor
+from benchmarks.stage import describe_machine, durable_server, fresh_database, percentile, running_daemon
+from reproq_supervisor.store.enqueue import NewRun, enqueue
+from tests.support.daemon import Daemon
+from tests.support.eventually import eventually
+from tests.support.postgres import Cluster, Database
+
+NOOP = "workers.demo.tasks.noop"
+
+
+def measure_floor(cluster: Cluster, tasks: int) -> dict[str, float]:
+    """Return the figures of the raw statements, one connection like the product's one shard."""
+    with fresh_database(cluster) as database:
+        return store_floor.measure(database.dsn, tasks, batch=100, connections=1)
+
+
+def measure_product(cluster: Cluster, tasks: int, executors: int) -> dict[str, float]:
+    """Return tasks/s, commits and WAL per task of the product, from the commit of the backlog to the end of its last task."""
+    with fresh_database(cluster) as database, running_daemon(database, executors=executors) as daemon:
+        with database.connect() as connection:
+            enqueue(connection, [NewRun(NOOP) for _ in range(tasks)])
+            before = _counters(database)
+            connection.commit()
+            began = time.time()
+        eventually(lambda: _left(database) == 0, timeout=300, interval=0.2, what="the backlog is worked off")
+        ((finished,),) = database.query("SELECT extract(epoch FROM max(finished_at))::float8 FROM task_runs")
+        after = _counters(database)
+        assert database.query("SELECT count(*) FROM task_runs WHERE status = 'SUCCESSFUL'") == [(tasks,)]
+        wal, commits = (late - early for late, early in zip(after, before, strict=True))
+        return {
+            "tasks_per_s": tasks / (finished - began),
+            "wal_bytes_per_task": wal / tasks,
+            "commits_per_task": commits / tasks,
+            **measure_memory(daemon),
+        }
+
+
+def measure_latency(cluster: Cluster, runs: int) -> dict[str, float]:
+    """Return milliseconds from the commit of a single task to its start, on an idle pool."""
+    with fresh_database(cluster) as database, running_daemon(database, executors=2):
+        commits: dict[int, float] = {}
+        with database.connect() as connection:
+            for _ in range(runs):
+                time.sleep(random.uniform(0.02, 0.06))  # the pool is idle, and arrivals do not follow a beat
+                (run,) = enqueue(connection, [NewRun(NOOP)])
+                connection.commit()
+                commits[run] = time.time()
+        eventually(lambda: _left(database) == 0, timeout=60, what="all have run")
+        rows = database.query("SELECT result_id, extract(epoch FROM started_at)::float8 FROM task_runs")
+        waits = [(started - commits[run]) * 1000 for run, started in rows]
+        return {"p50_ms": statistics.median(waits), "p95_ms": percentile(waits, 0.95), "p99_ms": percentile(waits, 0.99)}
+
+
+def measure_memory(daemon: Daemon) -> dict[str, float]:
+    """Return MiB by kind of process: the proportional set, in which shared pages count once, and their sum."""
+    sizes: dict[str, float] = {}
+    for pid, kind in daemon.processes().items():
+        if kind not in ("postgres", "other"):
+            sizes[f"pss_mib_{kind}"] = round(psutil.Process(pid).memory_full_info().pss / 2**20, 1)
+    return {**sizes, "pss_mib_all": round(sum(sizes.values()), 1)}
+
+
+def _left(database: Database) -> int:
+    ((count,),) = database.query("SELECT count(*) FROM (SELECT FROM task_lane LIMIT 1) AS any_row")
+    return int(count)
+
+
+def _counters(database: Database) -> tuple[float, float]:
+    # Statistics of a backend that is still at work reach the view with a delay; both ends of the measurement are idle.
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        row = connection.execute(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8, xact_commit::float8 FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=40_000)
+    parser.add_argument("--executors", type=int, default=2)
+    parser.add_argument("--latency-runs", type=int, default=300)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args()
+    with durable_server() as cluster:
+        machine = describe_machine(cluster)
+        floors, products = [], []
+        for round_no in range(options.rounds):
+            floors.append(measure_floor(cluster, options.tasks))
+            products.append(measure_product(cluster, options.tasks, options.executors))
+            if not options.json:
+                print(
+                    f"round {round_no + 1}: floor {floors[-1]['tasks_per_s']:.0f}/s, product {products[-1]['tasks_per_s']:.0f}/s",
+                    flush=True,
+                )
+        latency = measure_latency(cluster, options.latency_runs)
+    ratios = [product["tasks_per_s"] / floor["tasks_per_s"] for floor, product in zip(floors, products, strict=True)]
+    medians = {name: statistics.median(product[name] for product in products if name in product) for name in products[-1]}
+    result = {
+        "machine": machine,
+        "floor_tasks_per_s": statistics.median(floor["tasks_per_s"] for floor in floors),
+        "product": {name: round(value, 4) for name, value in medians.items()},
+        "ratio_to_floor": {"median": round(statistics.median(ratios), 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)},
+        "start_latency": {name: round(value, 2) for name, value in latency.items()},
+    }
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"\n{machine}; {options.tasks} no-op tasks, {options.executors} executors, median of {options.rounds}")
+    print(f"  floor, raw SQL          {result['floor_tasks_per_s']:>10.0f} tasks/s")
+    print(f"  product                 {medians['tasks_per_s']:>10.0f} tasks/s   ratio {result['ratio_to_floor']['median']:.2f}")
+    print(f"  commits per task        {medians['commits_per_task']:>10.4f}")
+    print(f"  WAL per task            {medians['wal_bytes_per_task']:>10.0f} bytes")
+    print(f"  commit to start         {latency['p50_ms']:>10.1f} ms p50, {latency['p99_ms']:.1f} ms p99")
+    for name, value in medians.items():
+        if name.startswith("pss_mib_"):
+            print(f"  memory {name.removeprefix('pss_mib_'):<17}{value:>10.1f} MiB (PSS)")
+
+
+if __name__ == "__main__":
+    main()
