@@ -27,9 +27,7 @@ def slept_too_long_s(now: float, wake_at: float) -> float:
     return late if late > OVERSLEPT_S else 0.0
 
 
-def judge_silence(
-    silent: int, watched: int, window_s: float, now: float, *, spared_before: bool
-) -> Spare | None:
+def judge_silence(silent: int, watched: int, window_s: float, now: float, *, spared_before: bool) -> Spare | None:
     """Decide whether those that are silent are spared for one window.
 
     Args:

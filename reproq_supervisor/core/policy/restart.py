@@ -99,9 +99,7 @@ def backoff_s(policy: RestartPolicy, failures: int, jitter: float, *, cap_s: flo
     return pause * (1.0 - jitter / 2.0)
 
 
-def decide_restart(
-    policy: RestartPolicy, failures: int, deaths: tuple[float, ...], now: float, jitter: float
-) -> RestartIn | Quarantine:
+def decide_restart(policy: RestartPolicy, failures: int, deaths: tuple[float, ...], now: float, jitter: float) -> RestartIn | Quarantine:
     """Decide what follows an abnormal exit.
 
     Args:

@@ -57,6 +57,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Send a client the latest events, and those to come if it follows."""
+
+    client: ClientId
+    follow: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """Tell the service manager, all fields in one datagram."""
 
@@ -89,4 +97,4 @@ class Exit:
     code: int
 
 
-Command = Spawn | Send | Signal | AskStacks | KillOrphan | Reply | Notify | Emit | ReopenLog | DumpState | Exit
+Command = Spawn | Send | Signal | AskStacks | KillOrphan | Reply | Watch | Notify | Emit | ReopenLog | DumpState | Exit

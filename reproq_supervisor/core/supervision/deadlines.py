@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from reproq_supervisor.core.policy.liveness import judge_silence, slept_too_long_s
-from reproq_supervisor.core.supervision.commands import AskStacks, KillOrphan, Send, Signal
+from reproq_supervisor.core.supervision import telling
+from reproq_supervisor.core.supervision.commands import AskStacks, KillOrphan, Signal
 from reproq_supervisor.core.supervision.events import (
     GroupRecovered,
     HungSpared,
@@ -13,7 +14,6 @@ from reproq_supervisor.core.supervision.events import (
     SupervisorOverslept,
 )
 from reproq_supervisor.core.supervision.facts import SignalName
-from reproq_supervisor.core.supervision.messages import adjust_message
 from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessEvent, ProcessState
@@ -138,15 +138,7 @@ def _end_overrides(state: State, now: float) -> None:
         if now >= override.until_mono:
             del state.overrides[pool]
             state.emit(PoolScaled(pool, None, None))
-            send_settings(state, pool)
-
-
-def send_settings(state: State, pool: str) -> None:
-    """Tell every working shard of *pool* its settings again."""
-    for process in state.roster.of_role(Role.SHARD):
-        if process.unit.pool == pool and process.state in (ProcessState.BOOTING, ProcessState.READY):
-            plan = state.plan_of(process)
-            state.do(Send(process.serial, adjust_message(plan, state.pool_settings(plan, pool))))
+            telling.tell_settings(state)
 
 
 def next_look(state: State, now: float) -> float:

@@ -59,9 +59,7 @@ def child_not_started(state: State, process: Process, fact: ChildNotStarted, now
     _account(state, process, None, ExitKind.UNAVAILABLE, f"could not be started: {fact.reason}", now, jitter)
 
 
-def _account(
-    state: State, process: Process, code: int | None, kind: ExitKind, cause: str, now: float, jitter: float
-) -> None:
+def _account(state: State, process: Process, code: int | None, kind: ExitKind, cause: str, now: float, jitter: float) -> None:
     """Put the exit on the right account: the reload's, the daemon's own, or the group's."""
     rolling.process_died(state, process, cause, now)
     unit = process.unit

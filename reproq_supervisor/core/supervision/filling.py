@@ -5,9 +5,9 @@ from reproq_supervisor.core.policy.shutdown import QUICK_S, DrainTimes, drain_ti
 from reproq_supervisor.core.supervision.commands import Send, Signal, Spawn
 from reproq_supervisor.core.supervision.events import GroupProbed, ProcessDraining, ProcessStarted
 from reproq_supervisor.core.supervision.facts import ChildStarted, SignalName
-from reproq_supervisor.core.supervision.readiness import become_ready
-from reproq_supervisor.core.supervision.messages import PAUSE, QUIT, drain_message, start_message
+from reproq_supervisor.core.supervision.messages import QUIT, adjust_message, drain_message, start_message
 from reproq_supervisor.core.supervision.process import Asked, Process
+from reproq_supervisor.core.supervision.readiness import become_ready
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessEvent, ProcessState
 from reproq_supervisor.core.supervision.units import POSTGRES, PREPARE, Role, Unit
@@ -74,9 +74,9 @@ def child_started(state: State, process: Process, fact: ChildStarted, now: float
         become_ready(state, process, now)
         return
     plan = state.plan_of(process)
-    state.do(Send(process.serial, start_message(plan, process, state.pool_settings(plan, unit.pool))))
-    if unit.pool in state.paused:
-        state.do(Send(process.serial, PAUSE))
+    pool_settings = state.pool_settings(plan, unit.pool)
+    process.told = adjust_message(plan, pool_settings)
+    state.do(Send(process.serial, start_message(plan, process, pool_settings)))
 
 
 def ask_to_leave(state: State, process: Process, now: float) -> None:
@@ -96,6 +96,9 @@ def ask_to_leave(state: State, process: Process, now: float) -> None:
             # Its "fast" shutdown; the immediate one is kept for when that hangs.
             state.do(Signal(process.serial, SignalName.INT))
         case Role.PREPARE | Role.LOADER:
+            state.do(Signal(process.serial, SignalName.TERM))
+        case Role.SHARD | Role.KEEPER if process.hello_mono is None:
+            # It does not read yet. Whoever has not said hello owns nothing, and TERM is its end.
             state.do(Signal(process.serial, SignalName.TERM))
         case Role.SHARD | Role.KEEPER:
             state.do(Send(process.serial, QUIT if quick else drain_message(times.timeout_s)))
@@ -117,5 +120,3 @@ def _times(state: State, process: Process, now: float) -> DrainTimes:
             # Nothing waits for an old generation: let it finish what it runs, however long that may take.
             pool = state.plan_of(process).pools.get(process.unit.pool, {})
             return drain_times(max(state.plan.shutdown_timeout_s, float(pool.get("timeout", 0.0))) + grace_s + 5.0, grace_s)
-
-

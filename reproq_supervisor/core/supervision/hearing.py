@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from reproq_supervisor.core.supervision import rolling
-from reproq_supervisor.core.supervision.commands import Send
+from reproq_supervisor.core.supervision import rolling, telling
 from reproq_supervisor.core.supervision.events import (
     ChildEvent,
     DeadWorkersReleased,
     MessageIgnored,
     ProcessFailed,
 )
-from reproq_supervisor.core.supervision.messages import release_message
 from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.readiness import become_ready
 from reproq_supervisor.core.supervision.state import State
@@ -37,6 +35,7 @@ def _hear(state: State, process: Process, kind: object, message: dict[str, Any],
             _take_snapshot(process, message["snapshot"], now)
         case "hello":
             process.hello_mono = process.boot_mono = now
+            telling.tell_newcomer(state, process)
         case "nursery":
             process.nursery_pid = int(message["pid"])
         case "ready":
@@ -44,9 +43,7 @@ def _hear(state: State, process: Process, kind: object, message: dict[str, Any],
         case "failed":
             process.failed_reason = str(message["reason"])[:MAX_REASON_CHARS]
             process.failed_permanently = bool(message.get("permanent", False))
-            state.emit(
-                ProcessFailed(process.unit.name, process.pid, process.failed_reason, process.failed_permanently)
-            )
+            state.emit(ProcessFailed(process.unit.name, process.pid, process.failed_reason, process.failed_permanently))
         case "event":
             state.emit(ChildEvent(process.unit.name, process.pid, dict(message["event"])))
         case "released":
@@ -66,12 +63,3 @@ def _take_snapshot(process: Process, snapshot: object, now: float) -> None:
     if progress != process.progress or not snapshot.get("running"):
         process.progress_mono, process.stalled = now, False
     process.snapshot, process.progress = snapshot, progress
-
-
-def tell_keeper(state: State) -> None:
-    """Pass the ids of dead workers to a keeper that is ready."""
-    keeper = state.keeper()
-    if keeper is None:
-        return
-    for batch in state.dead_workers.take_untold():
-        state.do(Send(keeper.serial, release_message(batch)))

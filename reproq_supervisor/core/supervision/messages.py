@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reproq_supervisor.core.supervision.plan import PREPARE_TIMEOUT_S, Plan
+from reproq_supervisor.core.supervision.plan import KEEPER_LIVENESS_S, PREPARE_TIMEOUT_S, Plan
 from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.units import Role
 
@@ -55,6 +55,7 @@ def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any]
         "runtime_dir": runtime["runtime_dir"],
         "pool_settings": dict(pool_settings) if pool_settings is not None else None,
         "app": settings["app"],
+        "heartbeat": float(plan.pools[unit.pool]["heartbeat"]) if unit.pool else KEEPER_LIVENESS_S / 3.0,
         "shutdown_timeout": plan.shutdown_timeout_s,
     }
     return message | shared_settings(plan)
@@ -66,7 +67,7 @@ def shared_settings(plan: Plan) -> Message:
     return {
         "queues_settings": settings["queues"],
         "keeper_settings": settings["keeper"],
-        "store_settings": settings.get("store", {}),
+        "store": settings.get("store", {}),
         "logs_dir": settings["logs_dir"],
         "logs": settings.get("logs", {}),
     }

@@ -28,6 +28,7 @@ class Process:
       left_behind: pids adopted from it, not yet reaped.
       kill_at: when to kill it; None while there is no reason to.
       kill_why: why it is killed, for the log and `explain`; empty when it is merely slow to drain.
+      told: the settings it was told last.
       killed_mono: when KILL was sent.
       hung: it is killed for its own failure, which counts against its pool.
     """
@@ -53,6 +54,7 @@ class Process:
     hung: bool = False
     failed_reason: str = ""
     failed_permanently: bool = False
+    told: dict[str, Any] = field(default_factory=dict)
     snapshot: dict[str, Any] = field(default_factory=dict)
     progress: int = 0
     progress_mono: float = 0.0

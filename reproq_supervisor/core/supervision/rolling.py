@@ -119,17 +119,13 @@ def _proven(state: State, operation: Operation, now: float) -> bool:
     return True
 
 
-def refuse(
-    state: State, reason: str, now: float, *, code: int = EXIT_FAILED, problems: list[dict[str, Any]] | None = None
-) -> None:
+def refuse(state: State, reason: str, now: float, *, code: int = EXIT_FAILED, problems: list[dict[str, Any]] | None = None) -> None:
     """End the operation without success and say why; what it had started is drained by the next reconciliation."""
     operation = state.operation
     assert operation is not None
     state.operation = None
     problems = problems or []
-    state.last_reload = ReloadOutcome(
-        False, now, operation.what, code, reason, generation=state.generation, problems=tuple(problems)
-    )
+    state.last_reload = ReloadOutcome(False, now, operation.what, code, reason, generation=state.generation, problems=tuple(problems))
     state.emit(ReloadRefused(code, reason))
     for wish in operation.wishes:
         _answer(state, wish, {"ok": False, "code": code, "error": reason, "problems": problems})

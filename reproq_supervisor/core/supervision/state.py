@@ -1,22 +1,17 @@
 """Everything the supervisor knows and wants; the modules beside this one are functions on it."""
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from reproq_supervisor.core.events import Event
 from reproq_supervisor.core.policy.shutdown import Phase
 from reproq_supervisor.core.supervision.commands import Command, Emit
-from reproq_supervisor.core.supervision.facts import ClientId
 from reproq_supervisor.core.supervision.health import Health
 from reproq_supervisor.core.supervision.operation import Change, Operation, ReloadOutcome, Wish
 from reproq_supervisor.core.supervision.plan import Plan, Settings
 from reproq_supervisor.core.supervision.process import Process, Roster
 from reproq_supervisor.core.supervision.releases import DeadWorkers
 from reproq_supervisor.core.supervision.units import Role, Unit
-
-EVENTS_KEPT = 500
 
 Classify = Callable[[Settings, Settings], Sequence[Change]]
 """Compares two resolved configurations; lives in `settings`, which `core` does not know."""
@@ -84,8 +79,6 @@ class State:
     dead_workers: DeadWorkers = field(default_factory=DeadWorkers)
     spared_until: float = float("-inf")
     spared: bool = False
-    watchers: set[ClientId] = field(default_factory=set)
-    recent: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
     outbox: list[Command] = field(default_factory=list)
     wake_at: float = float("inf")
 
@@ -132,4 +125,3 @@ class State:
         """Return the keeper that is ready, the newest if two are."""
         ready = [p for p in self.roster.of_role(Role.KEEPER) if p.fills and p.ready_mono is not None]
         return ready[-1] if ready else None
-

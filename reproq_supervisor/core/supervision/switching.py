@@ -1,13 +1,10 @@
 """The moment of a reload: the new configuration is put in force, in one step."""
 
-from reproq_supervisor.core.supervision.commands import Send
-from reproq_supervisor.core.supervision.deadlines import send_settings
+from reproq_supervisor.core.supervision import telling
 from reproq_supervisor.core.supervision.events import ReloadCommitted
-from reproq_supervisor.core.supervision.messages import adjust_message
 from reproq_supervisor.core.supervision.operation import Operation
 from reproq_supervisor.core.supervision.readiness import is_ready
 from reproq_supervisor.core.supervision.state import State
-from reproq_supervisor.core.supervision.states import ProcessState
 from reproq_supervisor.core.supervision.units import Role
 
 
@@ -25,12 +22,7 @@ def commit(state: State, operation: Operation, now: float) -> None:
     _forget_removed(state, now)
     for health in state.healths.values():
         health.reset()
-    if operation.changes:
-        for pool in state.plan.pools:
-            send_settings(state, pool)
-        for keeper in state.roster.of_role(Role.KEEPER):
-            if keeper.state in (ProcessState.BOOTING, ProcessState.READY):
-                state.do(Send(keeper.serial, adjust_message(state.plan, None)))
+    telling.tell_settings(state)
     state.emit(ReloadCommitted(state.generation, len(operation.changes)))
 
 

@@ -1,0 +1,116 @@
+"""`explain`: why a pool is as it is, in plain words with the numbers."""
+
+from reproq_supervisor.core.supervision.health import PROBE_HEALTHY_S, Circuit, Health
+from reproq_supervisor.core.supervision.operation import OperationPhase
+from reproq_supervisor.core.supervision.process import Process
+from reproq_supervisor.core.supervision.state import State
+from reproq_supervisor.core.supervision.states import ProcessState
+from reproq_supervisor.core.supervision.units import Role, Unit
+
+
+def explain(state: State, pool: str, now: float) -> list[str]:
+    """Return the lines, the most telling first."""
+    health = state.health(Unit(Role.SHARD, pool))
+    lines = [*_about_account(state, pool, health, now)]
+    for unit in state.plan.shards(pool):
+        lines += _about_unit(state, unit, health, now)
+    lines += [_about_leaving(process, now) for process in _leaving(state, pool)]
+    lines += _about_operator(state, pool, now)
+    lines += _about_reload(state, now)
+    return lines
+
+
+def _about_account(state: State, pool: str, health: Health, now: float) -> list[str]:
+    if state.stopping is not None:
+        return [f"The daemon is stopping: {state.stopping.why}."]
+    if not state.prepared:
+        return ["The embedded database is not prepared yet; shards start after it."]
+    rule = f"more than {health.policy.allowed_exits} abnormal exits within {health.policy.window_s:g} s"
+    match health.circuit:
+        case Circuit.REFUSED:
+            return [
+                f"{pool} is not started any more: its process {health.reason}. Trying again would not help; after mending the cause: "
+                "reproq-supervisor reload"
+            ]
+        case Circuit.OPEN:
+            return [
+                f"{pool} is in quarantine ({rule}); the last one {health.reason}. One process is tried in "
+                f"{_s(health.probe_at - now)}; `reload` tries at once."
+            ]
+        case Circuit.PROBING:
+            name = health.probe.name if health.probe else "one process"
+            return [f"{pool} is in quarantine ({rule}) and {name} is being tried: it must stay ready for {PROBE_HEALTHY_S:g} s."]
+        case Circuit.CLOSED:
+            return []
+
+
+def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[str]:
+    process = state.roster.filling(unit, state.generation_of(unit))
+    each = health.of(unit)
+    past = f" Its predecessor {each.last_cause}, {_s(now - each.last_death)} ago." if each.last_cause else ""
+    if process is None:
+        if health.circuit is not Circuit.CLOSED or state.stopping is not None or not state.prepared:
+            return [f"{unit.name} has no process.{past}"]
+        wait = max(0.0, each.not_before - now)
+        return [f"{unit.name} has no process; it starts again in {_s(wait)} after {each.failures} failures in a row.{past}"]
+    age = _s(now - process.started_mono)
+    if process.state is not ProcessState.READY:
+        limit = state.plan_of(process).deadlines(unit).boot_s
+        return [f"{unit.name} (pid {process.pid}) has been starting for {age} and is killed after {limit:g} s.{past}"]
+    why = process.snapshot.get("why")
+    lines = [f"{unit.name} (pid {process.pid}) has been running for {age}.{past}" + (f" It says: {why}" if why else "")]
+    database = process.snapshot.get("database") or {}
+    if database.get("up") is False:
+        error = f": {database.get('error')}" if database.get("error") else ""
+        lines.append(f"{unit.name} has been without the database for {_s(float(database.get('since_s') or 0.0))}{error}.")
+    if process.stalled:
+        lines.append(f"{unit.name} has finished nothing for {_s(now - process.progress_mono)}, longer than any task may take.")
+    return lines
+
+
+def _leaving(state: State, pool: str) -> list[Process]:
+    states = (ProcessState.DRAINING, ProcessState.STOPPING, ProcessState.LINGERING)
+    return [p for p in state.roster.of_role(Role.SHARD) if p.unit.pool == pool and p.state in states]
+
+
+def _about_leaving(process: Process, now: float) -> str:
+    who = f"{process.unit.name} (pid {process.pid}, generation {process.generation})"
+    match process.state:
+        case ProcessState.LINGERING:
+            return f"{who} is dead, but {len(process.left_behind)} of its processes are not reaped yet."
+        case ProcessState.STOPPING:
+            return f"{who} is being killed: {process.kill_why}."
+        case _:
+            left = f", for at most {_s(max(0.0, process.kill_at - now))} more" if process.kill_at is not None else ""
+            return f"{who} finishes what it runs and leaves{left}."
+
+
+def _about_operator(state: State, pool: str, now: float) -> list[str]:
+    lines = []
+    if pool in state.paused:
+        lines.append(f"{pool} claims nothing because it was drained by hand: reproq-supervisor resume {pool}")
+    override = state.overrides.get(pool)
+    if override is not None:
+        until = "until the daemon ends" if override.until_mono == float("inf") else f"for {_s(override.until_mono - now)} more"
+        lines.append(f"{pool} has {override.executors} executors by hand, {until}.")
+    return lines
+
+
+def _about_reload(state: State, now: float) -> list[str]:
+    lines = []
+    if state.operation is not None and state.operation.phase is not OperationPhase.LOADING:
+        lines.append(f"A {state.operation.what} is under way: {state.operation.phase.value}.")
+    last = state.last_reload
+    if last is not None and not last.ok:
+        lines.append(f"The last {last.what}, {_s(now - last.at_mono)} ago, was refused: {last.error}.")
+        lines += [f"  {_problem(problem)}" for problem in last.problems]
+    return lines
+
+
+def _problem(problem: dict[str, object]) -> str:
+    line = f" (line {problem['line']})" if problem.get("line") else ""
+    return f"{problem.get('path') or 'file'}{line}: {problem.get('message')}"
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -1,0 +1,127 @@
+"""The supervisor's one step: take a fact, look at the time, reconcile, say what to do."""
+
+from typing import assert_never
+
+from reproq_supervisor.core.supervision import (
+    deadlines,
+    deaths,
+    ending,
+    filling,
+    hearing,
+    readiness,
+    requests,
+    rolling,
+    telling,
+)
+from reproq_supervisor.core.supervision.answers import status
+from reproq_supervisor.core.supervision.commands import Command, DumpState, ReopenLog, Send
+from reproq_supervisor.core.supervision.events import SupervisorStarted
+from reproq_supervisor.core.supervision.facts import (
+    ChildExited,
+    ChildNotStarted,
+    ChildSaid,
+    ChildStarted,
+    ClientLeft,
+    Fact,
+    OrphanReaped,
+    OrphansFound,
+    RequestReceived,
+    SignalName,
+    SignalReceived,
+    Tick,
+)
+from reproq_supervisor.core.supervision.messages import DUMP
+from reproq_supervisor.core.supervision.operation import Wish
+from reproq_supervisor.core.supervision.plan import Plan, Settings
+from reproq_supervisor.core.supervision.state import Classify, State
+from reproq_supervisor.core.supervision.units import Role
+
+
+class Supervision:
+    """Decides everything and does nothing; the loop, or a simulated world, does what `step` returns.
+
+    The same facts, times and jitters always give the same commands.
+    """
+
+    def __init__(self, settings: Settings, classify: Classify, *, pid: int, version: str, now: float) -> None:
+        plan = Plan(settings)
+        self.state = State(plan, pid, now, classify, version=version, prepared=plan.embedded is None)
+        self.state.emit(SupervisorStarted(pid, version, settings["runtime"].get("config_path")))
+
+    def step(self, fact: Fact, now: float, jitter: float) -> list[Command]:
+        """Take *fact*, do what time demands, and return the commands in their order.
+
+        Args:
+          now: monotonic seconds.
+          jitter: drawn from [0, 1) for this step.
+        """
+        state = self.state
+        deadlines.forgive_oversleep(state, now)
+        self._take(fact, now, jitter)
+        deadlines.check(state, now)
+        rolling.advance(state, now)
+        filling.fill(state, now)
+        telling.tell_keeper(state)
+        readiness.check_up(state, now)
+        ending.advance(state, now)
+        state.wake_at = deadlines.next_look(state, now)
+        commands, state.outbox = state.outbox, []
+        return commands
+
+    @property
+    def wake_at(self) -> float:
+        """When the next step is due even if nothing happens, in monotonic seconds."""
+        return self.state.wake_at
+
+    def _take(self, fact: Fact, now: float, jitter: float) -> None:
+        state = self.state
+        match fact:
+            case Tick():
+                pass
+            case ChildStarted() | ChildNotStarted() | ChildSaid() | ChildExited():
+                self._take_child(fact, now, jitter)
+            case OrphansFound():
+                deaths.orphans_found(state, fact.orphans)
+            case OrphanReaped():
+                deaths.orphan_reaped(state, fact, now)
+            case SignalReceived():
+                self._take_signal(fact.signal, now)
+            case RequestReceived():
+                requests.handle(state, fact, now)
+            case ClientLeft():
+                requests.forget_client(state, fact.client)
+            case _:
+                assert_never(fact)
+
+    def _take_child(self, fact: ChildStarted | ChildNotStarted | ChildSaid | ChildExited, now: float, jitter: float) -> None:
+        process = self.state.roster.get(fact.serial)
+        if process is None:
+            return
+        match fact:
+            case ChildStarted():
+                filling.child_started(self.state, process, fact, now)
+            case ChildNotStarted():
+                deaths.child_not_started(self.state, process, fact, now, jitter)
+            case ChildSaid() if process.alive:
+                hearing.hear(self.state, process, fact.message, now)
+            case ChildExited():
+                deaths.child_exited(self.state, process, fact, now, jitter)
+
+    def _take_signal(self, signal: SignalName, now: float) -> None:
+        state = self.state
+        match signal:
+            case SignalName.TERM | SignalName.INT | SignalName.QUIT:
+                again = state.stopping is not None and signal is SignalName.INT
+                ending.begin(state, f"received {signal.value}", now, quick=again or signal is SignalName.QUIT)
+            case SignalName.HUP:
+                if state.stopping is None:
+                    state.wishes.append(Wish(None))
+            case SignalName.USR1:
+                state.do(ReopenLog())
+            case SignalName.USR2:
+                state.do(DumpState(status(state, now)))
+                for process in state.roster.of_role(Role.SHARD, Role.KEEPER):
+                    if process.hello_mono is not None and process.alive:
+                        state.do(Send(process.serial, DUMP))
+            case SignalName.KILL:
+                pass
