@@ -2,8 +2,8 @@
 
     python -m benchmarks.throughput [--rounds 5] [--tasks 40000] [--json]
 
-Floor and product take turns in one run, on one durable server: quote the ratio. The floor claims and completes in batches of 100 over as many
-connections as the product has shards; the product drains the same backlog through supervisor, shard and killable executor processes.
+Floor and product take turns in one run, on one durable server: quote the ratio. The floor claims and completes in batches
+of 100 over as many connections as the product has shards; the product drains the same backlog through supervisor, shard and killable executors.
 """
 
 import argparse
@@ -87,7 +87,8 @@ def _counters(database: Database) -> tuple[float, float]:
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_stat_force_next_flush()")
         row = connection.execute(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8, xact_commit::float8 FROM pg_stat_database WHERE datname = current_database()"
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8, xact_commit::float8"
+            " FROM pg_stat_database WHERE datname = current_database()"
         ).fetchone()
     assert row is not None
     return row

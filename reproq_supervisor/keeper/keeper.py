@@ -88,10 +88,18 @@ class Keeper:
             case "adjust":
                 self._queues = dict(message.get("queues_settings") or {})
                 self._hurry("settings")
+                self._set_intervals(message.get("keeper_settings") or {})
             case "drain" | "quit":
                 self._stop.set()
             case "dump":
                 os.kill(os.getpid(), stacks.STACK_SIGNAL)
+
+    def _set_intervals(self, settings: Mapping[str, Any]) -> None:
+        for duty in self._duties:
+            if duty.name == "reclaim":
+                duty.interval_s = float(settings.get("reclaim_interval", duty.interval_s))
+                duty.due_mono = 0.0
+        self._wake.set()
 
     def _hurry(self, name: str) -> None:
         for duty in self._duties:

@@ -204,8 +204,13 @@ class Crew:
         executor = self._executors.get(pid)
         if executor is None or executor.exited:
             return
-        executor.exited = True
         _kill_group(pid)
+        self._account_for(executor, status)
+        if self._nursery is not None:
+            self._nursery.send({"type": "reap", "pid": pid})
+
+    def _account_for(self, executor: Executor, status: int) -> None:
+        executor.exited = True
         loop = asyncio.get_running_loop()
         loop.remove_writer(executor.work)
         for held, result, output in executor.read_results(all_of_it=True):
@@ -221,8 +226,6 @@ class Crew:
         if executor.finished_total == 0 and running is None and not executor.leaving:
             self.useless_exits += 1
         self._on_crashed(executor, running, status, output)
-        if self._nursery is not None:
-            self._nursery.send({"type": "reap", "pid": pid})
 
     def forget(self, pid: int) -> None:
         """The nursery reaped it: its row is free."""
@@ -239,8 +242,7 @@ class Crew:
         for executor in self.executors:
             executor.send_signal(signal.SIGKILL)
             if not executor.exited:
-                status = _reap(executor.pid)
-                self.bury(executor.pid, status)
+                self._account_for(executor, _reap_group(executor.pid))
             self.forget(executor.pid)
 
 
@@ -252,10 +254,13 @@ def _kill_group(leader: int) -> None:
         return
 
 
-def _reap(pid: int) -> int:
-    """Wait for a process that was killed and fell to us; -9 if somebody else reaped it."""
+def _reap_group(leader: int) -> int:
+    """Kill the group of a killed executor that fell to us, and reap its leader; -9 if the nursery reaped it, and killed its group, before."""
     try:
-        _, status = os.waitpid(pid, 0)
+        # Without reaping: the group is killed while its number is surely its own.
+        os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
         return -signal.SIGKILL
+    _kill_group(leader)
+    _, status = os.waitpid(leader, 0)
     return os.waitstatus_to_exitcode(status)

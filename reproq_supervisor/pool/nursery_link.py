@@ -48,7 +48,9 @@ class NurseryLink:
         loop.add_reader(self._child.pidfd, self._died)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message. They are few and small: a full socket means that the nursery is stuck, which its pings show."""
+        """Send a message, unless it is dead. They are few and small: a full socket means that it is stuck, which its pings show."""
+        if self.status is not None:
+            return
         try:
             self._child.channel.send(frames.encode_message(message))
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):

@@ -22,7 +22,6 @@ class ShardStart:
     store: Mapping[str, Any]
     logs_dir: str | None
     shutdown_timeout_s: float
-    shards: int
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any], supervisor_pid: int) -> Self:
@@ -36,7 +35,6 @@ class ShardStart:
             store=message.get("store") or {},
             logs_dir=message.get("logs_dir"),
             shutdown_timeout_s=message["shutdown_timeout"],
-            shards=message.get("shards", 1),
         )
 
     def adjusted(self, message: Mapping[str, Any]) -> Self:
@@ -47,6 +45,11 @@ class ShardStart:
     def queues(self) -> dict[str, int]:
         """Weight by queue name."""
         return dict(self.pool_settings["queues"])
+
+    @property
+    def shards(self) -> int:
+        """Shards that share the pool's executors."""
+        return int(self.pool_settings.get("shards", 1))
 
     @property
     def executors(self) -> int:
@@ -65,15 +68,14 @@ class ShardStart:
     def store_options(self) -> StoreOptions:
         """Return how the database is reached and polled."""
         poll = self.pool_settings["poll"]
-        listen = bool(self.store.get("listen", True))
         return StoreOptions(
             dsn=self.dsn,
             worker_id=self.worker_id,
             application_name=f"reproq shard {self.child}",
-            listen=listen,
+            listen=bool(self.store.get("listen", True)),
             prepare=bool(self.store.get("prepare", True)),
-            poll_min_s=float(poll["min"]) if listen else min(0.05, float(poll["only"])),
-            poll_max_s=float(poll["max"]) if listen else float(poll["only"]),
+            poll_min_s=float(poll["min"]),
+            poll_max_s=float(poll["max"]),
         )
 
     def retry(self) -> RetryPolicy:

@@ -36,7 +36,7 @@ class Limits:
 
 
 class Watch:
-    """Looks at every executor that has work in hand, ten times a second."""
+    """Looks at every executor, ten times a second."""
 
     def __init__(self, crew: Crew, held: HeldRuns, table: DeadlineTable, limits: Limits) -> None:
         self.limits = limits
@@ -52,8 +52,12 @@ class Watch:
         for executor in self._crew.executors:
             if executor.exited:
                 self._dying.pop(executor.pid, None)
-            elif executor.in_hand:
+                continue
+            if executor.in_hand:
                 self._look_at(executor, now)
+            if executor.stopped_since_mono is not None and now - executor.stopped_since_mono > self.limits.heartbeat_s:
+                # An idle one, too: it is given nothing, so nothing else would ever end it.
+                self._crew.kill(executor)
         self._drop_expired()
 
     def _look_at(self, executor: Executor, now: float) -> None:
@@ -69,8 +73,6 @@ class Watch:
                 # The task in front turned out to be long: others must not wait behind it.
                 self._crew.put_back(executor.take_back())
                 self._crew.dispatch()
-        if executor.stopped_since_mono is not None and now - executor.stopped_since_mono > self.limits.heartbeat_s:
-            self._crew.kill(executor)
 
     def _look_at_stuck(self, executor: Executor, now: float) -> None:
         if executor.unstarted_since_mono is None:
