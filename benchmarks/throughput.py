@@ -3,7 +3,8 @@
     python -m benchmarks.throughput [--rounds 5] [--tasks 40000] [--json]
 
 Floor and product take turns in one run, on one durable server: quote the ratio. The floor claims and completes in batches
-of 100 over as many connections as the product has shards; the product drains the same backlog through supervisor, shard and killable executors.
+of 100 over as many connections as the product has shards; the product drains the same backlog through supervisor, shard and
+killable executors.
 """
 
 import argparse
