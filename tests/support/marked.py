@@ -39,3 +39,11 @@ def children_of(pid: int) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+def leads_executor_session(pid: int) -> bool:
+    """Answer whether *pid* is an executor: it has the name of one, and leads its session."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "reproq-executor\n" and os.getsid(pid) == pid
+    except OSError:
+        return False

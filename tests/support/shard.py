@@ -20,7 +20,7 @@ from typing import Any
 from reproq_supervisor.core import frames
 from reproq_supervisor.process.spawn import python_argv, spawn_child
 from tests.support.eventually import eventually
-from tests.support.marked import MARK, children_of, marked_pids, state_of
+from tests.support.marked import MARK, children_of, leads_executor_session, marked_pids, state_of
 from tests.support.postgres import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,8 +143,8 @@ class RunningShard:
 
     @property
     def executors(self) -> list[int]:
-        """Pids of its living executors, from the process table."""
-        return [pid for pid in children_of(self.nursery_pid) if state_of(pid) not in ("Z", "")]
+        """Pids of its living executors, from the process table; each leads a session, which what it forked and left behind does not."""
+        return [pid for pid in children_of(self.nursery_pid) if state_of(pid) not in ("Z", "") and leads_executor_session(pid)]
 
     def wait_executors(self, count: int) -> list[int]:
         """Wait until exactly *count* executors are alive."""
@@ -194,6 +194,12 @@ class RunningShard:
 
         eventually(nothing, timeout=timeout, what="no process of the shard is left", interval=0.05)
 
+    def kill_strays(self) -> None:
+        """Kill what fell to nobody of its own: with shard and nursery both killed, that is the supervisor's part."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def close(self) -> None:
         """Close the lifeline, see that everything ends by that, and give descriptors back."""
         try:
@@ -202,9 +208,7 @@ class RunningShard:
             self.wait_exit()
             self.wait_gone()
         finally:
-            for pid in self.processes():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self.kill_strays()
             if self._status is None:
                 self.wait_exit()
             os.close(self._child.pidfd)
