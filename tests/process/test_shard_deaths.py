@@ -1,0 +1,182 @@
+"""Kill and freeze every piece of a shard in the middle of its work: every run ends once, and only a crashed one counts an attempt."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reproq_supervisor.core.runs import RunId
+from tests.support.eventually import eventually
+from tests.support.postgres import Database
+from tests.support.runs import ODD, Run, Runs
+from tests.support.shard import running_shard
+
+BACKLOG = 200
+
+
+@pytest.fixture
+def runs(database: Database) -> Runs:
+    return Runs(database)
+
+
+def add_backlog(runs: Runs, record: Path) -> list[RunId]:
+    """Enqueue tasks of 20 ms that tell when they begin and end."""
+    return runs.add("record_interval", str(record), "run", 0.02, count=BACKLOG)
+
+
+def started(record: Path) -> int:
+    return record.read_text().count(" start ") if record.exists() else 0
+
+
+def wait_started(record: Path, count: int) -> None:
+    eventually(lambda: started(record) >= count, what=f"{count} runs start")
+
+
+def attempts_of(runs: list[Run]) -> Counter[int]:
+    assert {run.status for run in runs} == {"SUCCESSFUL"}
+    return Counter(run.attempts for run in runs)
+
+
+def freeze(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_killed_idle_executor_is_replaced(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors=2) as shard:
+        killed = shard.executors[0]
+        kill(killed)
+        shard.wait_event("executor.exited")
+        assert killed not in shard.wait_executors(2)
+        assert runs.end_of("echo").end == ("SUCCESSFUL", None, 1)
+
+
+def test_a_frozen_idle_executor_is_replaced(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors=1) as shard:
+        freeze(shard.executors[0])
+        shard.wait_event("executor.exited")
+        assert runs.end_of("echo").end == ("SUCCESSFUL", None, 1)
+
+
+@pytest.mark.parametrize("hurt", [kill, freeze])
+def test_only_the_run_of_a_lost_executor_counts_an_attempt(
+    database: Database, runs: Runs, tmp_path: Path, hurt: Callable[[int], None]
+) -> None:
+    record = tmp_path / "record"
+    with running_shard(database, executors=2) as shard:
+        ids = add_backlog(runs, record)
+        wait_started(record, 50)
+        hurt(shard.executors[0])
+        ended = runs.ended(ids)
+        attempts = attempts_of(ended)
+        assert attempts[1] >= BACKLOG - 1
+        assert {error["kind"] for run in ended for error in run.errors} <= {"worker_crashed"}
+        assert started(record) <= BACKLOG + attempts[2]
+
+
+def test_two_executors_killed_at_once_cost_two_attempts_at_most(database: Database, runs: Runs, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    with running_shard(database, executors=3) as shard:
+        ids = add_backlog(runs, record)
+        wait_started(record, 50)
+        for pid in shard.executors[:2]:
+            kill(pid)
+        assert attempts_of(runs.ended(ids))[1] >= BACKLOG - 2
+        shard.wait_executors(3)
+
+
+def test_work_in_the_hands_of_a_killed_executor_that_had_not_started_it_counts_nothing(
+    database: Database, runs: Runs, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    with running_shard(database, executors=1) as shard:
+        runs.ended(runs.add("record_interval", str(record), "warm", 0, count=50))
+        (long,) = runs.add("record_interval", str(record), "long", 60, max_attempts=1, priority=1)
+        behind = runs.add("record_interval", str(record), "behind", 0, count=50)
+        eventually(lambda: "long start" in record.read_text(), what="the long one starts")
+        shard.kill(signal.SIGSTOP)  # it cannot take back what it handed out
+        kill(shard.executors[0])
+        shard.kill(signal.SIGCONT)
+        assert [run.end for run in runs.ended([long])] == [("FAILED", "worker_crashed", 1)]
+        assert attempts_of(runs.ended(behind)) == {1: 50}
+        assert record.read_text().count("behind start") == 50
+
+
+@pytest.mark.parametrize("hurt", [kill, freeze])
+def test_a_lost_nursery_costs_no_attempt_and_the_shard_leaves_everything_released(
+    database: Database, runs: Runs, tmp_path: Path, hurt: Callable[[int], None]
+) -> None:
+    record = tmp_path / "record"
+    with running_shard(database, executors=2, log=tmp_path / "shard.log") as shard:
+        ids = add_backlog(runs, record)
+        wait_started(record, 20)
+        hurt(shard.nursery_pid)
+        assert shard.wait_exit() == 70
+        assert "nursery" in shard.wait_said("failed")["reason"]
+        shard.wait_gone()
+        assert set(runs.lane()) <= {"ready"}
+        assert "Traceback" not in shard.log
+    with running_shard(database, executors=2):
+        assert attempts_of(runs.ended(ids)) == {1: BACKLOG}
+
+
+def test_a_nursery_that_is_told_to_end_takes_its_executors_along(database: Database, runs: Runs, tmp_path: Path) -> None:
+    with running_shard(database, executors=2, log=tmp_path / "shard.log") as shard:
+        (run,) = runs.add("nap", 60)
+        shard.wait_snapshot(lambda s: s["running"] == 1, "it runs")
+        os.kill(shard.nursery_pid, signal.SIGTERM)
+        assert shard.wait_exit() == 70
+        shard.wait_gone()
+        assert [(r.lane, r.errors) for r in runs.look([run])] == [("ready", [])]
+        assert "Traceback" not in shard.log
+
+
+def test_a_killed_shard_takes_everything_along_and_its_runs_go_on_elsewhere_uncounted(
+    database: Database, runs: Runs, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    with running_shard(database, executors=2) as shard:
+        ids = add_backlog(runs, record)
+        wait_started(record, 50)
+        shard.kill()
+        shard.wait_gone(timeout=2)
+        assert runs.release(shard.start_message["worker_id"]) > 0
+    with running_shard(database, executors=2):
+        assert attempts_of(runs.ended(ids)) == {1: BACKLOG}
+
+
+def test_shard_and_nursery_killed_at_once_leave_no_executor_alive(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors=2) as shard:
+        runs.add(f"{ODD}leave_family")
+        shard.wait_snapshot(lambda s: s["running"] == 1, "it runs")
+        pieces = {shard.pid, shard.nursery_pid, *shard.executors}
+        freeze(shard.nursery_pid)
+        shard.kill()
+        kill(shard.nursery_pid)
+        eventually(lambda: not set(shard.processes()) & pieces, what="shard, nursery and executors are gone")
+        shard.kill_strays()  # what the executors had started falls to the supervisor
+
+
+def test_the_whole_family_of_a_killed_executor_is_gone(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors=1) as shard:
+        own = {shard.pid, shard.nursery_pid}
+        executor = shard.executors[0]
+        run = runs.add(f"{ODD}leave_family", max_attempts=1)
+        # Two in a session of their own; the one that was double-forked is adopted, and killed, at once or with the rest.
+        family = eventually(lambda: len(left := set(shard.processes()) - own - {executor}) >= 2 and left, what="the family is there")
+        assert isinstance(family, set)
+        kill(executor)
+        assert runs.ended(run)[0].end == ("FAILED", "worker_crashed", 1)
+        eventually(lambda: not family & set(shard.processes()), what="the family is gone")
+
+
+def test_a_task_that_freezes_its_own_executor_is_a_crash(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors=1):
+        run = runs.end_of(f"{ODD}stop_itself", max_attempts=1)
+        assert run.end == ("FAILED", "worker_crashed", 1)
