@@ -17,6 +17,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "status": Entry("daemon_status:status", "Show pools, processes and what they do."),
         "scale": Entry("daemon_pools:scale", "Set the size of a pool for a while."),
         "drain": Entry("daemon_pools:drain", "Let a pool finish what it runs and claim nothing new."),
+        "resume": Entry("daemon_pools:resume", "Let a drained pool claim again."),
         "restart": Entry("daemon_pools:restart", "Replace a pool's processes by fresh ones."),
         "stop": Entry("daemon_stop:stop", "Drain and stop the daemon."),
         "explain": Entry("daemon_explain:explain", "Say why a pool is as it is."),

@@ -8,19 +8,32 @@ from reproq_supervisor.cli.values import as_duration
 from reproq_supervisor.settings.units import format_duration
 
 
-@click.command(epilog=example("reproq-supervisor scale mail 8", "reproq-supervisor scale mail 8 --for 10m"))
+def _as_size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """Return the number of executors, None for `auto`."""
+    if value == "auto":
+        return None
+    if value.isascii() and value.isdigit():
+        return int(value)
+    raise click.BadParameter(f"expected a number of executors or auto, got {value!r}", ctx, param)
+
+
+@click.command(epilog=example("reproq-supervisor scale mail 8 --for 10m", "reproq-supervisor scale mail auto"))
 @click.argument("pool", metavar="POOL")
-@click.argument("executors", metavar="N", type=click.IntRange(0))
+@click.argument("executors", metavar="N|auto", callback=_as_size)
 @click.option("--for", "for_s", metavar="DURATION", callback=as_duration, help="For that long; without it until the daemon ends.")
 @common_options
-def scale(options: Options, pool: str, executors: int, for_s: float | None) -> None:
+def scale(options: Options, pool: str, executors: int | None, for_s: float | None) -> None:
     """Set the size of a pool for a while.
 
-    The pool is shared out over its shards. An executor that is too many finishes its task first. `status` shows the override.
+    N executors, shared out over the shards of the pool; one that is too many finishes its task first. `auto` goes back to the configured
+    size. `status` shows the override.
     """
     answer = ask(options, "scale", pool=pool, executors=executors, for_s=for_s)
     if options.output.as_json:
         options.output.show_json({"ok": True, **answer})
+        return
+    if executors is None:
+        options.output.line(f"{pool}: back to the configured size")
         return
     until = "the daemon ends" if for_s is None else f"{format_duration(for_s)} from now"
     options.output.line(f"{pool}: {executors} executors until {until}")

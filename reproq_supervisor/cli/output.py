@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _PIPE_WIDTH = 10_000
 
@@ -33,19 +34,11 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "nothing") -> None:
         """Write a table; numbers are aligned to the right. *empty* is said when there are no rows."""
-        from rich.table import Table  # 30 ms that --json and --help need not pay
-
         listed = [list(row) for row in rows]
-        if not listed:
+        if listed:
+            self.console.print(build_table(columns, listed))
+        else:
             self.line(empty)
-            return
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for index, column in enumerate(columns):
-            numeric = all(isinstance(row[index], int | float) for row in listed)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-        for row in listed:
-            table.add_row(*("" if cell is None else str(cell) for cell in row))
-        self.console.print(table)
 
     @cached_property
     def console(self) -> "Console":
@@ -56,3 +49,16 @@ class Output:
         if not console.is_terminal:
             console = Console(markup=False, highlight=False, emoji=False, width=_PIPE_WIDTH, soft_wrap=True)
         return console
+
+
+def build_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> "Table":
+    """Return the table for a console to print, for what is more than a table."""
+    from rich.table import Table  # 30 ms that --json and --help need not pay
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    return table

@@ -1,0 +1,178 @@
+"""What `status` shows of the daemon's answer: plain rows and lines, made of plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reproq_supervisor.settings.units import format_duration
+
+Answer = Mapping[str, Any]
+
+POOL_COLUMNS = (
+    "pool",
+    "state",
+    "shards",
+    "executors",
+    "running",
+    "claimed",
+    "succeeded",
+    "failed",
+    "retried",
+    "rate",
+    "restarts",
+    "memory",
+)
+PROCESS_COLUMNS = ("process", "pid", "state", "generation", "up", "memory", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the head; *style* is one of rich's."""
+
+    text: str
+    style: str | None = None
+
+
+def head_lines(status: Answer, memory: Mapping[int, int]) -> list[Line]:
+    """Return what concerns the daemon as a whole.
+
+    Args:
+      memory: bytes by pid of the supervisor and of its children with their families.
+    """
+    lines = [
+        Line(
+            f"reproq-supervisor {status['version']}: {status['state']}, pid {status['pid']}, up {_age(status['uptime_s'])}, "
+            f"generation {status['generation']}".replace("  ", " "),
+            "bold",
+        ),
+        Line(f"  configuration  {status['config_path'] or 'none: defaults'}"),
+        _database(status),
+        _keeper(status),
+    ]
+    if memory:
+        lines.append(Line(f"  memory         {_size(sum(memory.values()))} in all processes"))
+    if status["last_reload"]:
+        lines.append(_last_reload(status["last_reload"]))
+    if status["stopping"]:
+        stopping = status["stopping"]
+        lines.append(Line(f"  stopping       {stopping['why']}; at most {_age(stopping['left_s'])} more ({stopping['phase']})", "yellow"))
+    return lines
+
+
+def pool_rows(status: Answer, memory: Mapping[int, int]) -> list[tuple[object, ...]]:
+    """Return one row a pool, in the columns of `POOL_COLUMNS`. Totals are of the processes that live now."""
+    return [_pool_row(name, pool, _of_pool(status, name), memory) for name, pool in status["pools"].items()]
+
+
+def process_rows(status: Answer, memory: Mapping[int, int]) -> list[tuple[object, ...]]:
+    """Return one row a direct child, in the columns of `PROCESS_COLUMNS`; memory counts what descends from it."""
+    return [
+        (
+            child["child"],
+            child["pid"] or "",
+            child["state"],
+            child["generation"],
+            _age(child["uptime_s"]),
+            _size(memory.get(child["pid"])),
+            child["why"] or "",
+        )
+        for child in status["children"]
+    ]
+
+
+def remarks(status: Answer) -> list[Line]:
+    """Return what somebody should look at, each with the command that says more."""
+    found = []
+    for name, pool in status["pools"].items():
+        account = pool["account"]
+        if account["circuit"] != "closed":
+            text = f"{name}: {account['circuit']}: {account['reason']}; more by: reproq-supervisor explain {name}"
+            found.append(Line(text, "red"))
+        if pool["override"]:
+            left_s = pool["override"]["left_s"]
+            until = "until the daemon ends" if left_s is None else f"for {_age(left_s)} more"
+            found.append(Line(f"{name}: {pool['override']['executors']} executors by hand, {until}", "yellow"))
+        if pool["paused"]:
+            found.append(Line(f"{name}: claims nothing, drained by hand; back to work by: reproq-supervisor resume {name}", "yellow"))
+    return found
+
+
+def _pool_row(name: str, pool: Answer, children: list[Answer], memory: Mapping[int, int]) -> tuple[object, ...]:
+    snapshots = list(pool["snapshots"].values())
+    executors = _sums(snapshots, "executors", "ready", "busy", "booting")
+    booting = f" +{executors['booting']}" if executors["booting"] else ""
+    sizes = [memory[child["pid"]] for child in children if child["pid"] in memory]
+    return (
+        name,
+        _pool_state(pool, snapshots),
+        f"{pool['ready']}/{pool['shards']}",
+        f"{executors['busy']} busy of {executors['ready']}{booting}",
+        sum(snapshot.get("running", 0) for snapshot in snapshots),
+        *(sum(snapshot.get(f"{key}_total", 0) for snapshot in snapshots) for key in ("claimed", "completed", "failed", "retried")),
+        f"{sum(snapshot.get('rate_per_s', 0.0) for snapshot in snapshots):.0f}/s",
+        sum(max(0, unit["starts"] - 1) for unit in pool["account"]["units"].values()),
+        _size(sum(sizes) if sizes else None),
+    )
+
+
+def _pool_state(pool: Answer, snapshots: list[Answer]) -> str:
+    """Return the one word that matters most."""
+    if pool["account"]["circuit"] != "closed":
+        return str(pool["account"]["circuit"])
+    if any(not _database_of(snapshot).get("up", True) for snapshot in snapshots):
+        return "no database"
+    if pool["paused"]:
+        return "drained"
+    return "ready" if pool["ready"] >= pool["shards"] else "starting"
+
+
+def _database(status: Answer) -> Line:
+    kind = "embedded" if status["embedded"] else "external"
+    talks = [_database_of(snapshot) for pool in status["pools"].values() for snapshot in pool["snapshots"].values()]
+    talks += [_database_of(status["keeper"]["snapshot"])] if status["keeper"]["snapshot"] else []
+    down = [talk for talk in talks if talk.get("up") is False]
+    if not talks:
+        return Line(f"  database       {kind}, nobody has connected yet", "yellow")
+    if not down:
+        return Line(f"  database       {kind}, up")
+    error = next((str(talk["error"]) for talk in down if talk.get("error")), "no answer")
+    since_s = max(float(talk.get("since_s") or 0.0) for talk in down)
+    return Line(f"  database       {kind}, down for {_age(since_s)} for {len(down)} of {len(talks)} processes: {error}", "red")
+
+
+def _keeper(status: Answer) -> Line:
+    keeper = status["keeper"]
+    restarts = sum(max(0, unit["starts"] - 1) for unit in keeper["account"]["units"].values())
+    again = f", {restarts} restarts" if restarts else ""
+    dead = f", {status['dead_workers']} dead workers to release" if status["dead_workers"] else ""
+    return Line(f"  keeper         {'ready' if keeper['ready'] else 'not ready'}{again}{dead}", None if keeper["ready"] else "yellow")
+
+
+def _last_reload(last: Answer) -> Line:
+    ago = f"{_age(last['ended_s_ago'])} ago"
+    if last["ok"]:
+        return Line(f"  last {last['what']:<9} {ago}, {'done' if last['changed'] else 'nothing had changed'}")
+    return Line(f"  last {last['what']:<9} {ago}, refused: {last['error']}", "red")
+
+
+def _of_pool(status: Answer, name: str) -> list[Answer]:
+    return [child for child in status["children"] if child["pool"] == name]
+
+
+def _database_of(snapshot: Answer) -> Answer:
+    found: Answer = snapshot.get("database") or {}
+    return found
+
+
+def _sums(snapshots: list[Answer], group: str, *keys: str) -> dict[str, int]:
+    return {key: sum(int(snapshot.get(group, {}).get(key, 0)) for snapshot in snapshots) for key in keys}
+
+
+def _age(seconds: float) -> str:
+    """Return a duration for the eye: whole seconds, and no seconds from an hour on."""
+    whole = int(seconds)
+    return format_duration(whole if whole < 3600 else whole // 60 * 60) if whole else "0s"
+
+
+def _size(size_bytes: int | None) -> str:
+    return "" if size_bytes is None else f"{size_bytes / 2**20:.1f} MiB"

@@ -1,0 +1,141 @@
+"""What `status` makes of the daemon's answer."""
+
+from typing import Any
+
+from reproq_supervisor.cli.status_view import POOL_COLUMNS, PROCESS_COLUMNS, head_lines, pool_rows, process_rows, remarks
+
+SHARD_PID = 20
+
+
+def snapshot(**changes: Any) -> dict[str, Any]:
+    counts = {f"{name}_total": 0 for name in ("claimed", "completed", "failed", "retried")}
+    return {
+        "executors": {"ready": 2, "busy": 1, "booting": 0, "wanted": 2, "pids": []},
+        "running": 1,
+        "rate_per_s": 0.0,
+        "database": {"up": True, "since_s": 5.0, "error": None},
+        **counts,
+        **changes,
+    }
+
+
+def account(**changes: Any) -> dict[str, Any]:
+    units = {"mail/0": {"starts": 1, "failures": 0, "last_exit": None, "last_exit_s_ago": None}}
+    return {"circuit": "closed", "reason": None, "recent_exits": 0, "allowed_exits": 5, "window_s": 60.0, "units": units, **changes}
+
+
+def pool(**changes: Any) -> dict[str, Any]:
+    return {
+        "generation": 1,
+        "shards": 1,
+        "ready": 1,
+        "draining": 0,
+        "paused": False,
+        "queues": {"mail": 1},
+        "executors": {"min": 1, "max": 2},
+        "override": None,
+        "account": account(),
+        "snapshots": {"mail/0@1": snapshot()},
+        **changes,
+    }
+
+
+def answer(mail: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    child = {"child": "mail/0", "role": "shard", "pool": "mail", "generation": 1, "pid": SHARD_PID, "nursery_pid": 21, "worker_id": "w"}
+    return {
+        "pid": 10,
+        "version": "0.1.0",
+        "state": "running",
+        "uptime_s": 3725.4,
+        "generation": 1,
+        "config_path": "/etc/x.yaml",
+        "control_socket": "/run/x.sock",
+        "embedded": False,
+        "stopping": None,
+        "children": [{**child, "state": "ready", "uptime_s": 59.9, "heard_s_ago": 0.1, "why": None}],
+        "pools": {"mail": mail or pool()},
+        "keeper": {"ready": True, "account": account(), "snapshot": {"duties": {}, "database": {"up": True}}},
+        "dead_workers": 0,
+        "last_reload": None,
+        **changes,
+    }
+
+
+def row(status: dict[str, Any], memory: dict[int, int] | None = None) -> dict[str, object]:
+    (found,) = pool_rows(status, memory or {})
+    return dict(zip(POOL_COLUMNS, found, strict=True))
+
+
+def head(status: dict[str, Any], memory: dict[int, int] | None = None) -> str:
+    return "\n".join(line.text for line in head_lines(status, memory or {}))
+
+
+def test_the_head_says_what_runs_and_for_how_long() -> None:
+    text = head(answer(), {10: 10 * 2**20, SHARD_PID: 30 * 2**20})
+    assert text.splitlines()[0] == "reproq-supervisor 0.1.0: running, pid 10, up 1h2m, generation 1"
+    assert "external, up" in text
+    assert "40.0 MiB in all processes" in text
+
+
+def test_a_pool_is_the_sum_of_its_shards_of_all_generations() -> None:
+    shards = {"mail/0@1": snapshot(claimed_total=10, rate_per_s=1.6), "mail/0@2": snapshot(claimed_total=5, rate_per_s=2.6, running=3)}
+    found = row(answer(pool(snapshots=shards)), {SHARD_PID: 2**20})
+    assert (found["state"], found["shards"], found["executors"]) == ("ready", "1/1", "2 busy of 4")
+    assert (found["running"], found["claimed"], found["rate"], found["memory"]) == (4, 15, "4/s", "1.0 MiB")
+
+
+def test_a_pool_without_any_snapshot_shows_zeros() -> None:
+    found = row(answer(pool(ready=0, snapshots={})))
+    assert (found["state"], found["shards"], found["running"], found["memory"]) == ("starting", "0/1", 0, "")
+
+
+def test_starts_beyond_the_first_are_restarts() -> None:
+    units = {"mail/0": {"starts": 3, "failures": 0}, "mail/1": {"starts": 1, "failures": 0}}
+    assert row(answer(pool(account=account(units=units))))["restarts"] == 2
+
+
+def test_a_quarantine_comes_before_all_else_and_names_the_command_that_says_why() -> None:
+    status = answer(pool(account=account(circuit="quarantined", reason="exited with code 70"), snapshots={}))
+    assert row(status)["state"] == "quarantined"
+    (line,) = remarks(status)
+    assert line.text == "mail: quarantined: exited with code 70; more by: reproq-supervisor explain mail"
+
+
+def test_a_lost_database_is_told_with_the_reason() -> None:
+    down = {"up": False, "since_s": 12.3, "error": "connection refused"}
+    status = answer(pool(snapshots={"mail/0@1": snapshot(database=down)}))
+    assert row(status)["state"] == "no database"
+    assert "external, down for 12s for 1 of 2 processes: connection refused" in head(status)
+
+
+def test_what_an_operator_did_by_hand_is_remembered() -> None:
+    lines = [line.text for line in remarks(answer(pool(override={"executors": 8, "left_s": 599.0}, paused=True)))]
+    assert lines == [
+        "mail: 8 executors by hand, for 9m59s more",
+        "mail: claims nothing, drained by hand; back to work by: reproq-supervisor resume mail",
+    ]
+    (line,) = remarks(answer(pool(override={"executors": 8, "left_s": None})))
+    assert line.text == "mail: 8 executors by hand, until the daemon ends"
+
+
+def test_a_refused_reload_stays_in_sight() -> None:
+    last = {"ok": False, "what": "reload", "ended_s_ago": 61.0, "code": 1, "error": "mail/0 exited", "changed": False}
+    assert "last reload    1m1s ago, refused: mail/0 exited" in head(answer(last_reload=last))
+
+
+def test_the_end_is_told_with_its_deadline() -> None:
+    stopping = {"why": "SIGTERM", "phase": "shards", "quick": False, "left_s": 9.4}
+    assert "SIGTERM; at most 9s more (shards)" in head(answer(state="stopping", stopping=stopping))
+
+
+def test_every_process_is_listed_with_its_familys_memory() -> None:
+    (found,) = process_rows(answer(), {SHARD_PID: 3 * 2**19})
+    assert dict(zip(PROCESS_COLUMNS, found, strict=True)) == {
+        "process": "mail/0",
+        "pid": SHARD_PID,
+        "state": "ready",
+        "generation": 1,
+        "up": "59s",
+        "memory": "1.5 MiB",
+        "": "",
+    }
