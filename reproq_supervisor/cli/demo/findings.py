@@ -118,7 +118,7 @@ def surprise(planned: Planned, view: RunView, read_output: Callable[[RunView], s
     if view.status != expected.status:
         found = f"{expected.status}, got {view.status}"
     elif view.attempts != expected.attempts:
-        found = f"{expected.attempts} attempts, got {view.attempts}"
+        found = f"attempts {expected.attempts}, got {view.attempts}"
     elif expected.kind is not None and kind != expected.kind:
         found = f"an error of kind {expected.kind}, got {kind}"
     elif expected.message not in message:

@@ -39,7 +39,7 @@ def ended(queue: QueueStats) -> int:
 
 def describe(queue: QueueStats) -> str:
     """Say in a few words what the tasks of a queue do."""
-    return f"{queue.running} running, {queue.ready} waiting, {queue.parked} to be retried, {queue.ended.failed} failed"
+    return f"{queue.running} claimed, {queue.ready} waiting, {queue.parked} to be retried, {queue.ended.failed} failed"
 
 
 def follow(look: Callable[[], Queues], planned: Mapping[str, int], display: Display) -> None:
