@@ -29,10 +29,8 @@ class OutputFiles:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._folder / f"task-{claimed.result_id}-attempt-{claimed.attempt}.log"
             with open(path, "wb", opener=_private) as file:
-                for title, fd, text, dropped in zip(
-                    (b"STDOUT:", b"STDERR:"), (output.stdout_fd, output.stderr_fd), texts, output.dropped_bytes, strict=True
-                ):
-                    dropped += max(0, os.fstat(fd).st_size - CAPTURE_BYTES)
+                for title, fd, text in zip((b"STDOUT:", b"STDERR:"), (output.stdout_fd, output.stderr_fd), texts, strict=True):
+                    dropped = max(0, os.fstat(fd).st_size - CAPTURE_BYTES)
                     file.write(title + b"\n" + text)
                     if text and not text.endswith(b"\n"):
                         file.write(b"\n")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from reproq_supervisor.core import frames
 from reproq_supervisor.core.work import TOKEN, Result, Work, decode_result, encode_batch
 from reproq_supervisor.pool.held import Held
+from reproq_supervisor.process.holes import free_beyond
 
 _READ_BYTES = 256 * 1024
 CAPTURE_BYTES = 1024 * 1024
@@ -20,11 +21,10 @@ CAPTURE_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class Output:
-    """What one attempt wrote: capture files that are now ours alone, and how much of them was cut away before."""
+    """What one attempt wrote: capture files that are now ours alone. Their size is what was written, of which the beginning is kept."""
 
     stdout_fd: int
     stderr_fd: int
-    dropped_bytes: tuple[int, int]
 
     def close(self) -> None:
         os.close(self.stdout_fd)
@@ -52,7 +52,6 @@ class Executor:
     finished_total: int = 0
     _reader: frames.FrameReader = field(default_factory=frames.FrameReader)
     _new_captures: deque[tuple[int, int]] = field(default_factory=deque)
-    _dropped: list[int] = field(default_factory=lambda: [0, 0])
     _unsent: bytearray = field(default_factory=bytearray)
 
     def hand_out(self, batch: list[tuple[Held, Work]]) -> bool:
@@ -137,24 +136,19 @@ class Executor:
         new = self._new_captures.popleft() if self._new_captures else None
         if new is None or self.capture is None:
             return None
-        output = Output(*self.capture, dropped_bytes=(self._dropped[0], self._dropped[1]))
-        self.capture, self._dropped = new, [0, 0]
+        output, self.capture = Output(*self.capture), new
         return output
 
     def cut_output(self) -> None:
-        """Cut capture files that grew past their limit, and count what is dropped."""
-        for at, fd in enumerate(self.capture or ()):
-            size = os.fstat(fd).st_size
-            if size > CAPTURE_BYTES:
-                os.ftruncate(fd, CAPTURE_BYTES)
-                self._dropped[at] += size - CAPTURE_BYTES
+        """Free the memory of what is past the limit; cutting the files instead would race with the count of what was written."""
+        for fd in self.capture or ():
+            free_beyond(fd, CAPTURE_BYTES)
 
     def last_output(self) -> Output | None:
         """Take the capture files of an executor that is dead."""
         if self.capture is None:
             return None
-        output = Output(*self.capture, dropped_bytes=(self._dropped[0], self._dropped[1]))
-        self.capture = None
+        output, self.capture = Output(*self.capture), None
         return output
 
     def send_signal(self, signum: int) -> None:

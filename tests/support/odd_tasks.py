@@ -18,6 +18,34 @@ def print_only(text: str) -> str:
     return text
 
 
+def print_and_fail(text: str) -> None:
+    """Print *text*, then raise."""
+    print(text)
+    raise RuntimeError(text)
+
+
+def print_and_crash(text: str) -> None:
+    """Print *text*, then end the executor."""
+    print(text, flush=True)
+    os._exit(3)
+
+
+def print_and_hang(text: str) -> None:
+    """Print *text*, then sleep."""
+    print(text)
+    time.sleep(3600)
+
+
+def print_around(text: str, go: str, done: str, wait_s: float) -> None:
+    """Print *text*, let somebody go on, wait until he is done or *wait_s* are over, and print it again."""
+    print(text)
+    Path(go).touch()
+    end = time.monotonic() + wait_s
+    while not Path(done).exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    print(text)
+
+
 def write_from_c(text: str) -> None:
     """Write to standard output and standard error below Python."""
     libc = ctypes.CDLL(None)
