@@ -1,0 +1,202 @@
+"""Reload as one transaction: all of it or nothing, and what works is never taken down."""
+
+import signal
+import textwrap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from reproq_supervisor.store.enqueue import NewRun, enqueue
+from tests.support.daemon import Daemon, demo_config
+from tests.support.eventually import eventually
+from tests.support.postgres import Database
+
+StartDaemon = Callable[..., Daemon]
+
+BROKEN = {
+    "broken YAML": "pools: {default: [",
+    "an unknown key": "database: {dsn}\npools: {{default: {{queus: [default]}}}}\n",
+    "a wrong type": "database: {dsn}\npools: {{default: {{queues: [default], executors: many}}}}\n",
+    "an empty file": "",
+}
+
+
+def work(database: Database, count: int, *args: object, task: str = "echo") -> list[int]:
+    with database.connect(autocommit=True) as connection:
+        return list(enqueue(connection, [NewRun(f"workers.demo.tasks.{task}", args=list(args)) for _ in range(count)]))
+
+
+def wait_done(database: Database, ids: list[int]) -> None:
+    statement = "SELECT count(*) FROM task_runs WHERE result_id = ANY (%s) AND status = 'SUCCESSFUL'"
+    eventually(lambda: database.query(statement, ids) == [(len(ids),)], timeout=60, what="the tasks are done")
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_file_changes_nothing_and_is_explained(what: str, start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn))
+    before = daemon.processes()
+    daemon.config_path.write_text(BROKEN[what].replace("{dsn}", database.dsn).replace("{{", "{").replace("}}", "}"))
+    refused = daemon.command("reload")
+    assert refused.returncode == 78, refused
+    assert "supervisor.yaml" in refused.stderr
+    assert daemon.processes() == before
+    wait_done(database, work(database, 3))
+
+
+def test_every_problem_of_a_file_is_told_at_once(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn))
+    daemon.config_path.write_text(
+        textwrap.dedent(f"""\
+            database: {database.dsn}
+            shutdown_timeout: soon
+            pools:
+              default:
+                queus: [default]
+                executors: many
+            """)
+    )
+    refused = daemon.command("reload")
+    assert refused.returncode == 78
+    for piece in ("shutdown_timeout", "queus", "queues", "executors", "line 2", "line 5", "line 6"):
+        assert piece in refused.stderr, (piece, refused.stderr)
+
+
+def test_an_unreadable_file_changes_nothing(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn))
+    before = daemon.processes()
+    daemon.config_path.unlink()
+    daemon.config_path.mkdir()  # unreadable as a file for root, too
+    refused = daemon.command("reload")
+    assert refused.returncode in (1, 78), refused
+    assert refused.stderr
+    assert daemon.processes() == before
+
+
+def test_a_change_of_size_touches_no_running_executor(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn, pool={"executors": 2}))
+    busy = work(database, 2, 3.0, task="nap")
+    before = daemon.processes()
+    daemon.configure(demo_config(database.dsn, pool={"executors": 4}))
+    changed = daemon.command("reload")
+    assert changed.returncode == 0, changed
+    eventually(lambda: len(daemon.pids("executor")) == 4, what="two executors more")
+    assert set(before) <= set(daemon.processes())
+    wait_done(database, busy)
+    assert database.query("SELECT DISTINCT attempts FROM task_runs") == [(1,)]
+
+
+def test_a_release_that_crashes_on_import_is_rolled_back_and_explained(
+    start_daemon: StartDaemon, database: Database, tmp_path: Path
+) -> None:
+    daemon = start_daemon(demo_config(database.dsn))
+    before = daemon.processes()
+    (tmp_path / "bad_release.py").write_text("raise RuntimeError('this release is broken')\n")
+    config = demo_config(database.dsn)
+    config["app"] = {"path": [str(tmp_path)], "preload": ["bad_release"], "allowed_task_modules": ["workers.demo."]}
+    daemon.configure(config)
+    refused = daemon.command("reload")
+    assert refused.returncode == 1, refused
+    assert "this release is broken" in refused.stderr
+    eventually(lambda: set(daemon.processes()) == set(before), what="only the old processes are left")
+    explained = daemon.command("explain", "default")
+    assert "this release is broken" in explained.stdout
+    wait_done(database, work(database, 3))
+
+
+def test_an_unknown_module_is_refused(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn))
+    before = daemon.processes()
+    config = demo_config(database.dsn)
+    config["app"] = {"preload": ["no_such_module_anywhere"], "allowed_task_modules": ["workers.demo."]}
+    daemon.configure(config)
+    refused = daemon.command("reload")
+    assert refused.returncode in (1, 78)
+    assert "no_such_module_anywhere" in refused.stderr
+    eventually(lambda: set(daemon.processes()) == set(before), what="only the old processes are left")
+
+
+def test_a_new_release_takes_over_without_losing_or_counting_anything(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn, pool={"executors": 2}))
+    old = daemon.pids("shard")
+    ids = work(database, 60, 0.2, task="nap")
+    daemon.configure(demo_config(database.dsn, pool={"executors": 2, "env": {"RELEASE": "2"}}))
+    changed = daemon.command("reload")
+    assert changed.returncode == 0, changed
+    eventually(lambda: daemon.pids("shard") and not set(daemon.pids("shard")) & set(old), timeout=30, what="a new shard, the old one gone")
+    wait_done(database, ids)
+    assert database.query("SELECT DISTINCT attempts FROM task_runs") == [(1,)]
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn, pool={"executors": 2}))
+    before = daemon.processes()
+    daemon.configure(demo_config(database.dsn, pool={"executors": 3, "env": {"RELEASE": "2"}}))
+    plan = {(change["key"], change["class"]) for change in daemon.answer("reload", "--dry-run")["plan"]}
+    assert {"live", "rolling"} <= {kind for _, kind in plan}, plan
+    assert any("executors" in key for key, kind in plan if kind == "live"), plan
+    assert daemon.processes() == before
+
+
+def test_ten_reloads_at_once_coalesce_and_each_gets_an_answer(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn, pool={"executors": 2}))
+    daemon.configure(demo_config(database.dsn, pool={"executors": 2, "env": {"RELEASE": "2"}}))
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: daemon.command("reload"), range(10)))
+    assert {answer.returncode for answer in answers} == {0}, answers
+    eventually(lambda: len(daemon.pids("shard")) == 1, timeout=30, what="one shard is left")
+    wait_done(database, work(database, 3))
+
+
+def test_a_hangup_reloads_and_is_noted(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn, pool={"executors": 1}))
+    daemon.configure(demo_config(database.dsn, pool={"executors": 3}))
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_noted("RELOADING=1")
+    daemon.wait_noted("READY=1")
+    eventually(lambda: len(daemon.pids("executor")) == 3, what="three executors")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_hundred_reloads_leave_descriptors_and_processes_flat(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn, pool={"executors": 2}))
+
+    def reload(config: dict[str, Any]) -> None:
+        daemon.configure(config)
+        done = daemon.command("reload")
+        assert done.returncode == 0, done
+
+    def descriptors() -> dict[str, int]:
+        return {
+            kind: sum(psutil.Process(pid).num_fds() for pid in daemon.pids(kind)) for kind in ("supervisor", "shard", "nursery", "keeper")
+        }
+
+    # Sizes are live; every twentieth reload is a new release.
+    for turn in range(200):
+        release = str(turn // 20)
+        reload(demo_config(database.dsn, pool={"executors": 2 + turn % 2, "env": {"RELEASE": release}}))
+        if turn == 19:
+            first_descriptors, first_processes = descriptors(), len(daemon.processes())
+    eventually(lambda: len(daemon.processes()) == first_processes, timeout=30, what="as many processes as at first")
+    eventually(lambda: descriptors() == first_descriptors, timeout=30, what=f"as many descriptors as at first: {first_descriptors}")
+
+
+def test_a_supervisor_killed_in_the_middle_of_a_reload_leaves_nothing(
+    start_daemon: StartDaemon, database: Database, tmp_path: Path
+) -> None:
+    daemon = start_daemon(demo_config(database.dsn))
+    (tmp_path / "slow_release.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(tmp_path / 'importing')!r}).touch()\ntime.sleep(600)\n"
+    )
+    config = demo_config(database.dsn)
+    config["app"] = {"path": [str(tmp_path)], "preload": ["slow_release"], "allowed_task_modules": ["workers.demo."]}
+    daemon.configure(config)
+    daemon.signal(signal.SIGHUP)
+    eventually((tmp_path / "importing").exists, timeout=30, what="the new release is being imported")
+    daemon.signal(signal.SIGKILL)
+    daemon.wait_exit()
+    daemon.wait_gone(timeout=20)
