@@ -5,6 +5,7 @@ sends ``{"type": "failed", "reason": ..., "permanent": bool}``. Exit code 0 done
 """
 
 import random
+import select
 import socket
 import sys
 import time
@@ -31,7 +32,10 @@ def main() -> int:
             return EXIT_UNAVAILABLE
         try:
             prepare(
-                start["dsn"], create_database=start.get("create_database", False), timeout_s=start.get("timeout_s") or _DEFAULT_TIMEOUT_S
+                start["dsn"],
+                create_database=start.get("create_database", False),
+                timeout_s=start.get("timeout_s") or _DEFAULT_TIMEOUT_S,
+                lifeline=channel,
             )
         except StoreUnavailable as error:
             return _fail(channel, f"database: expected an answer, got {error}", EXIT_UNAVAILABLE)
@@ -40,26 +44,29 @@ def main() -> int:
     return 0
 
 
-def prepare(dsn: str, *, create_database: bool, timeout_s: float) -> None:
+def prepare(dsn: str, *, create_database: bool, timeout_s: float, lifeline: socket.socket | None = None) -> None:
     """Wait until the server of *dsn* accepts connections, create the database where it is missing, and migrate.
 
+    Args:
+      lifeline: its end of file means that nobody waits for us any more.
+
     Raises:
-      StoreUnavailable: it did not accept one within *timeout_s* seconds.
+      StoreUnavailable: it did not accept one within *timeout_s* seconds, or the lifeline ended.
       StoreError: the database refused something.
     """
     deadline = time.monotonic() + timeout_s
     if create_database:
-        _create_database(dsn, deadline)
-    with _connected(dsn, deadline) as connection:
+        _create_database(dsn, deadline, lifeline)
+    with _connected(dsn, deadline, lifeline) as connection:
         migrate(connection)
 
 
-def _create_database(dsn: str, deadline: float) -> None:
+def _create_database(dsn: str, deadline: float, lifeline: socket.socket | None) -> None:
     """Create the database of *dsn* through the maintenance database; that it exists already is fine."""
     name = conninfo_to_dict(dsn).get("dbname")
     if not name or name == "postgres":
         return
-    with _connected(make_conninfo(dsn, dbname="postgres"), deadline) as connection, translated():
+    with _connected(make_conninfo(dsn, dbname="postgres"), deadline, lifeline) as connection, translated():
         try:
             connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(str(name))))
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
@@ -67,7 +74,7 @@ def _create_database(dsn: str, deadline: float) -> None:
             return
 
 
-def _connected(dsn: str, deadline: float) -> psycopg.Connection[Any]:
+def _connected(dsn: str, deadline: float, lifeline: socket.socket | None) -> psycopg.Connection[Any]:
     pause_s = 0.02
     while True:
         left = deadline - time.monotonic()
@@ -77,8 +84,17 @@ def _connected(dsn: str, deadline: float) -> psycopg.Connection[Any]:
         except StoreUnavailable:
             if left <= pause_s:
                 raise
-        time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spread, not a secret
+        if _has_ended(lifeline, pause_s * random.uniform(0.5, 1.0)):  # noqa: S311 - spread, not a secret
+            raise StoreUnavailable("the supervisor is gone")
         pause_s = min(1.0, pause_s * 1.5)
+
+
+def _has_ended(lifeline: socket.socket | None, wait_s: float) -> bool:
+    """Wait, and answer whether the other end was closed meanwhile; it never says anything after its first message."""
+    if lifeline is None:
+        time.sleep(wait_s)
+        return False
+    return bool(select.select([lifeline], [], [], wait_s)[0])
 
 
 def _receive_start(channel: socket.socket) -> dict[str, Any] | None:
