@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from reproq_supervisor.cli.daemon import NoDaemonError, find_control_socket, how_to_start
+from reproq_supervisor.cli.daemon import NoDaemonError, find_control_socket, how_to_start, is_answering
 from reproq_supervisor.cli.options import Options
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.settings.problems import ConfigError, Problem
@@ -71,7 +71,8 @@ def _reached(options: Options) -> Iterator[ControlClient]:
     try:
         yield ControlClient(path)
     except DaemonUnavailable as error:
-        raise NoDaemonError(f"daemon: expected an answer at {path}, got: {error}; start it with: {how_to_start(options)}") from error
+        remedy = "look at its log" if is_answering(path) else f"start it with: {how_to_start(options)}"
+        raise NoDaemonError(f"daemon: expected an answer, got: {error}; {remedy}") from error
 
 
 def checked(answer: dict[str, Any]) -> dict[str, Any]:
