@@ -1,7 +1,7 @@
 """Who has been silent for too long, and whether to believe it.
 
-Readiness, liveness and progress are three different things: a process may boot too slowly, stop answering, or answer and finish nothing. Only
-the first two are deadly, and not when the silence is our own (we overslept) or everybody's (the host is starved).
+Readiness, liveness and progress are three different things: a process may boot too slowly, stop answering, or answer and finish
+nothing. Only the first two are deadly, and not when the silence is our own (we overslept) or everybody's (the host is starved).
 """
 
 from dataclasses import dataclass

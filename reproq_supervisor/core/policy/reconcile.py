@@ -31,19 +31,21 @@ class Differences:
 def reconcile(wanted: Sequence[Want], actual: Iterable[Process]) -> Differences:
     """Compare what is wanted with what is there.
 
-    One-shot children are not judged here: those who started them end them.
+    One-shot children are never unwanted: they end by themselves, or by those who started them.
     """
-    filling = [process for process in actual if process.fills and process.unit.role not in ONE_SHOTS]
+    filling = [process for process in actual if process.fills]
     have = {Want(process.unit, process.generation) for process in filling}
     wishes = set(wanted)
-    awaited = {}  # unit → generation that is wanted but not ready yet
+    awaited: dict[Unit, int] = {}  # unit → generation that is wanted but not ready yet
     ready = {Want(p.unit, p.generation) for p in filling if p.state is ProcessState.READY}
     for want in wanted:
         if want not in ready:
             awaited[want.unit] = max(want.generation, awaited.get(want.unit, want.generation))
     unwanted = []
     for process in filling:
-        if process.state is ProcessState.STARTING or Want(process.unit, process.generation) in wishes:
+        if process.state is ProcessState.STARTING or process.unit.role in ONE_SHOTS:
+            continue
+        if Want(process.unit, process.generation) in wishes:
             continue
         if process.generation < awaited.get(process.unit, process.generation):
             continue

@@ -1,8 +1,8 @@
 """What follows the death of a process: start it again, after how long, or stop trying for a while.
 
-Source of the rules: OTP's restart intensity (a pure function of restarts, now and period) and the half-open circuit breaker. Two things
-that others get wrong are decided here: the count of failures in a row ends only with *sustained* health, never with the first success, and the
-exits of a whole pool are counted together, so that a pool of many shards cannot hide a loop.
+Source of the rules: OTP's restart intensity (a pure function of restarts, now and period) and the half-open circuit breaker. Two
+things that others get wrong are decided here: the count of failures in a row ends only with *sustained* health, never with the first
+success, and the exits of a whole pool are counted together, so that a pool of many shards cannot hide a loop.
 """
 
 import math
@@ -65,14 +65,14 @@ class Quarantine:
     probe_in_s: float
 
 
-def judge_exit(code: int | None, *, asked: bool, hung: bool, failed_permanently: bool, was_ready: bool) -> ExitKind:
+def judge_exit(code: int | None, *, asked: bool, hung: bool, failed_permanently: bool, may_end: bool) -> ExitKind:
     """Say what kind of exit it was.
 
     Args:
       code: exit code, None for a death by signal.
       asked: we had asked it to go; what happens on the way out is not held against it.
       hung: we killed it because it did not become ready or did not answer.
-      was_ready: it had become ready before.
+      may_end: to end without an error is no failure of it: it had become ready, or it is a one-shot child.
     """
     if asked and not hung:
         return ExitKind.PLANNED
@@ -82,7 +82,7 @@ def judge_exit(code: int | None, *, asked: bool, hung: bool, failed_permanently:
         return ExitKind.PERMANENT
     if code in (EXIT_UNAVAILABLE, EXIT_TRY_AGAIN):
         return ExitKind.UNAVAILABLE
-    if code == 0 and was_ready:
+    if code == 0 and may_end:
         return ExitKind.PLANNED
     return ExitKind.ABNORMAL
 

@@ -12,13 +12,13 @@ from reproq_supervisor.core.supervision.units import Role
 TAIL_S = 3.0
 """Kept from the shutdown timeout for the keeper and the database, at most a quarter of it."""
 
-QUICK_S = 2.0
+QUICK_S = 3.0
 """What a process gets to leave after `quit`."""
 
 DATABASE_S = 10.0
 """What the database gets for its own fast shutdown, a checkpoint included, even when the shards used up all of the time."""
 
-KILL_SLACK_S = 1.0
+KILL_SLACK_S = 2.0
 """Between the moment a draining process should have left by itself and its kill."""
 
 

@@ -1,5 +1,6 @@
 """Commands: everything the supervisor can do. The loop carries them out in order and reports back in facts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,13 @@ class Emit:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigureLog:
+    """Take the `logs` settings that came with a reload."""
+
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ReopenLog:
     """Open the log file again (somebody has moved it away)."""
 
@@ -97,4 +105,4 @@ class Exit:
     code: int
 
 
-Command = Spawn | Send | Signal | AskStacks | KillOrphan | Reply | Watch | Notify | Emit | ReopenLog | DumpState | Exit
+Command = Spawn | Send | Signal | AskStacks | KillOrphan | Reply | Watch | Notify | Emit | ConfigureLog | ReopenLog | DumpState | Exit

@@ -20,7 +20,7 @@ from reproq_supervisor.core.supervision.health import Circuit
 from reproq_supervisor.core.supervision.process import Asked, Process
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessEvent, ProcessState
-from reproq_supervisor.core.supervision.units import Role
+from reproq_supervisor.core.supervision.units import ONE_SHOTS, Role
 
 NURSERY_LEAVES_S = 3.0
 """What an adopted nursery gets to kill its executors and go; it has nothing to wait for."""
@@ -35,7 +35,7 @@ def child_exited(state: State, process: Process, fact: ChildExited, now: float, 
         asked=process.asked is not Asked.NOTHING,
         hung=process.hung,
         failed_permanently=process.failed_permanently,
-        was_ready=process.ready_mono is not None,
+        may_end=process.ready_mono is not None or process.unit.role in ONE_SHOTS,
     )
     made = ProcessExited if kind is ExitKind.PLANNED else ProcessCrashed
     state.emit(made(process.unit.name, process.pid, process.generation, cause, kind.value))

@@ -26,6 +26,9 @@ from reproq_supervisor.core.supervision.units import Unit
 PROBE_HEALTHY_S = 10.0
 """How long a probe must stay ready before the whole group starts again."""
 
+START_SPACING_S = 0.1
+"""The least time between two starts of a unit."""
+
 
 class Circuit(StrEnum):
     """State of a group's account."""
@@ -43,6 +46,7 @@ class UnitHealth:
     failures: int = 0
     not_before: float = 0.0
     starts: int = 0
+    started_mono: float = float("-inf")
     last_cause: str = ""
     last_kind: ExitKind | None = None
     last_death: float = 0.0
@@ -78,9 +82,12 @@ class Health:
             case Circuit.REFUSED:
                 return None
 
-    def note_start(self, unit: Unit) -> bool:
+    def note_start(self, unit: Unit, now: float) -> bool:
         """Enter that *unit* is being started; answer whether it is a probe."""
-        self.of(unit).starts += 1
+        health = self.of(unit)
+        health.starts += 1
+        # Whatever goes wrong elsewhere, one unit alone can never start processes as fast as the machine can.
+        health.started_mono, health.not_before = now, now + START_SPACING_S
         if self.circuit is Circuit.OPEN:
             self.circuit = Circuit.PROBING
             self.probe = unit
@@ -94,7 +101,7 @@ class Health:
         match kind:
             case ExitKind.PLANNED:
                 # One that leaves by itself over and over must not spin.
-                health.not_before = now + self.policy.base_s if health.not_before > now - 1.0 else now
+                health.not_before = max(now, health.started_mono + self.policy.base_s)
             case ExitKind.PERMANENT:
                 self.circuit, self.probe, self.reason = Circuit.REFUSED, None, cause
             case ExitKind.UNAVAILABLE:

@@ -62,9 +62,11 @@ def _dispatch(state: State, client: ClientId, request: dict[str, Any], now: floa
             raise UsageError(f"command: expected one that the daemon knows, got {other!r:.100}")
 
 
-def _wish(state: State, wish: Wish, now: float) -> None:
+def _wish(state: State, wish: Wish, now: float) -> dict[str, Any] | None:
+    """Enter a wish; it is answered when it is done."""
     state.wishes.append(wish)
     rolling.start_next(state, now)
+    return None
 
 
 def _scale(state: State, request: dict[str, Any], now: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from reproq_supervisor.core.events import Event
 from reproq_supervisor.core.policy.shutdown import Phase

@@ -14,7 +14,7 @@ from reproq_supervisor.core.supervision import (
     telling,
 )
 from reproq_supervisor.core.supervision.answers import status
-from reproq_supervisor.core.supervision.commands import Command, DumpState, ReopenLog, Send
+from reproq_supervisor.core.supervision.commands import Command, DumpState, ReopenLog, Send, Spawn
 from reproq_supervisor.core.supervision.events import SupervisorStarted
 from reproq_supervisor.core.supervision.facts import (
     ChildExited,
@@ -67,6 +67,11 @@ class Supervision:
         state.wake_at = deadlines.next_look(state, now)
         commands, state.outbox = state.outbox, []
         return commands
+
+    def plan_for(self, command: Spawn) -> Plan:
+        """Return the plan that a process to be started belongs to."""
+        process = self.state.roster.get(command.serial)
+        return self.state.plan if process is None else self.state.plan_of(process)
 
     @property
     def wake_at(self) -> float:

@@ -1,6 +1,7 @@
 """The moment of a reload: the new configuration is put in force, in one step."""
 
 from reproq_supervisor.core.supervision import telling
+from reproq_supervisor.core.supervision.commands import ConfigureLog
 from reproq_supervisor.core.supervision.events import ReloadCommitted
 from reproq_supervisor.core.supervision.operation import Operation
 from reproq_supervisor.core.supervision.readiness import is_ready
@@ -20,9 +21,13 @@ def commit(state: State, operation: Operation, now: float) -> None:
         state.generations.update(dict.fromkeys(operation.pools, operation.generation))
     operation.canaries.clear()
     _forget_removed(state, now)
-    for health in state.healths.values():
-        health.reset()
+    restarted = {f"pool {wish.pool}" for wish in operation.wishes if wish.pool is not None}
+    for group, health in state.healths.items():
+        # Whatever was wrong may have been mended: everything is tried again, at once.
+        if not restarted or group in restarted:
+            health.reset()
     telling.tell_settings(state)
+    state.do(ConfigureLog(state.plan.settings.get("logs", {})))
     state.emit(ReloadCommitted(state.generation, len(operation.changes)))
 
 

@@ -1,0 +1,85 @@
+"""Entry of the supervisor: `python -P -m reproq_supervisor.supervisor --settings-fd N`, what `run` turns into.
+
+Descriptor N holds the resolved settings as JSON. Signals are taken before anything else, so that none is lost during the boot.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import reproq_supervisor
+from reproq_supervisor.core.supervision.supervision import Supervision
+from reproq_supervisor.process.places import remove_temporary_dirs
+from reproq_supervisor.process.prctl import become_subreaper, set_name
+from reproq_supervisor.process.title import ProcessTitle
+from reproq_supervisor.settings.changes import classify
+from reproq_supervisor.supervisor.address import Address, AddressError
+from reproq_supervisor.supervisor.children import Children
+from reproq_supervisor.supervisor.control import Control
+from reproq_supervisor.supervisor.loop import Loop
+from reproq_supervisor.supervisor.notify import Notifier, notify_environment
+from reproq_supervisor.supervisor.orphans import Orphans
+from reproq_supervisor.supervisor.programs import Programs
+from reproq_supervisor.supervisor.signals import SignalFlags
+from reproq_supervisor.telemetry.lines import LogFormat
+from reproq_supervisor.telemetry.log import Log
+
+EXIT_FAILED = 1
+
+
+def main(arguments: Sequence[str] | None = None, programs: Programs | None = None) -> int:
+    """Supervise; return the exit code.
+
+    Args:
+      programs: what to start for each role; tests give their own.
+    """
+    signals = SignalFlags()
+    parser = argparse.ArgumentParser(prog="reproq_supervisor.supervisor", description=__doc__)
+    parser.add_argument("--settings-fd", type=int, required=True, help="descriptor with the resolved settings")
+    settings = _read_settings(parser.parse_args(arguments).settings_fd)
+    become_subreaper()
+    set_name("reproq-super")
+    ProcessTitle().set("reproq: supervisor")
+    try:
+        return _supervise(settings, signals, programs or Programs())
+    except AddressError as error:
+        sys.stderr.write(f"reproq-supervisor: {error}\n")
+        return EXIT_FAILED
+    finally:
+        _remove_temporary(settings)
+        signals.close()
+
+
+def _read_settings(fd: int) -> dict[str, Any]:
+    with open(fd, "rb") as file:
+        settings: dict[str, Any] = json.load(file)
+    return settings
+
+
+def _supervise(settings: dict[str, Any], signals: SignalFlags, programs: Programs) -> int:
+    log = Log(sys.stderr.fileno(), LogFormat.LOGFMT)
+    log.configure(settings.get("logs", {}), notify_environment())
+    address = Address(settings["runtime"]["control_socket"])
+    notifier = Notifier(notify_environment(), os.getpid())
+    core = Supervision(settings, classify, pid=os.getpid(), version=reproq_supervisor.__version__, now=time.monotonic())
+    orphans = Orphans()
+    try:
+        loop = Loop(core, Children(programs, orphans), orphans, Control(address.listener), signals, notifier, log)
+        return loop.run()
+    finally:
+        notifier.close()
+        address.close()
+
+
+def _remove_temporary(settings: dict[str, Any]) -> None:
+    runtime = settings["runtime"]
+    remove_temporary_dirs(runtime.get("temporary_dirs") or [])
+    remove_temporary_dirs((runtime.get("embedded") or {}).get("temporary_dirs") or [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
