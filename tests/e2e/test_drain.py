@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reproq_supervisor.store.enqueue import NewRun, enqueue
-from tests.support.daemon import Daemon, demo_config
+from tests.support.daemon import CHECKOUT, Daemon, demo_config
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 from tests.support.trail import read_trail
@@ -87,7 +87,7 @@ def test_term_during_the_import_of_the_application_ends_everything(start_daemon:
         f"import pathlib, time\npathlib.Path({str(tmp_path / 'importing')!r}).touch()\ntime.sleep(600)\n"
     )
     config = demo_config(database.dsn)
-    config["app"] = {"path": [str(tmp_path)], "preload": ["slow_application"], "allowed_task_modules": ["workers.demo."]}
+    config["app"] = {"path": [str(tmp_path), str(CHECKOUT)], "preload": ["slow_application"], "allowed_task_modules": ["workers.demo."]}
     daemon = start_daemon(config, until_ready=False)
     eventually((tmp_path / "importing").exists, timeout=30, what="the import has begun")
     daemon.signal(signal.SIGTERM)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from reproq_supervisor.store.enqueue import NewRun, enqueue
-from tests.support.daemon import Daemon, demo_config
+from tests.support.daemon import CHECKOUT, Daemon, demo_config
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 
@@ -96,7 +96,7 @@ def test_a_release_that_crashes_on_import_is_rolled_back_and_explained(
     before = daemon.processes()
     (tmp_path / "bad_release.py").write_text("raise RuntimeError('this release is broken')\n")
     config = demo_config(database.dsn)
-    config["app"] = {"path": [str(tmp_path)], "preload": ["bad_release"], "allowed_task_modules": ["workers.demo."]}
+    config["app"] = {"path": [str(tmp_path), str(CHECKOUT)], "preload": ["bad_release"], "allowed_task_modules": ["workers.demo."]}
     daemon.configure(config)
     refused = daemon.command("reload")
     assert refused.returncode == 1, refused
@@ -111,7 +111,7 @@ def test_an_unknown_module_is_refused(start_daemon: StartDaemon, database: Datab
     daemon = start_daemon(demo_config(database.dsn))
     before = daemon.processes()
     config = demo_config(database.dsn)
-    config["app"] = {"preload": ["no_such_module_anywhere"], "allowed_task_modules": ["workers.demo."]}
+    config["app"] = {"path": [str(CHECKOUT)], "preload": ["no_such_module_anywhere"], "allowed_task_modules": ["workers.demo."]}
     daemon.configure(config)
     refused = daemon.command("reload")
     assert refused.returncode in (1, 78)
@@ -193,7 +193,7 @@ def test_a_supervisor_killed_in_the_middle_of_a_reload_leaves_nothing(
         f"import pathlib, time\npathlib.Path({str(tmp_path / 'importing')!r}).touch()\ntime.sleep(600)\n"
     )
     config = demo_config(database.dsn)
-    config["app"] = {"path": [str(tmp_path)], "preload": ["slow_release"], "allowed_task_modules": ["workers.demo."]}
+    config["app"] = {"path": [str(tmp_path), str(CHECKOUT)], "preload": ["slow_release"], "allowed_task_modules": ["workers.demo."]}
     daemon.configure(config)
     daemon.signal(signal.SIGHUP)
     eventually((tmp_path / "importing").exists, timeout=30, what="the new release is being imported")

@@ -21,6 +21,7 @@ from typing import Any
 
 from tests.support.eventually import eventually
 
+CHECKOUT = Path(__file__).parents[2]
 MARK = "REPROQ_TEST_MARK"
 READY_TIMEOUT_S = 60.0
 EXIT_TIMEOUT_S = 60.0
@@ -52,7 +53,7 @@ def demo_config(dsn: str, *, pool: Mapping[str, Any] | None = None, **keys: Any)
     }
     return {
         "database": dsn,
-        "app": {"preload": ["workers.demo.tasks"], "allowed_task_modules": ["workers.demo."]},
+        "app": {"path": [str(CHECKOUT)], "preload": ["workers.demo.tasks"], "allowed_task_modules": ["workers.demo."]},
         "shutdown_timeout": "10s",
         "pools": {"default": {**default, **(pool or {})}},
         **keys,
