@@ -115,7 +115,7 @@ def _triggers(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
 
 def _updates(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
     updates, share = _row(connection, "hot_ratio")
-    if updates > _ENOUGH_UPDATES:
+    if updates and updates > _ENOUGH_UPDATES:
         yield Finding(Level.NOTE, "updates", f"{share:.0%} of {updates} updates of task_runs touched no index")
 
 

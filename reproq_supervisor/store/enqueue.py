@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.errors import StoreError, translated
@@ -69,14 +71,15 @@ class NewRun:
 
 
 def enqueue(connection: psycopg.Connection[Any], runs: Sequence[NewRun]) -> list[RunId]:
-    """Insert *runs* and return their ids in order, commit left to the caller's transaction (one of our own if there is none).
+    """Insert *runs* and return their ids in order: in the caller's transaction, or where there is none, in one of our own.
 
     Raises:
       StoreError: a value cannot be stored (NUL in a text, say); nothing was enqueued.
       StoreUnavailable: the database cannot be asked now.
       ValueError, TypeError: an argument is no JSON.
     """
-    with translated(), connection.transaction():
+    outside = connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+    with translated(), connection.transaction() if outside else nullcontext():
         return [run for start in range(0, len(runs), _BATCH) for run in _enqueue(connection, runs[start : start + _BATCH])]
 
 

@@ -1,0 +1,128 @@
+"""The schema is made once, whoever makes it and however often it was interrupted."""
+
+import threading
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from reproq_supervisor.store.commands import NewRun, enqueue
+from reproq_supervisor.store.errors import StoreError
+from reproq_supervisor.store.migrate import Step, migrate, plan, schema_is_current, steps
+from tests.store.actors import Shard, ended
+from tests.support.postgres import Database
+
+
+def test_a_new_database_gets_every_step_in_order(empty_database: Database) -> None:
+    with empty_database.connect() as connection:
+        taken = migrate(connection)
+        assert [step.version for step in taken] == list(range(1, len(steps()) + 1))
+        assert schema_is_current(connection)
+
+
+def test_a_second_run_finds_nothing_to_do(database: Database) -> None:
+    with database.connect() as connection:
+        assert plan(connection) == []
+        assert migrate(connection) == []
+
+
+def test_every_step_says_which_lock_it_takes() -> None:
+    assert [step.name for step in steps() if not step.locks] == []
+
+
+def test_every_step_can_be_taken_twice(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("DELETE FROM reproq_schema_migrations")
+        assert len(migrate(connection)) == len(steps())
+
+
+@pytest.mark.parametrize("last", range(1, len(steps()) + 1))
+def test_what_was_interrupted_is_continued(empty_database: Database, last: int) -> None:
+    def interrupt(step: Step) -> None:
+        if step.version == last:
+            raise KeyboardInterrupt
+
+    with empty_database.connect() as connection:
+        with pytest.raises(KeyboardInterrupt):
+            migrate(connection, interrupt)
+        assert [step.version for step in migrate(connection)] == list(range(last, len(steps()) + 1))
+
+
+def test_of_two_at_once_the_second_waits_and_finds_nothing(empty_database: Database) -> None:
+    taken: list[list[Step]] = []
+
+    def work() -> None:
+        with empty_database.connect() as connection:
+            taken.append(migrate(connection))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(step.version for part in taken for step in part) == list(range(1, len(steps()) + 1))
+
+
+def test_it_works_inside_a_connection_that_prepares_everything_and_is_not_autocommit(empty_database: Database) -> None:
+    with psycopg.connect(empty_database.dsn, prepare_threshold=0) as connection:
+        assert len(migrate(connection)) == len(steps())
+    with empty_database.connect() as connection:
+        assert schema_is_current(connection)
+
+
+def test_a_table_of_another_product_is_refused_and_left_alone(empty_database: Database) -> None:
+    with empty_database.connect() as connection:
+        connection.execute("CREATE TABLE task_runs (result_id bigserial PRIMARY KEY, status text)")
+        with pytest.raises(StoreError, match="expected no table, or one made by reproq-supervisor"):
+            migrate(connection)
+        (columns,) = connection.execute("SELECT count(*) FROM information_schema.columns WHERE table_name = 'task_runs'").fetchone() or (0,)
+        assert columns == 2
+
+
+def test_a_schema_of_a_newer_program_is_refused(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("INSERT INTO reproq_schema_migrations VALUES (999, 'future')")
+        with pytest.raises(StoreError, match=r"expected steps up to .*, got 999; use the newer program"):
+            migrate(connection)
+
+
+@pytest.fixture
+def dsn_of(empty_database: Database) -> Callable[[str], str]:
+    """Makes a schema and returns the DSN of a user whose path is that schema."""
+
+    def make(schema: str) -> str:
+        with empty_database.connect() as connection:
+            connection.execute(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(schema)))
+        return psycopg.conninfo.make_conninfo(empty_database.dsn, options=f'-csearch_path="{schema}"')
+
+    return make
+
+
+def test_two_schemas_of_one_database_know_nothing_of_each_other(dsn_of: Callable[[str], str]) -> None:
+    dsns = [dsn_of("One"), dsn_of("two")]
+    for dsn in dsns:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            migrate(connection)
+            enqueue(connection, [NewRun("app.task", [dsn])])
+    for dsn in dsns:
+        shard = Shard(dsn)
+        with ended(shard):
+            assert len(shard.claim(10)) == 1
+
+
+def test_a_producer_with_another_search_path_makes_complete_rows(empty_database: Database, dsn_of: Callable[[str], str]) -> None:
+    dsn = dsn_of("queue")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        migrate(connection)
+    with empty_database.connect() as connection:
+        connection.execute('INSERT INTO queue.task_runs (spec_json, spec_hash) VALUES (\'{"task_path": "app.task"}\', %s)', ("a" * 64,))
+        assert connection.execute("SELECT count(*) FROM queue.task_lane").fetchone() == (1,)
+
+
+def test_a_schema_with_a_very_long_name_has_a_channel_of_its_own(dsn_of: Callable[[str], str]) -> None:
+    dsn = dsn_of("s" * 63)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        migrate(connection)
+        (channel,) = connection.execute("SELECT reproq_channel()").fetchone() or ("",)
+        assert 0 < len(channel.encode()) < 64
+        connection.execute("SELECT pg_notify(reproq_channel(), 'x')")

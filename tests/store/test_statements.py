@@ -1,0 +1,30 @@
+"""Every statement is understood by a live server."""
+
+import re
+
+import pytest
+
+from reproq_supervisor.store.statements import load, tables
+from tests.support.postgres import Database
+
+EVERY = [(table, name) for table in tables() for name in load(table)]
+
+
+@pytest.mark.parametrize(("table", "name"), EVERY)
+def test_a_statement_can_be_prepared(database: Database, table: str, name: str) -> None:
+    numbers: dict[str, int] = {}
+
+    def numbered(match: re.Match[str]) -> str:
+        return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
+
+    text = re.sub(r"%\((\w+)\)s", numbered, load(table)[name].decode())
+    with database.connect() as connection:
+        if "CREATE TABLE" in text:
+            connection.execute(text.encode())  # a definition cannot be prepared
+        else:
+            connection.execute(f"PREPARE it AS {text}".encode())
+
+
+def test_names_are_unique_within_a_file() -> None:
+    for table in tables():
+        assert load(table), f"{table}.sql: expected statements, got none"
