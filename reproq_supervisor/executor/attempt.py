@@ -1,6 +1,5 @@
 """Run one attempt: from the bytes of a spec to a verdict and its JSON."""
 
-import asyncio
 import inspect
 import json
 from dataclasses import dataclass
@@ -84,9 +83,9 @@ def _invoke(work: Work, call: _Call, target: Target, soft: SoftSignal) -> Any:
     if call.takes_context or target.takes_context:
         context = TaskContext(str(work.result_id), work.attempt, work.max_attempts, call.path, work.queue_name, work.priority)
         args = [context, *args]
-    soft.running = work.seq
     try:
+        soft.begin(work.seq)
         value = target.call(*args, **call.kwargs)
-        return asyncio.run(value) if inspect.iscoroutine(value) else value
+        return soft.run_coroutine(value) if inspect.iscoroutine(value) else value
     finally:
-        soft.running = 0
+        soft.end()

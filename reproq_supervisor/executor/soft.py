@@ -1,30 +1,74 @@
 """The soft signal: how a running task is asked to stop.
 
-The shard writes the hand-out it means and the reason into the deadline table, then signals the executor. The handler
-raises `SoftTimeout` in the main thread, but only while that very hand-out is running, so a signal that comes late can
-never hit the next task.
+The shard writes the hand-out it means and the reason into the deadline table, then signals the executor. The handler acts only while that
+very hand-out is running, so a signal that comes late can never hit the next task; one that comes early is found in the table at its begin.
+
+A plain task has `SoftTimeout` raised in the main thread. In a coroutine an exception out of the blue would often meet the loop instead, or
+another task of it, and be lost: there the coroutine is cancelled, and the exception is raised only in the task that keeps the loop busy.
 """
 
+import asyncio
 import signal
+from collections.abc import Coroutine
 from types import FrameType
+from typing import Any
 
 from reproq_supervisor.executor.api import SoftTimeout
-from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable
+from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
 
 
 class SoftSignal:
-    """Knows which hand-out runs now and raises in it when asked."""
+    """Knows which hand-out runs now and stops it when asked."""
 
     def __init__(self, table: DeadlineTable, row: int) -> None:
         self._table = table
         self._row = row
-        self.running = 0  # hand-out that runs; 0 = none
+        self._running = 0  # hand-out that runs; 0 = none
+        self._coroutine: asyncio.Task[Any] | None = None
+        self._asked: SoftReason | None = None
 
     def install(self) -> None:
         """Handle `SOFT_SIGNAL` in this process; `siginterrupt` stays on, so blocking calls end."""
         signal.signal(SOFT_SIGNAL, self._handle)
 
+    def begin(self, seq: int) -> None:
+        """Hand-out *seq* runs from now on; raise `SoftTimeout` if it was asked to stop before it began."""
+        self._asked = None
+        self._running = seq
+        asked, reason = self._table.soft(self._row)
+        if asked == seq:
+            raise SoftTimeout(reason.name.lower())
+
+    def end(self) -> None:
+        """Nothing runs."""
+        self._running = 0
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run *coroutine* in a loop of its own; asked to stop, cancel it and raise `SoftTimeout` unless it ends otherwise."""
+        try:
+            return asyncio.run(self._as_main(coroutine))
+        except asyncio.CancelledError as error:
+            if self._asked is None:
+                raise
+            raise SoftTimeout(self._asked.name.lower()) from error
+
+    async def _as_main(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        self._coroutine = asyncio.current_task()
+        try:
+            return await coroutine
+        finally:
+            self._coroutine = None
+
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         seq, reason = self._table.soft(self._row)
-        if self.running and seq == self.running:
-            raise SoftTimeout(reason.name.lower())
+        if not self._running or seq != self._running:
+            return
+        self._asked = reason
+        if self._coroutine is not None:
+            loop = self._coroutine.get_loop()
+            busy = asyncio.current_task(loop)
+            if busy is not self._coroutine:
+                loop.call_soon_threadsafe(self._coroutine.cancel)
+            if busy is None:
+                return
+        raise SoftTimeout(reason.name.lower())

@@ -101,8 +101,7 @@ class Desk:
     def _on_finished(self, held: Held, result: Result, output: Output | None) -> None:
         self._mean_s += 0.1 * (result.elapsed_s - self._mean_s)
         logs_uri = self.output.save(held.claimed, output)
-        delay_s = self._retry.delay_s(held.claimed.attempt, random.random())  # noqa: S311 - spread, not a secret
-        self._end(held, verdicts.end_of_result(held, result, logs_uri, delay_s))
+        self._end(held, verdicts.end_of_result(held, result, logs_uri, self._retry_delay_s(held)))
         if result.verdict is not Verdict.SUCCEED:
             claimed = held.claimed
             self._on_event("task.failed", result_id=claimed.result_id, task_path=claimed.task_path, attempt=claimed.attempt)
@@ -112,12 +111,15 @@ class Desk:
             if running.soft_reason is None:
                 self.ledger.totals.crashed += 1
             logs_uri = self.output.save(running.claimed, output)
-            self._end(running, verdicts.end_of_death(running, status, logs_uri))
+            self._end(running, verdicts.end_of_death(running, status, logs_uri, self._retry_delay_s(running)))
         elif output is not None:
             output.close()
         if not (executor.leaving and status == 0):
             run = None if running is None else running.claimed.result_id
             self._on_event("executor.exited", pid=executor.pid, status=status, result_id=run)
+
+    def _retry_delay_s(self, held: Held) -> float:
+        return self._retry.delay_s(held.claimed.attempt, random.random())  # noqa: S311 - spread, not a secret
 
     def _end(self, held: Held, end: End) -> None:
         # A run whose lease was lost is not held any more, and nothing of it is written.

@@ -36,6 +36,7 @@ class Held:
       lease_until: boot time at which our lease ends, counted from before the claim or renewal was sent.
       started_mono: when its execution began as far as we know; None before it is the head of its executor.
       soft_reason: why it was asked to stop, None while nobody asked.
+      limit_s: the time limit that it ran into.
       kill_at_mono: when its executor is killed if it does not stop.
       shown: its record says RUNNING.
     """
@@ -47,6 +48,7 @@ class Held:
     seq: int = 0
     started_mono: float | None = None
     soft_reason: SoftReason | None = None
+    limit_s: float | None = None
     kill_at_mono: float | None = None
     shown: bool = False
     end: End | None = None

@@ -14,19 +14,20 @@ _OUTCOMES = {Verdict.SUCCEED: Outcome.SUCCEED, Verdict.FAIL: Outcome.FAIL, Verdi
 def end_of_result(held: Held, result: Result, logs_uri: str | None, policy_delay_s: float) -> End:
     """Return the end of a run whose executor reported it; *policy_delay_s* is the delay of a retry that asks for none itself."""
     if result.verdict is Verdict.STOPPED:
-        return _end_of_stopped(held, logs_uri)
+        return _end_of_stopped(held, logs_uri, policy_delay_s)
     delay_s = result.delay_s if result.delay_s is not None else policy_delay_s
     return End(_OUTCOMES[result.verdict], result.body, delay_s if result.verdict is Verdict.FAIL else None, logs_uri)
 
 
-def end_of_death(held: Held, status: int, logs_uri: str | None) -> End:
+def end_of_death(held: Held, status: int, logs_uri: str | None, policy_delay_s: float) -> End:
     """Return the end of the run that was running when its executor died.
 
     Args:
       status: the exit code, or minus the signal.
+      policy_delay_s: the delay of a retry after a time limit; after a crash the store decides, which knows how many there were.
     """
     if held.soft_reason is not None:
-        return _end_of_stopped(held, logs_uri)
+        return _end_of_stopped(held, logs_uri, policy_delay_s)
     error: dict[str, object] = {"kind": ErrorKind.WORKER_CRASHED}
     if status < 0:
         error["signal"] = signal_name(-status)
@@ -37,11 +38,11 @@ def end_of_death(held: Held, status: int, logs_uri: str | None) -> End:
     return End(Outcome.FAIL, json.dumps(error).encode(), logs_uri=logs_uri)
 
 
-def _end_of_stopped(held: Held, logs_uri: str | None) -> End:
+def _end_of_stopped(held: Held, logs_uri: str | None, policy_delay_s: float) -> End:
     match held.soft_reason:
         case SoftReason.TIMEOUT:
-            message = f"stopped after {held.claimed.timeout_s:g} s, its time limit"
-            return End(Outcome.FAIL, _error(ErrorKind.TIMEOUT, message), logs_uri=logs_uri)
+            message = f"stopped after {held.limit_s or held.claimed.timeout_s:g} s, its time limit"
+            return End(Outcome.FAIL, _error(ErrorKind.TIMEOUT, message), policy_delay_s, logs_uri)
         case SoftReason.CANCEL:
             return End(Outcome.CANCEL, _error(ErrorKind.CANCELLED, "Task cancelled by request"), logs_uri=logs_uri)
         case _:

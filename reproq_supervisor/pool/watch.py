@@ -91,6 +91,7 @@ class Watch:
         limit = min(head.claimed.timeout_s, self.limits.timeout_s)
         if head.soft_reason is None and now - head.started_mono >= limit:
             self.timeouts_total += 1
+            head.limit_s = limit
             self.stop(executor, head, SoftReason.TIMEOUT, self.limits.grace_s)
         elif head.kill_at_mono is not None and now >= head.kill_at_mono:
             self._kill_with_stacks(executor, now)

@@ -86,6 +86,10 @@ class Runs:
         """Make retries ready that are due, as the keeper does."""
         self.database.query("SELECT woken FROM reproq_wake_due(1000)")
 
+    def cancel(self, ids: Iterable[RunId]) -> None:
+        """Ask for these runs to be cancelled, as the command line does."""
+        self.database.query("SELECT outcome FROM reproq_cancel(%s)", list(ids))
+
     def reclaim(self) -> int:
         """End attempts whose lease has expired, as the keeper does; return how many."""
         return int(self.database.query("SELECT reproq_reclaim(1000)")[0][0])

@@ -132,7 +132,9 @@ class RunningShard:
     def wait_ready(self, timeout: float = 20.0) -> None:
         """Wait until it is ready and all executors wanted are there."""
         self.wait_said("ready", timeout)
-        self.wait_snapshot(lambda s: s["executors"]["ready"] >= s["executors"]["wanted"], "all executors are up", timeout)
+        self.wait_snapshot(
+            lambda s: s["state"] == "ready" and s["executors"]["ready"] == s["executors"]["wanted"], "all executors are up", timeout
+        )
 
     # -- its processes --------------------------------------------------------
 
