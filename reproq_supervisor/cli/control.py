@@ -55,14 +55,14 @@ def ask(options: Options, command: str, *, timeout_s: float | None = 10, **field
       RefusedError: it refused; the subclass has the exit code.
     """
     with _reached(options) as client:
-        return checked(client.request({"command": command, **fields}, timeout_s=timeout_s))
+        return _checked(options, client.request({"command": command, **fields}, timeout_s=timeout_s))
 
 
 def listen(options: Options, command: str, **fields: Any) -> Iterator[dict[str, Any]]:
     """Send one request and yield what the daemon streams, until either side leaves. Raises as `ask`."""
     with _reached(options) as client:
         for frame in client.stream({"command": command, **fields}):
-            yield checked(frame) if "ok" in frame else frame
+            yield _checked(options, frame) if "ok" in frame else frame
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def _reached(options: Options) -> Iterator[ControlClient]:
         raise NoDaemonError(f"daemon: expected an answer, got: {error}; {remedy}") from error
 
 
-def checked(answer: dict[str, Any]) -> dict[str, Any]:
+def _checked(options: Options, answer: dict[str, Any]) -> dict[str, Any]:
     """Return the answer without `ok`.
 
     Raises:
@@ -85,5 +85,5 @@ def checked(answer: dict[str, Any]) -> dict[str, Any]:
         return answer
     if answer.get("problems"):
         problems = tuple(Problem(**problem) for problem in answer["problems"])
-        raise ConfigError(str(answer.get("config_path") or "configuration"), problems)
+        raise ConfigError(options.config_path or "configuration", problems)
     raise _REFUSALS.get(int(answer.get("code", 1)), RefusedError)(str(answer.get("error", "refused without a reason")))

@@ -8,20 +8,8 @@ from reproq_supervisor.settings.units import format_duration
 
 Answer = Mapping[str, Any]
 
-POOL_COLUMNS = (
-    "pool",
-    "state",
-    "shards",
-    "executors",
-    "running",
-    "claimed",
-    "succeeded",
-    "failed",
-    "retried",
-    "rate",
-    "restarts",
-    "memory",
-)
+# Eighty characters hold them; JSON has the rest. `busy` is running tasks of ready executors.
+POOL_COLUMNS = ("pool", "state", "shards", "busy", "claimed", "done", "failed", "rate", "restarts", "memory")
 PROCESS_COLUMNS = ("process", "pid", "state", "generation", "up", "memory", "")
 
 
@@ -42,7 +30,7 @@ def head_lines(status: Answer, memory: Mapping[int, int]) -> list[Line]:
     lines = [
         Line(
             f"reproq-supervisor {status['version']}: {status['state']}, pid {status['pid']}, up {_age(status['uptime_s'])}, "
-            f"generation {status['generation']}".replace("  ", " "),
+            f"generation {status['generation']}",
             "bold",
         ),
         Line(f"  configuration  {status['config_path'] or 'none: defaults'}"),
@@ -99,16 +87,15 @@ def remarks(status: Answer) -> list[Line]:
 
 def _pool_row(name: str, pool: Answer, children: list[Answer], memory: Mapping[int, int]) -> tuple[object, ...]:
     snapshots = list(pool["snapshots"].values())
-    executors = _sums(snapshots, "executors", "ready", "busy", "booting")
+    executors = _sums(snapshots, "executors", "ready", "booting")
     booting = f" +{executors['booting']}" if executors["booting"] else ""
     sizes = [memory[child["pid"]] for child in children if child["pid"] in memory]
     return (
         name,
         _pool_state(pool, snapshots),
         f"{pool['ready']}/{pool['shards']}",
-        f"{executors['busy']} busy of {executors['ready']}{booting}",
-        sum(snapshot.get("running", 0) for snapshot in snapshots),
-        *(sum(snapshot.get(f"{key}_total", 0) for snapshot in snapshots) for key in ("claimed", "completed", "failed", "retried")),
+        f"{sum(snapshot.get('running', 0) for snapshot in snapshots)}/{executors['ready']}{booting}",
+        *(sum(snapshot.get(f"{key}_total", 0) for snapshot in snapshots) for key in ("claimed", "completed", "failed")),
         f"{sum(snapshot.get('rate_per_s', 0.0) for snapshot in snapshots):.0f}/s",
         sum(max(0, unit["starts"] - 1) for unit in pool["account"]["units"].values()),
         _size(sum(sizes) if sizes else None),
@@ -135,7 +122,9 @@ def _database(status: Answer) -> Line:
         return Line(f"  database       {kind}, nobody has connected yet", "yellow")
     if not down:
         return Line(f"  database       {kind}, up")
-    error = next((str(talk["error"]) for talk in down if talk.get("error")), "no answer")
+    error = next((str(talk["error"]) for talk in down if talk.get("error")), None)
+    if error is None:
+        return Line(f"  database       {kind}, {len(down)} of {len(talks)} processes are connecting", "yellow")
     since_s = max(float(talk.get("since_s") or 0.0) for talk in down)
     return Line(f"  database       {kind}, down for {_age(since_s)} for {len(down)} of {len(talks)} processes: {error}", "red")
 
@@ -149,10 +138,10 @@ def _keeper(status: Answer) -> Line:
 
 
 def _last_reload(last: Answer) -> Line:
-    ago = f"{_age(last['ended_s_ago'])} ago"
+    when = f"  last change    {last['what']}, {_age(last['ended_s_ago'])} ago"
     if last["ok"]:
-        return Line(f"  last {last['what']:<9} {ago}, {'done' if last['changed'] else 'nothing had changed'}")
-    return Line(f"  last {last['what']:<9} {ago}, refused: {last['error']}", "red")
+        return Line(f"{when}: {'done' if last['changed'] else 'nothing had changed'}")
+    return Line(f"{when}, refused: {last['error']}", "red")
 
 
 def _of_pool(status: Answer, name: str) -> list[Answer]:

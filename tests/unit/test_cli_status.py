@@ -80,13 +80,13 @@ def test_the_head_says_what_runs_and_for_how_long() -> None:
 def test_a_pool_is_the_sum_of_its_shards_of_all_generations() -> None:
     shards = {"mail/0@1": snapshot(claimed_total=10, rate_per_s=1.6), "mail/0@2": snapshot(claimed_total=5, rate_per_s=2.6, running=3)}
     found = row(answer(pool(snapshots=shards)), {SHARD_PID: 2**20})
-    assert (found["state"], found["shards"], found["executors"]) == ("ready", "1/1", "2 busy of 4")
-    assert (found["running"], found["claimed"], found["rate"], found["memory"]) == (4, 15, "4/s", "1.0 MiB")
+    assert (found["state"], found["shards"], found["busy"]) == ("ready", "1/1", "4/4")
+    assert (found["claimed"], found["rate"], found["memory"]) == (15, "4/s", "1.0 MiB")
 
 
 def test_a_pool_without_any_snapshot_shows_zeros() -> None:
     found = row(answer(pool(ready=0, snapshots={})))
-    assert (found["state"], found["shards"], found["running"], found["memory"]) == ("starting", "0/1", 0, "")
+    assert (found["state"], found["shards"], found["busy"], found["memory"]) == ("starting", "0/1", "0/0", "")
 
 
 def test_starts_beyond_the_first_are_restarts() -> None:
@@ -108,6 +108,11 @@ def test_a_lost_database_is_told_with_the_reason() -> None:
     assert "external, down for 12s for 1 of 2 processes: connection refused" in head(status)
 
 
+def test_a_first_connection_under_way_is_no_outage() -> None:
+    found = answer(pool(snapshots={"mail/0@1": snapshot(database={"up": False, "since_s": 0.1, "error": None})}))
+    assert "external, 1 of 2 processes are connecting" in head(found)
+
+
 def test_what_an_operator_did_by_hand_is_remembered() -> None:
     lines = [line.text for line in remarks(answer(pool(override={"executors": 8, "left_s": 599.0}, paused=True)))]
     assert lines == [
@@ -120,7 +125,7 @@ def test_what_an_operator_did_by_hand_is_remembered() -> None:
 
 def test_a_refused_reload_stays_in_sight() -> None:
     last = {"ok": False, "what": "reload", "ended_s_ago": 61.0, "code": 1, "error": "mail/0 exited", "changed": False}
-    assert "last reload    1m1s ago, refused: mail/0 exited" in head(answer(last_reload=last))
+    assert "last change    reload, 1m1s ago, refused: mail/0 exited" in head(answer(last_reload=last))
 
 
 def test_the_end_is_told_with_its_deadline() -> None:
