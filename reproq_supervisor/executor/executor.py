@@ -87,6 +87,7 @@ def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSign
 
     A task starts only after its token was read; what the shard took back in the meantime is dropped.
     """
+    own_pid = os.getpid()
     waiting: deque[Work] = deque()
     while True:
         seq = _take_token(tokens_fd)
@@ -104,6 +105,8 @@ def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSign
         work = waiting.popleft()
         started = time.perf_counter()
         result = run_attempt(work, resolver, soft, MAX_RESULT_BYTES)
+        if os.getpid() != own_pid:
+            os._exit(0)  # the task forked and came back twice: only the parent is an executor
         _report(link, capture, replace(result, elapsed_s=time.perf_counter() - started))
 
 

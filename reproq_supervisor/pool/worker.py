@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 import socket
+import struct
 import termios
 from collections import deque
 from dataclasses import dataclass, field
@@ -117,20 +118,25 @@ class Executor:
                 return finished
             for at in range(0, len(descriptors) - 1, 2):
                 self._new_captures.append((descriptors[at], descriptors[at + 1]))
-            for frame in self._reader.feed(data):
-                self._finish(decode_result(frame), finished)
+            try:
+                for frame in self._reader.feed(data):
+                    self._finish(decode_result(frame), finished)
+            except (ValueError, struct.error):
+                # User code wrote into the socket, or something stranger: nothing that it says can be trusted any more.
+                self.eof = True
+                self.send_signal(signal.SIGKILL)
+                return finished
             if not all_of_it:
                 return finished
 
     def _finish(self, result: Result, finished: list[tuple[Held, Result, Output | None]]) -> None:
         output = self._exchange() if result.output_follows else None
-        while self.in_hand and self.in_hand[0].seq < result.seq:
-            self.in_hand.popleft()
-        if self.in_hand and self.in_hand[0].seq == result.seq:
-            finished.append((self.in_hand.popleft(), result, output))
-            self.finished_total += 1
-        elif output is not None:
-            output.close()
+        if not self.in_hand or self.in_hand[0].seq != result.seq:
+            if output is not None:
+                output.close()
+            raise ValueError(f"executor {self.pid}: expected a result of what it runs, got one of hand-out {result.seq}")
+        finished.append((self.in_hand.popleft(), result, output))
+        self.finished_total += 1
 
     def _exchange(self) -> Output | None:
         new = self._new_captures.popleft() if self._new_captures else None

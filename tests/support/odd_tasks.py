@@ -5,6 +5,7 @@
 import asyncio
 import ctypes
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -106,6 +107,30 @@ def fork_and_exit() -> str:
     if os.fork() == 0:
         sys.exit(0)
     return "parent"
+
+
+def fork_and_fail() -> str:
+    """Fork, and leave the child by an error."""
+    if os.fork() == 0:
+        raise RuntimeError("child")
+    return "parent"
+
+
+def draw_and_end() -> None:
+    """Print a random number and end the executor, so that the next draw is in a new one."""
+    print(random.random(), flush=True)
+    os._exit(1)
+
+
+def write_rubbish_to_sockets() -> None:
+    """Write bytes that are no frame to every socket that is open."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                os.write(int(name), b"\xff" * 64)
+        except OSError:
+            continue
+    time.sleep(3600)
 
 
 def leave_family(seconds: float = 3600) -> None:
