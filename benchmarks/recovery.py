@@ -69,7 +69,7 @@ def until_drained(cluster: Cluster) -> float:
 
 
 def _running(daemon: Daemon) -> int:
-    pools = daemon.answer("status")["status"]["pools"]
+    pools = daemon.answer("status")["pools"]
     return sum(snapshot.get("running", 0) for pool in pools.values() for snapshot in _snapshots(pool))
 
 

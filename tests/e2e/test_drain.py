@@ -50,7 +50,7 @@ def test_tasks_that_outlast_the_shutdown_are_asked_then_killed_and_not_counted(s
     daemon = start_daemon(demo_config(database.dsn, pool={"executors": 2, "grace": "1s"}, shutdown_timeout="3s"))
     put(database, "hang", 1)
     put(database, "hang_stubbornly", 1)
-    eventually(lambda: daemon.answer("status")["status"], what="status answers")
+    eventually(lambda: daemon.answer("status"), what="status answers")
     eventually(lambda: database.query("SELECT count(*) FROM task_runs WHERE status = 'RUNNING'") == [(2,)], what="both run")
     assert daemon.stop() == 0
     daemon.wait_gone()

@@ -191,7 +191,7 @@ def test_a_whole_frozen_daemon_cannot_store_anything_after_its_leases_ended(
     # The thawed daemon finds out by its next word to the database; what it ends up saying changes nothing.
     eventually(lambda: first.answer("status"), timeout=30, what="the thawed daemon answers")
     daemon_totals = eventually(
-        lambda: [pool for pool in first.answer("status")["status"]["pools"].values() if pool], timeout=30, what="its pools report"
+        lambda: [pool for pool in first.answer("status")["pools"].values() if pool], timeout=30, what="its pools report"
     )
     assert daemon_totals
     assert dict(database.query("SELECT result_id, return_json#>>'{}' FROM task_runs")) == stored

@@ -35,6 +35,11 @@ def wait_done(database: Database, ids: list[int]) -> None:
     eventually(lambda: database.query(statement, ids) == [(len(ids),)], timeout=60, what="the tasks are done")
 
 
+def assert_same_processes(daemon: Daemon, before: dict[int, str]) -> None:
+    """Nothing was started, ended or replaced; the process that read the file may still be on its way out."""
+    eventually(lambda: daemon.processes() == before, timeout=10, what=f"the processes are the same as before: {before}")
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_file_changes_nothing_and_is_explained(what: str, start_daemon: StartDaemon, database: Database) -> None:
     daemon = start_daemon(demo_config(database.dsn))
@@ -43,7 +48,7 @@ def test_a_broken_file_changes_nothing_and_is_explained(what: str, start_daemon:
     refused = daemon.command("reload")
     assert refused.returncode == 78, refused
     assert "supervisor.yaml" in refused.stderr
-    assert daemon.processes() == before
+    assert_same_processes(daemon, before)
     wait_done(database, work(database, 3))
 
 
@@ -61,7 +66,7 @@ def test_every_problem_of_a_file_is_told_at_once(start_daemon: StartDaemon, data
     )
     refused = daemon.command("reload")
     assert refused.returncode == 78
-    for piece in ("shutdown_timeout", "queus", "queues", "executors", "line 2", "line 5", "line 6"):
+    for piece in ("shutdown_timeout", "queus", "queues", "executors", "yaml:2:", "yaml:5:", "yaml:6:"):
         assert piece in refused.stderr, (piece, refused.stderr)
 
 
@@ -73,7 +78,7 @@ def test_an_unreadable_file_changes_nothing(start_daemon: StartDaemon, database:
     refused = daemon.command("reload")
     assert refused.returncode in (1, 78), refused
     assert refused.stderr
-    assert daemon.processes() == before
+    assert_same_processes(daemon, before)
 
 
 def test_a_change_of_size_touches_no_running_executor(start_daemon: StartDaemon, database: Database) -> None:
@@ -138,7 +143,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(start_daemon: Star
     plan = {(change["key"], change["class"]) for change in daemon.answer("reload", "--dry-run")["plan"]}
     assert {"live", "rolling"} <= {kind for _, kind in plan}, plan
     assert any("executors" in key for key, kind in plan if kind == "live"), plan
-    assert daemon.processes() == before
+    assert_same_processes(daemon, before)
 
 
 def test_ten_reloads_at_once_coalesce_and_each_gets_an_answer(start_daemon: StartDaemon, database: Database) -> None:
