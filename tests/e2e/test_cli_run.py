@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,9 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from reproq_supervisor.cli.daemon import read_record
+from reproq_supervisor.cli.places import find_places
+from tests.support.eventually import eventually
 from tests.support.postgres import Database
 
 CONFIG: dict[str, Any] = {"app": {"allowed_task_modules": ["workers.demo."]}}
@@ -27,12 +32,26 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run `run` in *folder*; as a process of its own, since it would replace this one."""
+def program(*arguments: str) -> list[str]:
+    """Return the command line: a process of its own, since `run` would replace this one."""
+    return [sys.executable, "-P", "-m", "reproq_supervisor", *arguments]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return an environment that names neither configuration nor database."""
     unwanted = {"REPROQ_CONFIG", "DATABASE_URL", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"}
-    env = {name: value for name, value in os.environ.items() if name not in unwanted} | environ
-    argv = [sys.executable, "-P", "-m", "reproq_supervisor", "run", *arguments]
+    return {name: value for name, value in os.environ.items() if name not in unwanted} | changes
+
+
+def command(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in *folder* to its end."""
+    argv, env = program(*arguments), environment(**environ)
     return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `run`, which is expected to refuse."""
+    return command(folder, "run", *arguments, **environ)
 
 
 def test_every_problem_of_the_configuration_is_told_and_no_folder_is_made(folder: Path) -> None:
@@ -94,10 +113,34 @@ def test_an_embedded_database_that_cannot_be_used_is_69(folder: Path) -> None:
     assert "name another folder" in done.stderr
 
 
-def test_a_failed_start_leaves_no_short_folder_behind(tmp_path: Path, empty_database: Database) -> None:
-    deep = tmp_path / ("d" * 100)
-    deep.mkdir()
-    (deep / "supervisor.yaml").write_text(json.dumps(CONFIG))
-    before = set(Path("/tmp").glob("reproq-*"))
-    assert run(deep, "--dsn", empty_database.dsn).returncode == 75
-    assert {path for path in set(Path("/tmp").glob("reproq-*")) - before if len(path.name) == len("reproq-") + 16} == set()
+@pytest.fixture
+def deep_folder(folder: Path) -> Path:
+    """A folder with a space whose path is too long for a socket."""
+    deep = folder / "a space" / ("d" * 100) / ("e" * 60)
+    deep.mkdir(parents=True)
+    (folder / "supervisor.yaml").rename(deep / "supervisor.yaml")
+    return deep
+
+
+def test_a_failed_start_leaves_no_short_folder_behind(deep_folder: Path, empty_database: Database) -> None:
+    short_dir = find_places(f"{deep_folder}/supervisor.yaml", None, {}).short_dir
+    assert run(deep_folder, "--dsn", empty_database.dsn).returncode == 75
+    assert short_dir is not None
+    assert not short_dir.exists()
+
+
+def test_a_daemon_in_a_deep_folder_is_found_by_commands_and_leaves_nothing_elsewhere(deep_folder: Path) -> None:
+    daemon = subprocess.Popen(program("run"), cwd=deep_folder, env=environment(), stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        eventually(lambda: command(deep_folder, "stats").returncode == 0, timeout=60, what="the daemon and its database answer")
+        record = read_record(deep_folder / ".reproq/run/daemon.json")
+        assert record is not None
+        assert record.pid == daemon.pid
+        elsewhere = [Path(record.control_socket).parent, *map(Path, parse_qs(urlsplit(record.dsn or "").query)["host"])]
+        assert [path.exists() for path in elsewhere] == [True, True]
+        assert command(deep_folder, "stop", "--quick").returncode == 0
+        assert daemon.wait(10) == 0
+        assert [path.exists() for path in elsewhere] == [False, False]
+    finally:
+        daemon.send_signal(signal.SIGQUIT)
+        daemon.communicate(timeout=30)
