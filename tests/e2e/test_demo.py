@@ -118,7 +118,8 @@ def test_a_daemon_that_dies_is_reported_with_the_end_of_its_log(here: Checkout) 
     os.kill(daemon, signal.SIGKILL)
     code, _, err = finish(demo)
     assert code == 1
-    assert "exit code -9; the end of its log:" in err
+    assert "exit code -9\n" in err
+    assert "the end of the daemon's log:" in err
     assert_nothing_is_left(here)
 
 

@@ -167,16 +167,24 @@ def test_following_gives_up_when_nothing_happens_and_says_what_it_saw(monkeypatc
         follow(lambda: {SMALL: QueueStats(ready=5)}, {SMALL: 5}, _Recorder([]))
 
 
-def test_a_signal_stops_the_work_and_only_counts_during_the_clean_up() -> None:
+def test_the_first_signal_stops_the_work_and_later_ones_are_counted() -> None:
     interruption = Interruption()
     before = signal.getsignal(signal.SIGTERM)
     with interruption.watched():
-        with interruption.held():
-            signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
     assert interruption.count == 2
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_must_not_be_interrupted_finishes_first() -> None:
+    interruption = Interruption()
+    finished = False
+    with interruption.watched(), pytest.raises(KeyboardInterrupt), interruption.held():
+        signal.raise_signal(signal.SIGHUP)
+        finished = True
+    assert finished
 
 
 def test_measuring_counts_definitions_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
 """`demo`: from nothing to a report, in one command."""
 
+import os
 import platform
+import shlex
+import sys
 import time
+from pathlib import Path
 
 import click
 
@@ -12,7 +16,7 @@ from reproq_supervisor.cli.demo.daemon import DemoDaemon
 from reproq_supervisor.cli.demo.findings import Findings
 from reproq_supervisor.cli.demo.ground import Ground, Library, find_checkout, load_library, private_ground
 from reproq_supervisor.cli.demo.interruption import Interruption
-from reproq_supervisor.cli.demo.progress import display_for
+from reproq_supervisor.cli.demo.progress import StalledError, display_for
 from reproq_supervisor.cli.demo.workload import Planned, plan_files, plan_mischief
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.output import Output
@@ -36,7 +40,7 @@ def demo(context: click.Context, options: Options, keep: bool, limit: int | None
     """
     _refuse_settings(context)
     interruption = Interruption()
-    with interruption.watched(), private_ground(find_checkout(), keep=keep) as ground:
+    with interruption.watched(), private_ground(find_checkout(), interruption, keep=keep) as ground:
         found = _demonstrate(options.output, ground, interruption, limit)
         report.tell(options.output, found, kept=str(ground.folder) if keep else None)
     return FAILED if found.surprises else 0
@@ -57,12 +61,13 @@ def _demonstrate(output: Output, ground: Ground, interruption: Interruption, lim
     daemon = DemoDaemon(ground, interruption)
     try:
         found = _use(daemon, output, planned)
-    except KeyboardInterrupt:
-        click.echo("stopping the daemon; once more, and it will not wait for running tasks", err=True)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            click.echo("\nstopping the daemon; once more, and it will not wait for running tasks", err=True)
+        for complaint in daemon.stop().complaints:
+            click.echo(complaint, err=True)
         raise
-    finally:
-        departure = daemon.stop()
-    found.surprises += departure.complaints
+    found.surprises += daemon.stop().complaints
     _compare(output, found, library, names)
     return found
 
@@ -74,8 +79,13 @@ def _introduce(output: Output, ground: Ground, planned: list[Planned]) -> None:
         output.line(
             f"  input  {files:,} source files of Python {platform.python_version()}, and {len(planned) - files} tasks that misbehave"
         )
-        output.line(f"  look   reproq-supervisor status -c '{ground.config}'")
+        output.line(f"  look   {_typed(sys.executable)} -m reproq_supervisor status -c {_typed(ground.config)}")
         output.line("Starting PostgreSQL and the daemon …")
+
+
+def _typed(path: str | Path) -> str:
+    """Return *path* as one would type it here."""
+    return shlex.quote(min(str(path), os.path.relpath(path), key=len))
 
 
 def _use(daemon: DemoDaemon, output: Output, planned: list[Planned]) -> Findings:
@@ -87,7 +97,10 @@ def _use(daemon: DemoDaemon, output: Output, planned: list[Planned]) -> Findings
         output.line(f"Ready after {time.monotonic() - began:.1f} s; enqueueing {len(planned):,} tasks")
     with worded(dsn), connected(dsn) as connection:
         with display_for(output, count_by_queue(planned)) as display:
-            outcomes = run_all(connection, planned, display, daemon.check)
+            try:
+                outcomes = run_all(connection, planned, display, daemon.check)
+            except StalledError as error:
+                raise StalledError("\n".join([str(error), *daemon.log_tail()])) from error
         pings = ping_one_by_one(connection, daemon.check)
     found = findings.summarise(outcomes, read_output)
     found.idle = findings.spread(map(findings.waited_s, pings))

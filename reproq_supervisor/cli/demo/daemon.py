@@ -147,9 +147,13 @@ class DemoDaemon:
         remove_left_behind(data_dir)  # when it was interrupted before it had a record
         return tuple(found)
 
-    def _failed(self, expected: str) -> DaemonFailedError:
+    def log_tail(self) -> list[str]:
+        """Return the end of its log, indented, under a heading."""
         lines = self._ground.daemon_log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-        return DaemonFailedError("\n".join([f"daemon: expected {expected}; the end of its log:", *(f"  {line}" for line in lines)]))
+        return ["the end of the daemon's log:", *(f"  {line}" for line in lines)]
+
+    def _failed(self, expected: str) -> DaemonFailedError:
+        return DaemonFailedError("\n".join([f"daemon: expected {expected}", *self.log_tail()]))
 
 
 def _kill_children() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import reproq_supervisor
+from reproq_supervisor.cli.demo.interruption import Interruption
 from reproq_supervisor.cli.places import FOLDER, Places, find_places
 from reproq_supervisor.core.errors import ReproqError
 
@@ -86,7 +87,7 @@ def load_library(checkout: Path) -> Library:
 
 
 @contextmanager
-def private_ground(checkout: Path, *, keep: bool) -> Iterator[Ground]:
+def private_ground(checkout: Path, interruption: Interruption, *, keep: bool) -> Iterator[Ground]:
     """Make a folder that no other demo uses, and remove it at the end unless it is to be kept."""
     parent = checkout / FOLDER
     try:
@@ -102,4 +103,5 @@ def private_ground(checkout: Path, *, keep: bool) -> Iterator[Ground]:
         yield ground
     finally:
         if not keep:
-            shutil.rmtree(folder)
+            with interruption.held():
+                shutil.rmtree(folder)

@@ -9,11 +9,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """Raises KeyboardInterrupt for each of `SIGNALS`; inside `held` it only counts them."""
+    """Raises KeyboardInterrupt for the first of `SIGNALS`, once; whatever follows is clean-up, and later ones are only counted."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._holds = 0
+        self._held = False
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -27,14 +27,17 @@ class Interruption:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let the block finish: who waits in it looks at `count` to see that somebody is impatient."""
-        self._holds += 1
+        """Let the block finish: a first signal in it raises at its end."""
+        self._held = True
+        before = self.count
         try:
             yield
         finally:
-            self._holds -= 1
+            self._held = False
+        if before == 0 < self.count:
+            raise KeyboardInterrupt
 
     def _receive(self, _signum: int, _frame: FrameType | None) -> None:
         self.count += 1
-        if not self._holds:
+        if self.count == 1 and not self._held:
             raise KeyboardInterrupt

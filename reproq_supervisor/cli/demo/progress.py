@@ -37,6 +37,11 @@ def ended(queue: QueueStats) -> int:
     return queue.ended.successful + queue.ended.failed + queue.ended.cancelled
 
 
+def have_ended(queues: Queues, planned: Mapping[str, int]) -> bool:
+    """Answer whether every queue has ended what it was given."""
+    return all(name in queues and ended(queues[name]) >= count for name, count in planned.items())
+
+
 def describe(queue: QueueStats) -> str:
     """Say in a few words what the tasks of a queue do."""
     return f"{queue.running} claimed, {queue.ready} waiting, {queue.parked} to be retried, {queue.ended.failed} failed"
@@ -57,7 +62,7 @@ def follow(look: Callable[[], Queues], planned: Mapping[str, int], display: Disp
     while True:
         queues = {name: stats for name, stats in look().items() if name in planned}
         display.show(queues)
-        if all(name in queues and ended(queues[name]) >= count for name, count in planned.items()):
+        if have_ended(queues, planned):
             return
         now = time.monotonic()
         if _standing(queues) != _standing(seen):
@@ -95,9 +100,9 @@ class Lines:
     _next_mono: float = 0.0
 
     def show(self, queues: Queues) -> None:
-        """Write a line if the last one is a second old."""
+        """Write a line if the last one is a second old, or will be the last."""
         now = time.monotonic()
-        if now >= self._next_mono:
+        if now >= self._next_mono or have_ended(queues, self.planned):
             self._next_mono = now + _LINE_EVERY_S
             states = (
                 f"{name} {ended(queues[name])}/{count} ({describe(queues[name])})" for name, count in self.planned.items() if name in queues

@@ -68,7 +68,7 @@ def _tell_misbehaved(output: Output, findings: Findings) -> None:
 def _tell_speed(output: Output, findings: Findings) -> None:
     output.line()
     output.line(f"{findings.files_per_s:,.0f} files a second", style="bold")
-    output.line(f"  {findings.run_s:.1f} s in four executors, {findings.plain_s:.1f} s in a plain loop")
+    output.line(f"  {findings.run_s:.1f} s in the daemon, {findings.plain_s:.1f} s in a plain loop of one process")
     output.line(f"  from enqueue to start, all enqueued at once: {_spread(findings.waited)}")
     if findings.idle:
         output.line(f"  from enqueue to start, one by one: {_spread(findings.idle)}")
