@@ -9,11 +9,14 @@ import json
 import pathlib
 import re
 import traceback
+import types
 import uuid
 from typing import Any
 
 MAX_MESSAGE_CHARS = 4096
 MAX_TRACEBACK_CHARS = 16384
+
+_OUR_FOLDER = str(pathlib.Path(__file__).parent)
 
 # An escaped NUL: an odd number of backslashes before u0000.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -82,10 +85,18 @@ def message_of(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        text = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(type(error), error, _below_ours(error.__traceback__)))
     except Exception as second:  # boundary: formatting calls user code
         return f"(no traceback: formatting failed with {type(second).__name__})"
     return text if len(text) <= MAX_TRACEBACK_CHARS else "…" + text[-MAX_TRACEBACK_CHARS + 1 :]
+
+
+def _below_ours(frames: types.TracebackType | None) -> types.TracebackType | None:
+    """Return *frames* from the first that is not ours: whoever reads it looks for the task's own code."""
+    theirs = frames
+    while theirs is not None and theirs.tb_frame.f_code.co_filename.startswith(_OUR_FOLDER):
+        theirs = theirs.tb_next
+    return theirs or frames
 
 
 def _storable(text: str, most: int) -> str:
