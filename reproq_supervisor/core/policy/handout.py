@@ -5,14 +5,17 @@ another. Both follow from the expected service time of each task.
 """
 
 import math
-from collections.abc import Iterable
 
 AHEAD_S = 0.005
 """Estimated work that an executor may have in hand: a few milliseconds, the length of a wake-up of the shard on a busy machine."""
 MOST_AHEAD = 64
+MOST_AHEAD_BYTES = 256 * 1024
+"""Payloads in hand, past the first: what is taken back again was sent for nothing, and stays in the socket."""
 HOLD_S = 0.05
 """Estimated work that a shard holds for each executor: a few cycles, so that a commit does not leave executors idle."""
 MOST_HELD = 256
+MOST_HELD_BYTES = 64 * 1024 * 1024
+"""Payloads that a shard holds beyond one for each executor."""
 UNKNOWN_S = 1.0
 """Service time of a task never seen: long enough to be handed out alone."""
 PREFETCH_BELOW_S = 0.25
@@ -43,33 +46,36 @@ class ServiceTimes:
             self._by_path[path] = old + weight * (elapsed_s - old)
 
 
-def hold_target(executors: int, service_s: float) -> int:
-    """Return how many runs a shard with *executors* should hold, running ones included, at *service_s* seconds each."""
+def hold_target(executors: int, service_s: float, size_bytes: float = 0.0) -> int:
+    """Return how many runs a shard with *executors* should hold, running ones included, at *service_s* seconds and *size_bytes* each."""
     if service_s >= PREFETCH_BELOW_S:
         return executors
     each = math.ceil(HOLD_S / max(service_s, 1e-6)) + 1
-    return executors * min(each, MOST_HELD)
+    affordable = int(MOST_HELD_BYTES / max(size_bytes, 1.0))
+    return max(executors, min(executors * min(each, MOST_HELD), affordable))
 
 
 class Room:
     """How much more work fits into one executor's hands."""
 
-    def __init__(self, in_hand_s: Iterable[float]) -> None:
-        self._total = 0.0
+    def __init__(self) -> None:
+        self._total_s = 0.0
+        self._bytes = 0
         self._count = 0
-        for seconds in in_hand_s:
-            self.take(seconds)
 
-    def fits(self, seconds: float) -> bool:
+    def fits(self, seconds: float, size_bytes: int) -> bool:
         """Answer whether a task of *seconds* may be handed out now: always when there is nothing in hand."""
-        return not self._count or (self._count < MOST_AHEAD and self._total + seconds <= AHEAD_S)
+        if not self._count:
+            return True
+        return self._count < MOST_AHEAD and self._total_s + seconds <= AHEAD_S and self._bytes + size_bytes <= MOST_AHEAD_BYTES
 
-    def take(self, seconds: float) -> None:
+    def take(self, seconds: float, size_bytes: int) -> None:
         """Count one more task in."""
-        self._total += seconds
+        self._total_s += seconds
+        self._bytes += size_bytes
         self._count += 1
 
     @property
     def is_low(self) -> bool:
         """Whether more should be handed out now. Half of what fits is still enough: a hand-out of one task costs as much as one of many."""
-        return self._count == 0 or (self._count < MOST_AHEAD / 2 and self._total < AHEAD_S / 2)
+        return self._count == 0 or (self._count < MOST_AHEAD / 2 and self._total_s < AHEAD_S / 2)

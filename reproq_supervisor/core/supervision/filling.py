@@ -55,7 +55,9 @@ def may_start(state: State, want: Want, now: float) -> bool:
 
 def start(state: State, unit: Unit, generation: int, now: float) -> Process:
     """Have a process started for *unit*."""
-    process = state.roster.add(unit, generation, now)
+    trial = state.operation
+    plan = trial.plan if trial is not None and trial.plan is not None and trial.generation == generation else state.plan
+    process = state.roster.add(unit, generation, plan, now)
     if unit.role is not Role.LOADER and state.counts(process) and state.health(unit).note_start(unit, now):
         state.emit(GroupProbed(unit.group, unit.name))
     state.do(Spawn(process.serial, unit, generation))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from reproq_supervisor.core.supervision.plan import Plan
 from reproq_supervisor.core.supervision.states import ALIVE, FILLING, ProcessEvent, ProcessState, advance
 from reproq_supervisor.core.supervision.units import Role, Serial, Unit
 
@@ -22,6 +23,7 @@ class Process:
     """A process from its start until everything it left behind is reaped. All times are monotonic seconds.
 
     Attributes:
+      plan: what was wanted when it was started.
       boot_mono: from when its boot deadline counts: its start, then its first word.
       worker_id: `leased_by` of everything this process claims.
       nursery_pid: as told by a shard; reaped by the shard, or by us after the shard's death.
@@ -36,6 +38,7 @@ class Process:
     serial: Serial
     unit: Unit
     generation: int
+    plan: Plan
     started_mono: float
     state: ProcessState = ProcessState.STARTING
     asked: Asked = Asked.NOTHING
@@ -87,10 +90,10 @@ class Roster:
         self._processes: dict[Serial, Process] = {}
         self._last = 0
 
-    def add(self, unit: Unit, generation: int, now: float) -> Process:
+    def add(self, unit: Unit, generation: int, plan: Plan, now: float) -> Process:
         """Enter a new process, in state STARTING."""
         self._last += 1
-        process = Process(Serial(self._last), unit, generation, started_mono=now, boot_mono=now, heard_mono=now)
+        process = Process(Serial(self._last), unit, generation, plan, started_mono=now, boot_mono=now, heard_mono=now)
         self._processes[process.serial] = process
         return process
 

@@ -31,6 +31,10 @@ def start_next(state: State, now: float) -> None:
     pool = state.wishes[0].pool
     taken = [wish for wish in state.wishes if wish.pool == pool]
     state.wishes = [wish for wish in state.wishes if wish.pool != pool]
+    if pool is not None and pool not in state.plan.pools:
+        for wish in taken:
+            _answer(state, wish, {"ok": False, "code": EXIT_FAILED, "error": f"pool {pool} was removed by a reload", "problems": []})
+        return
     state.last_generation += 1
     operation = Operation(taken, now, state.last_generation)
     state.operation = operation

@@ -107,11 +107,10 @@ class State:
         return process.generation == self.generation_of(process.unit)
 
     def plan_of(self, process: Process) -> Plan:
-        """Return the plan that *process* belongs to: a canary is of the plan that is being tried."""
-        trial = self.operation
-        if trial is not None and trial.plan is not None and process.generation == trial.generation:
-            return trial.plan
-        return self.plan
+        """Return the plan that *process* is judged and told by: the one in force, or its own for canaries and those on their way out."""
+        if self.counts(process) and (not process.unit.pool or process.unit.pool in self.plan.pools):
+            return self.plan
+        return process.plan
 
     def pool_settings(self, plan: Plan, pool: str) -> Mapping[str, Any] | None:
         """Return a pool's settings with the operator's override in them; None for units without a pool."""

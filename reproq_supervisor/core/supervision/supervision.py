@@ -36,6 +36,8 @@ from reproq_supervisor.core.supervision.plan import Plan, Settings
 from reproq_supervisor.core.supervision.state import Classify, State
 from reproq_supervisor.core.supervision.units import Role
 
+_ROUTINE = frozenset({"beat", "snapshot", "event"})
+
 
 class Supervision:
     """Decides everything and does nothing; the loop, or a simulated world, does what `step` returns.
@@ -56,6 +58,10 @@ class Supervision:
           jitter: drawn from [0, 1) for this step.
         """
         state = self.state
+        if now < state.wake_at and _is_routine(fact):
+            # A sign of life only moves deadlines away: what the last step found still holds.
+            self._take(fact, now, jitter)
+            return self._collect()
         deadlines.forgive_oversleep(state, now)
         self._take(fact, now, jitter)
         deadlines.check(state, now)
@@ -65,7 +71,10 @@ class Supervision:
         readiness.check_up(state, now)
         ending.advance(state, now)
         state.wake_at = deadlines.next_look(state, now)
-        commands, state.outbox = state.outbox, []
+        return self._collect()
+
+    def _collect(self) -> list[Command]:
+        commands, self.state.outbox = self.state.outbox, []
         return commands
 
     def plan_for(self, command: Spawn) -> Plan:
@@ -130,3 +139,7 @@ class Supervision:
                         state.do(Send(process.serial, DUMP))
             case SignalName.KILL:
                 pass
+
+
+def _is_routine(fact: Fact) -> bool:
+    return isinstance(fact, ChildSaid) and fact.message.get("type") in _ROUTINE
