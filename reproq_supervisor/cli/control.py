@@ -71,8 +71,15 @@ def _reached(options: Options) -> Iterator[ControlClient]:
     try:
         yield ControlClient(path)
     except DaemonUnavailable as error:
-        remedy = "look at its log" if is_answering(path) else f"start it with: {how_to_start(options)}"
-        raise NoDaemonError(f"daemon: expected an answer, got: {error}; {remedy}") from error
+        raise NoDaemonError(f"daemon: expected an answer, got: {error}; {_remedy(options, path, error)}") from error
+
+
+def _remedy(options: Options, path: str, error: DaemonUnavailable) -> str:
+    if isinstance(error.__cause__, PermissionError):
+        return "be root, or the user that runs it"
+    if is_answering(path):
+        return "it is there, but busy or hung: look at its log"
+    return f"start it with: {how_to_start(options)}"
 
 
 def _checked(options: Options, answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """The commands of an operator, on a real daemon."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from reproq_supervisor.store.migrate import migrate
 from tests.support.daemon import Daemon, demo_config
 from tests.support.eventually import eventually
-from tests.support.postgres import Database
+from tests.support.postgres import Cluster, Database
 
 Start = Callable[..., Daemon]
 
@@ -21,6 +22,14 @@ Start = Callable[..., Daemon]
 def daemon(database: Database, start_daemon: Start) -> Daemon:
     """A daemon with one pool, `default`, of two executors."""
     return start_daemon(demo_config(database.dsn))
+
+
+@pytest.fixture(scope="module")
+def steady(cluster: Cluster) -> Iterator[Daemon]:
+    """The daemon of tests that leave it as it is."""
+    with cluster.new_database(cluster.ensure_template(migrate)) as database, closing(Daemon(demo_config(database.dsn))) as daemon:
+        daemon.start()
+        yield daemon
 
 
 def pool_of(daemon: Daemon) -> dict[str, Any]:
@@ -41,31 +50,31 @@ def enqueue(daemon: Daemon, path: str, *arguments: str) -> list[int]:
 # tasks run
 
 
-def test_a_task_runs_and_its_result_is_awaited(daemon: Daemon) -> None:
-    (run,) = enqueue(daemon, "workers.demo.tasks.add", "--args", "[2, 3]")
-    found = daemon.answer("result", str(run), "--wait", "20s")
+def test_a_task_runs_and_its_result_is_awaited(steady: Daemon) -> None:
+    (run,) = enqueue(steady, "workers.demo.tasks.add", "--args", "[2, 3]")
+    found = steady.answer("result", str(run), "--wait", "20s")
     assert (found["status"], found["result"], found["attempts"]) == ("SUCCESSFUL", 5, 1)
 
 
 # status
 
 
-def test_status_tells_what_there_is(daemon: Daemon) -> None:
-    found = daemon.answer("status")
-    assert (found["pid"], found["state"], found["config_path"]) == (daemon.pid, "running", str(daemon.config_path))
-    assert found["memory"][str(daemon.pid)] > 2**20
+def test_status_tells_what_there_is(steady: Daemon) -> None:
+    found = steady.answer("status")
+    assert (found["pid"], found["state"], found["config_path"]) == (steady.pid, "running", str(steady.config_path))
+    assert found["memory"][str(steady.pid)] > 2**20
     assert {child["role"] for child in found["children"]} >= {"keeper", "shard"}
-    text = daemon.command("status", "--processes").stdout
-    assert f"running, pid {daemon.pid}" in text
+    text = steady.command("status", "--processes").stdout
+    assert f"running, pid {steady.pid}" in text
     assert "default/0" in text
 
 
-def test_status_as_a_stream_ends_without_noise(daemon: Daemon) -> None:
-    argv = [sys.executable, "-P", "-m", "reproq_supervisor", "status", "--watch", "--json", "-c", str(daemon.config_path)]
+def test_status_as_a_stream_ends_without_noise(steady: Daemon) -> None:
+    argv = [sys.executable, "-P", "-m", "reproq_supervisor", "status", "--watch", "--json", "-c", str(steady.config_path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
         assert watch.stdout is not None
         assert watch.stderr is not None
-        assert [json.loads(watch.stdout.readline())["pid"] for _ in range(2)] == [daemon.pid] * 2
+        assert [json.loads(watch.stdout.readline())["pid"] for _ in range(2)] == [steady.pid] * 2
         watch.send_signal(signal.SIGINT)
         assert (watch.wait(10), watch.stderr.read()) == (0, "")
 
@@ -94,9 +103,9 @@ def test_scale_sets_the_size_and_auto_takes_it_back(daemon: Daemon) -> None:
     eventually(lambda: executors(daemon) == 2, what="two executors")
 
 
-def test_scale_for_a_while_ends_by_itself(daemon: Daemon) -> None:
-    assert daemon.command("scale", "default", "1", "--for", "500ms").stdout == "default: 1 executors until 500ms from now\n"
-    eventually(lambda: pool_of(daemon)["override"] is None, what="the override ends")
+def test_scale_for_a_while_ends_by_itself(steady: Daemon) -> None:
+    assert steady.command("scale", "default", "1", "--for", "500ms").stdout == "default: 1 executors until 500ms from now\n"
+    eventually(lambda: pool_of(steady)["override"] is None, what="the override ends")
 
 
 def test_a_drained_pool_claims_nothing_until_it_is_resumed(daemon: Daemon) -> None:
@@ -115,9 +124,9 @@ def test_restart_replaces_the_processes_of_the_pool(daemon: Daemon) -> None:
     eventually(lambda: (now := daemon.pids("shard")) and not set(now) & set(before), what="only new shards")
 
 
-def test_an_unknown_pool_is_a_usage_error_that_names_the_pools(daemon: Daemon) -> None:
+def test_an_unknown_pool_is_a_usage_error_that_names_the_pools(steady: Daemon) -> None:
     for command in (["scale", "nope", "1"], ["drain", "nope"], ["resume", "nope"], ["restart", "nope"], ["explain", "nope"]):
-        done = daemon.command(*command)
+        done = steady.command(*command)
         assert done.returncode == 2, command
         assert "expected one of default, got 'nope'" in done.stderr
 
@@ -140,8 +149,8 @@ def test_a_reload_applies_the_change(daemon: Daemon, database: Database) -> None
     eventually(lambda: executors(daemon) == 3, what="three executors")
 
 
-def test_a_reload_without_a_change_says_so(daemon: Daemon) -> None:
-    assert "nothing changed" in daemon.command("reload").stdout
+def test_a_reload_without_a_change_says_so(steady: Daemon) -> None:
+    assert "nothing changed" in steady.command("reload").stdout
 
 
 def test_a_refused_reload_is_78_with_every_problem(daemon: Daemon) -> None:
@@ -157,12 +166,12 @@ def test_a_refused_reload_is_78_with_every_problem(daemon: Daemon) -> None:
 # events
 
 
-def test_events_end_with_what_the_daemon_remembers_unless_followed(daemon: Daemon) -> None:
-    done = daemon.command("events", "--no-follow", "--json")
+def test_events_end_with_what_the_daemon_remembers_unless_followed(steady: Daemon) -> None:
+    done = steady.command("events", "--no-follow", "--json")
     assert done.returncode == 0
     names = [json.loads(line)["name"] for line in done.stdout.splitlines()]
     assert names
-    assert len(daemon.command("events", "--no-follow").stdout.splitlines()) >= len(names)
+    assert len(steady.command("events", "--no-follow").stdout.splitlines()) >= len(names)
 
 
 def test_followed_events_arrive_as_they_happen(daemon: Daemon) -> None:
@@ -215,11 +224,18 @@ def test_commands_find_the_embedded_database_while_the_daemon_runs(start_daemon:
     assert "expected the embedded one to run" in done.stderr
 
 
-def test_no_process_has_a_password_in_its_arguments(database: Database, start_daemon: Start) -> None:
+def test_a_dsn_flag_outlives_a_reload_and_its_password_is_shown_nowhere(database: Database) -> None:
     secret = "hunter2"
-    daemon = start_daemon(demo_config(database.dsn.replace("reproq@", f"reproq:{secret}@")))
-    for pid in daemon.processes():
-        with open(f"/proc/{pid}/cmdline", "rb") as arguments, open(f"/proc/{pid}/environ", "rb") as environ:
-            assert secret.encode() not in arguments.read() + environ.read()
-    assert secret not in daemon.log
-    assert os.path.exists(f"/proc/{daemon.pid}")
+    with closing(Daemon(demo_config("embedded"))) as daemon:
+        daemon.start("--dsn", database.dsn.replace("reproq@", f"reproq:{secret}@"))
+        daemon.configure(demo_config("embedded", pool={"executors": 1}))
+        assert [change["key"] for change in daemon.answer("reload")["plan"]] == [
+            "pools.default.executors.min",
+            "pools.default.executors.max",
+        ]
+        (run,) = enqueue(daemon, "workers.demo.tasks.add", "--args", "[2, 3]", "--dsn", database.dsn)
+        assert daemon.answer("result", str(run), "--wait", "20s", "--dsn", database.dsn)["result"] == 5
+        for pid in daemon.processes():
+            with open(f"/proc/{pid}/cmdline", "rb") as arguments, open(f"/proc/{pid}/environ", "rb") as environ:
+                assert secret.encode() not in arguments.read() + environ.read()
+        assert secret not in daemon.log + daemon.command("status", "--json").stdout + daemon.command("events", "--no-follow").stdout
