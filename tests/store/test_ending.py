@@ -162,6 +162,16 @@ def test_the_number_of_an_older_lease_of_the_same_worker_is_no_fence(put: Put, s
     assert record(database, run)["return_json"] == "fresh"
 
 
+def test_a_stale_ending_takes_no_wish_away(put: Put, shard: Shard, database: Database) -> None:
+    (run,) = put()
+    stale = shard.claim_one()
+    shard.release(stale)
+    fresh = shard.claim_one()
+    database.query("SELECT reproq_wish_cancel(ARRAY[%s::bigint])", run)
+    assert shard.succeed(stale).lost == {run}
+    assert shard.fail(fresh).ended == {run: RunStatus.CANCELLED}
+
+
 def test_a_run_that_was_never_claimed_cannot_be_ended(put: Put, shard: Shard) -> None:
     (run,) = put()
     ending = Ending(run, LeaseNo(0), Outcome.SUCCEED, b"1")

@@ -75,7 +75,9 @@ BEGIN
     WHERE r.result_id = e.id
     RETURNING r.result_id, r.status;
 
-    DELETE FROM reproq_cancel_requests c WHERE c.result_id = ANY (p_ids);
+    -- Not those of runs that go on: a stale ending must not take the wish away from the present holder.
+    DELETE FROM reproq_cancel_requests c
+    WHERE c.result_id = ANY (p_ids) AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = c.result_id);
 END
 $$;
 
