@@ -121,24 +121,29 @@ class Crew:
 
     def _feed(self, executor: Executor) -> None:
         expected = self._times.expected_s
-        room = Room(expected(held.claimed.task_path) for held in executor.in_hand)
+        now = time.monotonic()
+        room = Room()
+        for held in executor.in_hand:
+            # The one in front may have turned out to be long: then nothing may wait behind it.
+            elapsed = 0.0 if held.started_mono is None else now - held.started_mono
+            room.take(max(expected(held.claimed.task_path), elapsed), len(held.claimed.spec))
         if not room.is_low:
             return
         batch: list[tuple[Held, Work]] = []
         while self.buffer:
             held = self.buffer[0]
-            seconds = expected(held.claimed.task_path)
-            if not room.fits(seconds):
+            seconds, size = expected(held.claimed.task_path), len(held.claimed.spec)
+            if not room.fits(seconds, size):
                 break
             self.buffer.popleft()
             if held.phase is Phase.ENDED:
                 continue  # cancelled or lost while it waited
-            room.take(seconds)
+            room.take(seconds, size)
             batch.append((held, self._hand(held)))
         if not batch:
             return
         if not executor.in_hand:
-            batch[0][0].started_mono = time.monotonic()
+            batch[0][0].started_mono = now
         if not executor.hand_out(batch):
             asyncio.get_running_loop().add_writer(executor.work, self._flush, executor)
         self.set_deadline(executor)
@@ -255,7 +260,7 @@ def _kill_group(leader: int) -> None:
 
 
 def _reap_group(leader: int) -> int:
-    """Kill the group of a killed executor that fell to us, and reap its leader; -9 if the nursery reaped it, and killed its group, before."""
+    """Kill the group of a killed executor that fell to us, and reap its leader; -9 if the nursery did both before."""
     try:
         # Without reaping: the group is killed while its number is surely its own.
         os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)

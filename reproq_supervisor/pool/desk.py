@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reproq_supervisor.core.policy.claim_plan import Turns
 from reproq_supervisor.core.policy.handout import ServiceTimes, hold_target
 from reproq_supervisor.core.runs import RunId
-from reproq_supervisor.core.work import Result, Verdict
+from reproq_supervisor.core.work import MAX_SPEC_BYTES, Result, Verdict
 from reproq_supervisor.pool import verdicts
 from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import RELEASED, End, Held, HeldRuns, Phase
@@ -38,6 +38,7 @@ class Desk:
         self.output = OutputFiles(start.logs_dir)
         self._retry = start.retry()
         self._mean_s = 1.0
+        self._mean_bytes = 0.0
         self._on_change = on_change
         self._on_event = on_event
 
@@ -51,7 +52,7 @@ class Desk:
         """Return how many runs to claim now."""
         if not self.open or self.held.ended >= MOST_ENDINGS:
             return 0
-        target = hold_target(self.crew.ready, self._mean_s)
+        target = hold_target(self.crew.ready, self._mean_s, self._mean_bytes)
         missing = target - self.held.open
         # A claim of few rows costs as much as one of many: with enough in hand, wait until a good part is missing.
         return missing if missing * 4 >= target or self.crew.busy < self.crew.ready else 0
@@ -60,7 +61,7 @@ class Desk:
         """Take the answer of a cycle in: new runs, runs that are not ours any more, and runs that somebody cancelled."""
         for held in lost:
             self._stop_lost(held)
-        self.crew.buffer.extend(new)
+        self.crew.buffer.extend(held for held in new if not self._refuse(held))
         if not self.open:
             self.release_unstarted()
         self.crew.dispatch()
@@ -70,6 +71,14 @@ class Desk:
             wanted = self.held.get(run)
             if wanted is not None and wanted.phase is not Phase.ENDED and self.watch.cancel(wanted):
                 self._end(wanted, verdicts.cancelled_before_start())
+
+    def _refuse(self, held: Held) -> bool:
+        """End a run whose payload is too large for an executor; True when it was."""
+        size = len(held.claimed.spec)
+        self._mean_bytes += (0.5 if size > self._mean_bytes else 0.02) * (size - self._mean_bytes)
+        if size > MAX_SPEC_BYTES:
+            self._end(held, verdicts.too_large(size))
+        return size > MAX_SPEC_BYTES
 
     def release_unstarted(self) -> None:
         """Give back everything that has not started."""

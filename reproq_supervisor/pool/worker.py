@@ -64,7 +64,7 @@ class Executor:
         return self.flush()
 
     def flush(self) -> bool:
-        """Send what waits; True when nothing is left."""
+        """Send what waits, and say goodbye after it if it was dismissed meanwhile; True when nothing is left."""
         while self._unsent:
             try:
                 sent = self.work.send(self._unsent)
@@ -74,6 +74,8 @@ class Executor:
                 self._unsent.clear()  # it is dead; its exit will say so
                 return True
             del self._unsent[:sent]
+        if self.leaving:
+            self._say_goodbye()
         return True
 
     def unstarted(self) -> int:
@@ -167,6 +169,11 @@ class Executor:
     def dismiss(self) -> None:
         """Let it end after what it is doing: no more work will come."""
         self.leaving = True
+        if not self.in_hand or not self._unsent:
+            self._say_goodbye()
+        # Else it has the token of a task whose frame is still on its way: cut off now, it would end in the middle of that task.
+
+    def _say_goodbye(self) -> None:
         try:
             self.work.shutdown(socket.SHUT_WR)
         except OSError:

@@ -205,6 +205,17 @@ def length(text: str) -> int:
     return len(text)
 
 
+def length_after(text: str, seconds: float) -> int:
+    """Return how long *text* is, after a while."""
+    time.sleep(seconds)
+    return len(text)
+
+
+def give_back(text: str) -> str:
+    """Return *text*."""
+    return text
+
+
 def nested(depth: int) -> list[object]:
     """Return a list nested *depth* times."""
     value: list[object] = []

@@ -1,10 +1,13 @@
 """Enqueue task runs and look at what became of them."""
 
+import uuid
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from psycopg import sql
 
 from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.enqueue import NewRun, enqueue
@@ -18,6 +21,13 @@ _LOOK = """
     SELECT r.result_id, r.status, r.attempts, coalesce(r.return_json, 'null'), coalesce(r.errors_json, '[]'),
            r.logs_uri, coalesce(l.state, '')
     FROM task_runs r LEFT JOIN task_lane l USING (result_id) WHERE r.result_id = ANY (%s) ORDER BY r.result_id
+"""
+
+_COPY = """
+    INSERT INTO task_runs (queue_name, spec_json, spec_hash, task_path, max_attempts, timeout_seconds)
+    SELECT queue_name, spec_json, replace(gen_random_uuid()::text, '-', ''), task_path, max_attempts, timeout_seconds
+    FROM generate_series(1, %s), task_runs WHERE result_id = %s
+    RETURNING result_id
 """
 
 
@@ -60,6 +70,21 @@ class Runs:
         path = task if "." in task else DEMO + task
         with self.database.connect() as connection:
             return enqueue(connection, [NewRun(path, args=args, **options) for _ in range(count)])
+
+    def add_spec(self, spec: str, **columns: Any) -> list[RunId]:
+        """Insert one run by plain SQL, as a producer that knows nothing of us: *spec* is JSON text."""
+        names = ["spec_json", "spec_hash", *columns]
+        statement = sql.SQL("INSERT INTO task_runs ({}) VALUES ({}) RETURNING result_id").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)), sql.SQL(", ").join([sql.Placeholder()] * len(names))
+        )
+        with self.database.connect() as connection:
+            return [row[0] for row in connection.execute(statement, [spec, uuid.uuid4().hex, *columns.values()])]
+
+    def add_copies(self, task: str, *args: Any, count: int) -> list[RunId]:
+        """Enqueue *count* runs with the same large arguments, which travel to the server once."""
+        (first,) = self.add(task, *args)
+        copied = self.database.query(_COPY, count - 1, first)
+        return [first, *(row[0] for row in copied)]
 
     def look(self, ids: Iterable[RunId]) -> list[Run]:
         """Return these runs as they are now."""
