@@ -81,11 +81,13 @@ def find_control_socket(options: Options, environ: Mapping[str, str]) -> str:
 
 
 def is_answering(control_socket: str) -> bool:
-    """Answer whether a process accepts connections at *control_socket*."""
+    """Answer whether a process listens at *control_socket*, be it as busy or frozen that it does not accept."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_ANSWER_TIMEOUT_S)
         try:
             client.connect(control_socket)
+        except (TimeoutError, BlockingIOError):
+            return True  # its queue is full
         except OSError:
             return False
         return True

@@ -17,13 +17,17 @@ _COLOURS = {"warning": "yellow", "error": "red"}
 def events(options: Options, follow: bool) -> None:
     """Follow what happens.
 
-    Begins with the latest events that the daemon remembers. With --json every event is an object on a line of its own.
+    Begins with the latest events that the daemon remembers, and goes on until Ctrl-C. With --json every event is an object on a line of its
+    own.
     """
-    for event in listen(options, "events", follow=follow):
-        if options.output.as_json:
-            options.output.show_json(event)
-        else:
-            _show(options.output, event)
+    try:
+        for event in listen(options, "events", follow=follow):
+            if options.output.as_json:
+                options.output.show_json(event)
+            else:
+                _show(options.output, event)
+    except KeyboardInterrupt:
+        return  # the usual way to end it
 
 
 def _show(output: Output, event: dict[str, Any]) -> None:

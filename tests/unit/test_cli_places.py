@@ -3,11 +3,12 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from reproq_supervisor.cli.daemon import DaemonRecord, find_control_socket, find_record, read_record
+from reproq_supervisor.cli.daemon import DaemonRecord, find_control_socket, find_record, is_answering, read_record
 from reproq_supervisor.cli.options import Options
 from reproq_supervisor.cli.output import Output
 from reproq_supervisor.cli.places import PlacesError, find_places, make_places, require_private
@@ -117,6 +118,19 @@ def test_a_living_daemon_is_found_before_a_dead_one(tmp_path: Path, listening: s
     found = find_record(config, {"RUNTIME_DIRECTORY": f"{tmp_path}/run"})
     assert found is not None
     assert found.pid == 4711
+
+
+def test_a_daemon_that_accepts_nothing_is_there_all_the_same(tmp_path: Path) -> None:
+    path = str(tmp_path / "full.sock")
+    with socket.socket(socket.AF_UNIX) as server, ExitStack() as clients:
+        server.bind(path)
+        server.listen(0)
+        for _ in range(2):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect_ex(path)
+        assert is_answering(path)
+    assert not is_answering(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": 1, "who": 2}', "\x00"])
