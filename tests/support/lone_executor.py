@@ -1,0 +1,117 @@
+"""One real executor process without nursery and shard: the test holds the shard's end of it."""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reproq_supervisor.core.runs import Claimed, LeaseNo, RunId
+from reproq_supervisor.core.work import Result, Work
+from reproq_supervisor.executor.capture import new_capture_file
+from reproq_supervisor.pool.held import Held
+from reproq_supervisor.pool.worker import Executor, Output
+from reproq_supervisor.process.deadlines import DeadlineTable
+from tests.support.eventually import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+_PROGRAM = """
+import socket, sys
+from reproq_supervisor.executor.capture import Capture
+from reproq_supervisor.executor.executor import serve
+from reproq_supervisor.executor.resolve import Resolver
+from reproq_supervisor.executor.soft import SoftSignal
+from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.link import BlockingLink
+
+work, tokens, table, out, err = map(int, sys.argv[1:])
+soft = SoftSignal(DeadlineTable.attach(table), 0)
+soft.install()
+capture = Capture(keep=True)
+capture.start(out, err)
+serve(BlockingLink(socket.socket(fileno=work)), tokens, Resolver(["*"]), soft, capture)
+"""
+
+
+@dataclass
+class LoneExecutor:
+    """The process, our end of it, and what it said so far."""
+
+    process: "subprocess.Popen[bytes]"
+    end: Executor
+    table: DeadlineTable
+    results: list[tuple[Held, Result]] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    _next_seq: int = 1
+
+    def hand(self, runs: Sequence[Held], *, spec: bytes | None = None) -> bool:
+        """Hand these runs out, each with a new sequence number; False when a part of the frame waits for `end.flush`."""
+        batch = []
+        for held in runs:
+            held.seq = self._next_seq
+            self._next_seq += 1
+            claimed = held.claimed
+            text = claimed.spec if spec is None else spec
+            batch.append((held, Work(held.seq, claimed.result_id, 1, 3, 0, "default", claimed.task_path, text)))
+        return self.end.hand_out(batch)
+
+    def read(self, wait_s: float = 0.0) -> None:
+        """Take in what it says."""
+        while not self.end.eof and select.select([self.end.work], [], [], wait_s)[0]:
+            wait_s = 0.0
+            for held, result, output in self.end.read_results():
+                self.results.append((held, result))
+                if output is not None:
+                    output.close()
+
+    def wait_unstarted(self, count: int) -> None:
+        """Wait until just *count* of the runs in its hands have not started."""
+        eventually(lambda: self.end.unstarted() == count, what=f"{count} unstarted", interval=0.001)
+
+    def wait_results(self, count: int, *, flush: bool = True, timeout: float = 10.0) -> list[tuple[Held, Result]]:
+        """Wait until it has said *count* results, and return all of them; without *flush* what waits to be sent goes on waiting."""
+
+        def enough() -> bool:
+            if flush:
+                self.end.flush()
+            self.read()
+            return len(self.results) >= count
+
+        eventually(enough, timeout=timeout, what=f"{count} results", interval=0.001)
+        return self.results
+
+    def wait_exit(self) -> int:
+        """Return its exit status once it has ended."""
+        return self.process.wait(10)
+
+
+def held_run(number: int, path: str, spec: str) -> Held:
+    """Return a run as a shard holds it."""
+    claimed = Claimed(RunId(number), LeaseNo(1), 1, "default", 0, path, 60.0, 3, spec.encode())
+    return Held(claimed, lease_until=0.0, claimed_mono=0.0)
+
+
+@contextmanager
+def lone_executor() -> Iterator[LoneExecutor]:
+    """Start one; at the end it is killed and everything closed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    tokens_read, tokens_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    table = DeadlineTable.create(1)
+    capture = (new_capture_file("out"), new_capture_file("err"))
+    given = (theirs.fileno(), tokens_read, table.fd, *capture)
+    argv = [sys.executable, "-P", "-c", _PROGRAM, *map(str, given)]
+    process = subprocess.Popen(argv, pass_fds=given, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    theirs.close()
+    ours.setblocking(False)
+    end = Executor(0, process.pid, ours, os.pidfd_open(process.pid), tokens_write, tokens_read, capture)
+    try:
+        yield LoneExecutor(process, end, table)
+    finally:
+        process.kill()
+        process.wait()
+        end.close()
+        os.close(table.fd)
