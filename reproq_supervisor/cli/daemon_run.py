@@ -11,8 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -67,24 +68,21 @@ def run(options: Options) -> None:
     places = find_places(options.config_path, loaded.settings.control.socket, os.environ)
     _refuse_second(options, places)
     make_places(places, passable=loaded.settings.database == EMBEDDED and os.geteuid() == 0)
-    with _only_start(places):
-        _start(options, loaded, places)
-
-
-def _start(options: Options, loaded: "Loaded", places: Places) -> NoReturn:
-    prepared = Prepared("")
-    try:
+    with _only_start(places), ExitStack() as undo:  # undone only where there was no exec
+        if places.short_dir:
+            undo.callback(_remove_empty, places.short_dir)
         prepared = _prepare(options, loaded, places)
+        if prepared.embedded:
+            undo.callback(remove_temporary_dirs, prepared.embedded.temporary_dirs)
         own_dsn = prepared.dsn if prepared.embedded else None
         DaemonRecord(os.getpid(), absolute(options.config_path), str(places.control_socket), own_dsn).write(places.record)
         _introduce(options, loaded, places, prepared)
         _become_supervisor(_resolved(options, loaded, places, prepared))
-    finally:  # only reached when there was no exec
-        if prepared.embedded:
-            remove_temporary_dirs(prepared.embedded.temporary_dirs)
-        if places.short_dir:
-            with suppress(OSError):
-                places.short_dir.rmdir()  # not what somebody else put into it
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()  # not what somebody else put into it
 
 
 @contextmanager

@@ -210,7 +210,16 @@ def test_stop_that_may_not_wait_so_long_is_75(daemon: Daemon) -> None:
     assert daemon.command("stop", "--quick").returncode == 0
 
 
-# the embedded database
+# the database
+
+
+def test_without_its_database_the_daemon_starts_keeps_trying_and_says_so(start_daemon: Start) -> None:
+    daemon = start_daemon(demo_config("postgresql://me:hunter2@127.0.0.1:1/x"), until_ready=False)
+    eventually(lambda: "no database" in daemon.command("status").stdout, timeout=30, what="status tells of the outage")
+    assert "the daemon starts and keeps trying" in daemon.log
+    assert "without the database" in daemon.command("explain", "default").stdout
+    assert "hunter2" not in daemon.log
+    assert daemon.command("stop").returncode == 0
 
 
 def test_commands_find_the_embedded_database_while_the_daemon_runs(start_daemon: Start) -> None:

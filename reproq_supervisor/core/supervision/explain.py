@@ -56,16 +56,24 @@ def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[st
     age = _s(now - process.started_mono)
     if process.state is not ProcessState.READY:
         limit = state.plan_of(process).deadlines(unit).boot_s
-        return [f"{unit.name} (pid {process.pid}) has been starting for {age} and is killed after {limit:g} s.{past}"]
+        return [
+            f"{unit.name} (pid {process.pid}) has been starting for {age} and is killed after {limit:g} s.{past}",
+            *_about_database(process),
+        ]
     why = process.snapshot.get("why")
     lines = [f"{unit.name} (pid {process.pid}) has been running for {age}.{past}" + (f" It says: {why}" if why else "")]
-    database = process.snapshot.get("database") or {}
-    if database.get("up") is False:
-        error = f": {database.get('error')}" if database.get("error") else ""
-        lines.append(f"{unit.name} has been without the database for {_s(float(database.get('since_s') or 0.0))}{error}.")
+    lines += _about_database(process)
     if process.stalled:
         lines.append(f"{unit.name} has finished nothing for {_s(now - process.progress_mono)}, longer than any task may take.")
     return lines
+
+
+def _about_database(process: Process) -> list[str]:
+    database = process.snapshot.get("database") or {}
+    if database.get("up") is not False:
+        return []
+    error = f": {database.get('error')}" if database.get("error") else ""
+    return [f"{process.unit.name} has been without the database for {_s(float(database.get('since_s') or 0.0))}{error}."]
 
 
 def _leaving(state: State, pool: str) -> list[Process]:
