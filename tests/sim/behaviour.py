@@ -43,7 +43,9 @@ GOOD = Behaviour()
 
 def draw(rng: random.Random, badness: float) -> Behaviour:
     """Return a behaviour that is bad with probability *badness*."""
-    good = Behaviour(ready_s=rng.uniform(0.05, 3.0), drain_s=rng.uniform(0.0, 0.9), nursery_s=rng.choice([None, 0.0, rng.uniform(0.0, 1.0)]))
+    good = Behaviour(
+        ready_s=rng.uniform(0.05, 3.0), drain_s=rng.uniform(0.0, 0.9), nursery_s=rng.choice([None, 0.0, rng.uniform(0.0, 1.0)])
+    )
     if rng.random() >= badness:
         return good
     nursery_s = rng.choice([None, 0.0, 0.5, NEVER])

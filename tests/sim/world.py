@@ -145,7 +145,8 @@ class World:
         commands = self.core.step(fact, self.now, self.rng.random())
         for command in commands:
             self._obey(command)
-        for watch in self.watchers:
+        # A step without commands changed nothing that an invariant is about.
+        for watch in self.watchers if commands else ():
             watch(self, fact, commands)
 
     # -- people -------------------------------------------------------------------------------------------------------
@@ -306,5 +307,3 @@ class World:
         if self.orphans.pop(pid, None) is None:
             return []
         return [OrphanReaped(pid)]
-
-

@@ -1,8 +1,7 @@
 """Units: the places that the supervisor keeps filled, each by one process of a generation."""
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 Serial = NewType("Serial", int)
 """Number of a process of ours, never used twice in the life of a supervisor (pids are)."""
@@ -21,9 +20,8 @@ class Role(StrEnum):
 ONE_SHOTS = frozenset({Role.PREPARE, Role.LOADER})
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Unit:
-    """One place to fill: the keeper, the database, or shard *shard* of pool *pool*."""
+class Unit(NamedTuple):
+    """One place to fill: the keeper, the database, or shard *shard* of pool *pool*. A tuple, since every step hashes many."""
 
     role: Role
     pool: str = ""
