@@ -21,6 +21,8 @@ help: ## Show this list
 	@echo "  Another server:  make test REPROQ_TEST_PG_BIN=/usr/lib/postgresql/16/bin"
 
 .PHONY: demo
+# Nothing outside the checkout: a Python whose bytecode is missing would have it written beside its library.
+demo: export PYTHONPYCACHEPREFIX = $(CURDIR)/.reproq/bytecode
 demo: runtime ## Run the whole thing on real input, with nothing but Python: takes about a minute
 	@$(RUN) -P -m reproq_supervisor demo $(ARGS)
 

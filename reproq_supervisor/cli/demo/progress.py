@@ -8,7 +8,7 @@ from typing import Protocol
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from reproq_supervisor.cli.output import Output
 from reproq_supervisor.core.errors import ReproqError
@@ -16,6 +16,7 @@ from reproq_supervisor.store.commands import QueueStats
 
 _LOOK_EVERY_S = 0.2
 _LINE_EVERY_S = 1.0
+_BAR_CHARS = 16  # leaves room for the words on a terminal of 80 columns
 # Longer than any time limit of config/demo.yaml with its grace and lease.
 _STALLED_AFTER_S = 60.0
 
@@ -44,7 +45,7 @@ def have_ended(queues: Queues, planned: Mapping[str, int]) -> bool:
 
 def describe(queue: QueueStats) -> str:
     """Say in a few words what the tasks of a queue do."""
-    return f"{queue.running} claimed, {queue.ready} waiting, {queue.parked} to be retried, {queue.ended.failed} failed"
+    return f"{queue.running} claimed, {queue.ready} waiting, {queue.parked} to retry, {queue.ended.failed} failed"
 
 
 def follow(look: Callable[[], Queues], planned: Mapping[str, int], display: Display) -> None:
@@ -115,11 +116,9 @@ class Bars:
 
     def __init__(self, console: Console, planned: Mapping[str, int]) -> None:
         self._progress = Progress(
-            SpinnerColumn(),
             TextColumn("{task.description}", style="bold"),
-            BarColumn(),
+            BarColumn(bar_width=_BAR_CHARS),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
             TextColumn("{task.fields[doing]}"),
             console=console,
             auto_refresh=False,

@@ -39,11 +39,8 @@ def _tell_files(output: Output, findings: Findings) -> None:
     totals = findings.totals
     output.line()
     output.line(f"Measured {totals.files:,} files of the standard library of Python {platform.python_version()}", style="bold")
-    output.line(
-        f"  {totals.bytes:,} bytes, {totals.lines:,} lines, {totals.functions:,} functions, {totals.classes:,} classes; "
-        f"{totals.files - totals.parsed} files are test data that does not parse"
-    )
-    output.line(f"  digest of all digests {totals.digest[:16]}…")
+    output.line(f"  {totals.bytes:,} bytes, {totals.lines:,} lines, {totals.functions:,} functions, {totals.classes:,} classes")
+    output.line(f"  {totals.files - totals.parsed} files are test data that does not parse; digest of all digests {totals.digest[:16]}…")
     output.line()
     rows = [
         (name, f"{measure['lines']:,}", f"{measure['bytes']:,}", f"{measure['functions']:,}", f"{measure['classes']:,}")
@@ -69,9 +66,9 @@ def _tell_speed(output: Output, findings: Findings) -> None:
     output.line()
     output.line(f"{findings.files_per_s:,.0f} files a second", style="bold")
     output.line(f"  {findings.run_s:.1f} s in the daemon, {findings.plain_s:.1f} s in a plain loop of one process")
-    output.line(f"  from enqueue to start, all enqueued at once: {_spread(findings.waited)}")
+    output.line(f"  from enqueue to start, all at once: {_spread(findings.waited)}")
     if findings.idle:
-        output.line(f"  from enqueue to start, one by one: {_spread(findings.idle)}")
+        output.line(f"  from enqueue to start, one by one:  {_spread(findings.idle)}")
 
 
 def _tell_end(output: Output, findings: Findings, kept: str | None) -> None:
@@ -82,14 +79,14 @@ def _tell_end(output: Output, findings: Findings, kept: str | None) -> None:
             output.line(f"  {sentence}")
     else:
         output.line("Everything is as expected", style="bold green")
-        output.line("  every result equals the plain loop's, every failure is the one that was asked for,")
+        output.line("  results equal the plain loop's, failures are those that were asked for,")
         output.line("  and of the daemon nothing is left running")
     if kept:
         output.line(f"  database, logs and configuration are kept in {kept}")
 
 
 def _spread(spread: Spread) -> str:
-    return f"half within {spread.p50_s * 1000:,.1f} ms, 99 % within {spread.p99_s * 1000:,.1f} ms"
+    return f"p50 {spread.p50_s * 1000:,.1f} ms, p99 {spread.p99_s * 1000:,.1f} ms"
 
 
 def _short(text: str) -> str:
