@@ -40,10 +40,12 @@ class Module:
 
     @property
     def room(self) -> str:
-        """Folder under the package; '' for the package's own files, of which `__main__` is the door to the cli."""
+        """Folder under the package. Its own files are two doors: `__main__` to the cli, `__init__` to what task code may use."""
         parts = self.path.relative_to(ROOT / PACKAGE).parts
         if parts == ("__main__.py",):
             return "cli"
+        if parts == ("__init__.py",):
+            return "executor"
         return parts[0] if len(parts) > 1 else ""
 
     @property
