@@ -93,6 +93,17 @@ def test_an_interrupted_demo_leaves_nothing_behind(here: Checkout, signum: signa
 
 
 @pytest.mark.slow
+def test_a_second_interruption_does_not_wait_for_running_tasks(here: Checkout) -> None:
+    demo = here.start("--keep")
+    _wait_for_work(demo)
+    for signum in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):  # both arrive before it can act on one
+        demo.send_signal(signum)
+    assert finish(demo)[0] == 130
+    assert "quick=true" in (here.folders[0] / "daemon.log").read_text()
+    assert here.processes() == {}
+
+
+@pytest.mark.slow
 def test_a_demo_that_is_interrupted_before_the_daemon_is_up_leaves_nothing_behind(here: Checkout) -> None:
     demo = here.start()
     eventually(lambda: here.folders and (here.folders[0] / ".reproq").exists(), what="the daemon makes its folders")

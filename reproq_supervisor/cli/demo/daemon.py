@@ -113,7 +113,7 @@ class DemoDaemon:
             raise self._failed(f"to run, found that it ended with exit code {code}")
 
     def stop(self) -> Departure:
-        """Let the daemon drain and end, with TERM; whoever is impatient meanwhile makes it quick. Clears up what it leaves."""
+        """Let the daemon drain and end, with TERM; a second interruption makes it quick. Clears up what it leaves."""
         self._notes.close()
         if self._process is None:
             return Departure(0)
@@ -123,14 +123,14 @@ class DemoDaemon:
             return Departure(exit_code, processes, self._remove_outside())
 
     def _end(self, process: "subprocess.Popen[bytes]") -> int:
-        impatience = self._interruption.count
+        quick = False
         deadline = time.monotonic() + _STOP_TIMEOUT_S
         process.terminate()
         while True:
             with suppress(subprocess.TimeoutExpired):
                 return process.wait(_PAUSE_S)
-            if self._interruption.count > impatience:
-                impatience = self._interruption.count
+            if self._interruption.count > 1 and not quick:
+                quick = True
                 process.send_signal(signal.SIGQUIT)
             if time.monotonic() > deadline:
                 process.kill()
