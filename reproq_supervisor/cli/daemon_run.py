@@ -189,6 +189,7 @@ def _is_told(options: Options) -> bool:
 
 def _resolved(options: Options, loaded: "Loaded", places: Places, prepared: Prepared) -> dict[str, Any]:
     """Return the resolved settings of docs/architecture.md; what the flags said goes along, so that a reload keeps it."""
+    from reproq_supervisor.settings.release import release_of
     from reproq_supervisor.settings.resolve import resolve
 
     runtime = {
@@ -201,7 +202,9 @@ def _resolved(options: Options, loaded: "Loaded", places: Places, prepared: Prep
         "temporary_dirs": [str(places.short_dir)] if places.short_dir else [],
         "overrides": options.overrides,
     }
-    return resolve(loaded.settings, runtime)
+    resolved = resolve(loaded.settings, runtime)
+    resolved["runtime"]["release"] = release_of(resolved["app"])
+    return resolved
 
 
 def _become_supervisor(resolved: dict[str, Any]) -> NoReturn:

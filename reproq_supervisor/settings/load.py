@@ -20,6 +20,7 @@ from reproq_supervisor.settings.document import Document, parse_document
 from reproq_supervisor.settings.layers import Layers
 from reproq_supervisor.settings.model import Settings
 from reproq_supervisor.settings.problems import ConfigError
+from reproq_supervisor.settings.release import release_of
 from reproq_supervisor.settings.resolve import resolve
 from reproq_supervisor.settings.source import read_source
 from reproq_supervisor.settings.validate import validate
@@ -54,13 +55,14 @@ def load(config_path: str | None, *, overrides: Mapping[str, Any] | None = None,
 
 
 def answer(start: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer to a `start` message: resolved settings with the runtime block as given, or every problem."""
+    """Return the answer to a `start` message: resolved settings with the runtime block as given and the release, or every problem."""
     runtime = start.get("runtime") or {}
     try:
         loaded = load(start.get("config_path"), overrides=start.get("overrides"), environ=start.get("environ"))
     except ConfigError as error:
         return {"type": "problems", "problems": [problem.as_message() for problem in error.problems]}
-    return {"type": "settings", "settings": resolve(loaded.settings, runtime)}
+    settings = resolve(loaded.settings, runtime)
+    return {"type": "settings", "settings": settings, "release": release_of(settings["app"])}
 
 
 def main(channel_fd: int = 3) -> int:

@@ -20,6 +20,9 @@ from reproq_supervisor.core.supervision.units import Serial, Unit
 PROBATION_S = 1.0
 """How long canaries must stay ready before the new generation is put in force."""
 
+CODE = "code"
+"""The key of a change that is in the application's files, not in its settings."""
+
 
 class OperationPhase(StrEnum):
     """How far an operation has come."""
@@ -73,7 +76,7 @@ class ReloadOutcome:
 
 @dataclass(slots=True)
 class Operation:
-    """One reload or restart. *generation* is new for every attempt, successful or not."""
+    """One reload or restart. *generation* is new for every attempt, successful or not; *release* names the application's source files."""
 
     wishes: list[Wish]
     began_mono: float
@@ -81,6 +84,7 @@ class Operation:
     phase: OperationPhase = OperationPhase.LOADING
     loader: Serial | None = None
     plan: Plan | None = None
+    release: str | None = None
     changes: list[Change] = field(default_factory=list)
     canaries: set[Unit] = field(default_factory=set)
     pools: set[str] = field(default_factory=set)

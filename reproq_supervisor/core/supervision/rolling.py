@@ -7,7 +7,9 @@ from reproq_supervisor.core.supervision import filling, switching
 from reproq_supervisor.core.supervision.commands import Notify, Reply
 from reproq_supervisor.core.supervision.events import ReloadCanarying, ReloadEnded, ReloadRefused, ReloadStarted
 from reproq_supervisor.core.supervision.operation import (
+    CODE,
     PROBATION_S,
+    Change,
     Operation,
     OperationPhase,
     ReloadOutcome,
@@ -58,6 +60,10 @@ def take_answer(state: State, process: Process, message: dict[str, Any], now: fl
         refuse(state, "the configuration has problems", now, code=EXIT_CONFIG, problems=problems)
         return
     changes = list(state.classify(state.plan.settings, message["settings"]))
+    operation.release = message.get("release")
+    if state.release is not None and operation.release not in (None, state.release):
+        # Same settings, other source files: the reload after a deployment.
+        changes.append(Change(CODE, "rolling", state.release, operation.release))
     plan = Plan(settings_in_force(state.plan.settings, message["settings"], changes))
     operation.changes = changes
     answer = {"ok": True, "changed": False, "plan": [c.as_answer() for c in changes], "generation": state.generation}

@@ -52,6 +52,7 @@ class State:
     Attributes:
       generations: pool → generation that is wanted of it; the keeper's is under its role.
       last_generation: the highest number ever given out, failed reloads included.
+      release: name of the source files that the generation in force was started from; None when nobody told.
       prepared: the database is there and has its schema (always true of an external one).
       up: every wanted unit was ready once, or its failure is known.
       outbox: commands of the current step.
@@ -68,6 +69,7 @@ class State:
     last_generation: int = 1
     roster: Roster = field(default_factory=Roster)
     healths: dict[str, Health] = field(default_factory=dict)
+    release: str | None = None
     prepared: bool = True
     up: bool = False
     stopping: Stopping | None = None

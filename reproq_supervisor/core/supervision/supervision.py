@@ -48,6 +48,7 @@ class Supervision:
     def __init__(self, settings: Settings, classify: Classify, *, pid: int, version: str, now: float) -> None:
         plan = Plan(settings)
         self.state = State(plan, pid, now, classify, version=version, prepared=plan.embedded is None)
+        self.state.release = settings["runtime"].get("release")
         self.state.emit(SupervisorStarted(pid, version, settings["runtime"].get("config_path")))
 
     def step(self, fact: Fact, now: float, jitter: float) -> list[Command]:

@@ -16,6 +16,7 @@ def commit(state: State, operation: Operation, now: float) -> None:
     """
     assert operation.plan is not None
     state.plan = operation.plan
+    state.release = operation.release or state.release
     if operation.pools:
         state.generation = operation.generation
         state.generations.update(dict.fromkeys(operation.pools, operation.generation))
