@@ -46,7 +46,7 @@ class Departure:
       folders: what it left outside the demo's folder; they have been removed.
     """
 
-    exit_code: int
+    exit_code: int = 0
     processes: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
 
@@ -116,11 +116,11 @@ class DemoDaemon:
         """Let the daemon drain and end, with TERM; a second interruption makes it quick. Clears up what it leaves."""
         self._notes.close()
         if self._process is None:
-            return Departure(0)
+            return Departure()
         with self._interruption.held():
-            exit_code = self._end(self._process)
-            processes = _kill_children()
-            return Departure(exit_code, processes, self._remove_outside())
+            departure = Departure(self._end(self._process), _kill_children(), self._remove_outside())
+        # Who is stopped while starting need not go in order.
+        return departure if self._record else Departure()
 
     def _end(self, process: "subprocess.Popen[bytes]") -> int:
         quick = False
