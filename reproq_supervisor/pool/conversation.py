@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reproq_supervisor.core.runs import CycleReply, CycleRequest, RunId
 from reproq_supervisor.pool.held import Held
@@ -22,6 +23,8 @@ from reproq_supervisor.process import clock
 from reproq_supervisor.store.errors import StoreUnavailable
 from reproq_supervisor.store.listener import Listener
 from reproq_supervisor.store.shard import ShardStore
+
+_T = TypeVar("_T")
 
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
@@ -211,3 +214,16 @@ class Conversation:
             await asyncio.wait_for(self._wake.wait(), seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret
         except TimeoutError:
             self._hungry = False
+
+
+async def end_within(task: "asyncio.Task[_T]", seconds: float) -> _T | None:
+    """Wait for *task* and return its result; after *seconds* cancel it. None if it was cancelled or failed.
+
+    Cancelled once, the driver asks the server to give up, and waits for an answer that does not come from a frozen one; the second time
+    it lets go.
+    """
+    await asyncio.wait([task], timeout=seconds)
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.05)
+    return None if task.cancelled() or task.exception() is not None else task.result()

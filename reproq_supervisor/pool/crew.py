@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable
 
 from reproq_supervisor.core.policy.handout import Room, ServiceTimes
+from reproq_supervisor.core.policy.lease import nursery_margin_s
 from reproq_supervisor.core.work import Result, Work
 from reproq_supervisor.pool.held import Held, Phase
 from reproq_supervisor.pool.nursery_link import NurseryLink
 from reproq_supervisor.pool.worker import Executor, Output
-from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
 
 MOST_EXECUTORS = 1024
 
@@ -33,6 +34,7 @@ class Crew:
         self,
         table: DeadlineTable,
         times: ServiceTimes,
+        lease_s: float,
         *,
         on_finished: Callable[[Held, Result, Output | None], None],
         on_crashed: Callable[[Executor, Held | None, int, Output | None], None],
@@ -41,6 +43,7 @@ class Crew:
         self.buffer: deque[Held] = deque()
         self._table = table
         self._times = times
+        self._kill_before_s = nursery_margin_s(lease_s)
         self._on_finished = on_finished
         self._on_crashed = on_crashed
         self._nursery: NurseryLink | None = None
@@ -188,8 +191,8 @@ class Crew:
 
     def set_deadline(self, executor: Executor) -> None:
         """Tell the nursery until when this executor may run what it has in hand."""
-        first = min((held.lease_until for held in executor.in_hand), default=0.0)
-        self._table.set_kill_at(executor.row, first)
+        ends = [held.lease_until for held in executor.in_hand]
+        self._table.set_kill_at(executor.row, min(ends) - self._kill_before_s if ends else 0.0)
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
@@ -203,6 +206,12 @@ class Crew:
         executor = self._executors.get(pid)
         if executor is not None:
             executor.stopped_since_mono = time.monotonic() if stopped else None
+
+    def note_overdue(self, pid: int) -> None:
+        """The nursery killed an executor because a lease was about to end: what it ran is not to blame."""
+        executor = self._executors.get(pid)
+        if executor is not None and executor.in_hand and executor.in_hand[0].soft_reason is None:
+            executor.in_hand[0].soft_reason = SoftReason.LEASE_LOST
 
     def bury(self, pid: int, status: int) -> None:
         """An executor is dead and unreaped: kill its group, learn what it left, let the nursery reap it."""

@@ -39,7 +39,9 @@ class NurseryLink:
         self._child: SpawnedChild = spawn_child(python_argv("reproq_supervisor.executor"), os.environ)
         self.pid = self._child.pid
         self.status: int | None = None
-        self._heard_mono = self._next_ping_mono = time.monotonic()
+        self._gone = asyncio.Event()
+        self._next_ping_mono = 0.0
+        self._asked_mono: float | None = None  # when it was pinged, as long as no word has come since
         self._asked_for_stacks = False
         send_frame(self._child.channel, frames.encode_message({"type": "start", **start}), (table.fd,))
         self._child.channel.setblocking(False)
@@ -62,10 +64,13 @@ class NurseryLink:
         Not before its imports have ended: those are covered by the deadline of the boot.
         """
         now = time.monotonic()
-        if now >= self._next_ping_mono:
-            self._next_ping_mono = now + heartbeat_s / 2
-            self.send({"type": "ping"})
-        silent_s = now - self._heard_mono
+        if self._asked_mono is None:
+            # Silence counts from a question: were it from its last word, a shard that was frozen itself would kill a healthy nursery.
+            if now >= self._next_ping_mono:
+                self._next_ping_mono, self._asked_mono = now + heartbeat_s / 2, now
+                self.send({"type": "ping"})
+            return
+        silent_s = now - self._asked_mono
         if silent_s > 3 * heartbeat_s + STACKS_BEFORE_KILL_S:
             self.kill()
         elif silent_s > 3 * heartbeat_s and not self._asked_for_stacks:
@@ -77,6 +82,14 @@ class NurseryLink:
         if self.status is None:
             signal.pidfd_send_signal(self._child.pidfd, signal.SIGKILL)
 
+    async def wait_gone(self, within_s: float) -> None:
+        """Wait until it is dead; kill it when that takes longer."""
+        try:
+            await asyncio.wait_for(self._gone.wait(), within_s)
+        except TimeoutError:
+            self.kill()
+            await self._gone.wait()
+
     def _read(self) -> None:
         try:
             data, descriptors, _, _ = socket.recv_fds(self._child.channel, 65536, 64)
@@ -86,7 +99,7 @@ class NurseryLink:
             asyncio.get_running_loop().remove_reader(self._child.channel)
             return
         self._descriptors += descriptors
-        self._heard_mono, self._asked_for_stacks = time.monotonic(), False
+        self._asked_mono, self._asked_for_stacks = None, False
         for message in self._reader.feed_messages(data):
             self._on_message(message, self._executor(message) if message["type"] == "forked" else None)
 
@@ -117,6 +130,7 @@ class NurseryLink:
             self.status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
         os.close(self._child.pidfd)
         self._child.channel.close()
+        self._gone.set()
         self._on_death()
 
     def _read_rest(self) -> None:

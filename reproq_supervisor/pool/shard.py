@@ -17,7 +17,7 @@ import time
 from enum import StrEnum
 from typing import Any
 
-from reproq_supervisor.pool.conversation import Conversation
+from reproq_supervisor.pool.conversation import Conversation, end_within
 from reproq_supervisor.pool.crew import MOST_EXECUTORS
 from reproq_supervisor.pool.desk import Desk
 from reproq_supervisor.pool.nursery_link import NurseryLink
@@ -67,7 +67,6 @@ class Shard:
         )
         self._report = Report(start.child, self._desk, self._conversation)
         self._nursery: NurseryLink | None = None
-        self._nursery_gone = asyncio.Event()
         self._paused = False
         self._connected = False
         self._preloaded = False
@@ -89,8 +88,7 @@ class Shard:
             task.add_done_callback(self._on_task_done)
         await self._leave.wait()
         self._conversation.stop()
-        await asyncio.wait([talk])
-        await self._go()
+        await self._go(talk)
         for task in others:
             task.cancel()
         return self._exit_code
@@ -134,22 +132,24 @@ class Shard:
         self._exit_code = PERMANENT if permanent else SOFTWARE
         self._end_now()
 
-    async def _go(self) -> None:
+    async def _go(self, talk: "asyncio.Task[None]") -> None:
         """Write back what ended, then see that nothing of ours is left."""
         nursery = self._nursery
         if nursery is not None:
             nursery.send({"type": "leave"})
+            if not self._preloaded:
+                nursery.kill()  # it hears us only after its imports, and owns nothing yet
         flush_s = _ORPHAN_FLUSH_S if self._orphaned else _FLUSH_S
-        if not await self._conversation.flush(time.monotonic() + flush_s):
+        deadline = time.monotonic() + flush_s
+        # Half of the time for the cycle under way: a database that is frozen would hold it for long.
+        await end_within(talk, flush_s / 2)
+        flush = asyncio.create_task(self._conversation.flush(deadline), name="flush")
+        if not await end_within(flush, flush_s):
             # Their leases end, and then they are reclaimed.
             self._event("shard.left_unwritten", count=self._desk.held.ended)
         await self._conversation.close()
-        if nursery is not None and nursery.status is None:
-            try:
-                await asyncio.wait_for(self._nursery_gone.wait(), _NURSERY_LEAVES_WITHIN_S)
-            except TimeoutError:
-                nursery.kill()
-                await self._nursery_gone.wait()
+        if nursery is not None:
+            await nursery.wait_gone(_NURSERY_LEAVES_WITHIN_S)
         kill_strangers()
 
     def _on_task_done(self, task: "asyncio.Task[None]") -> None:
@@ -245,12 +245,12 @@ class Shard:
             case "stopped" | "continued" as what:
                 self._crew.note_stopped(message["pid"], stopped=what == "stopped")
             case "overdue":
+                self._crew.note_overdue(message["pid"])
                 self._event("executor.overdue", pid=message["pid"])
             case "stranger":
                 self._event("stranger.killed", pid=message["pid"], command=message["command"])
 
     def _on_nursery_death(self) -> None:
-        self._nursery_gone.set()
         if self._leave.is_set():
             return
         assert self._nursery is not None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from reproq_supervisor.core.policy.lease import nursery_tick_s
 from reproq_supervisor.core.policy.retry import RetryPolicy
 from reproq_supervisor.pool.conversation import StoreOptions
 from reproq_supervisor.pool.watch import Limits
@@ -91,8 +92,7 @@ class ShardStart:
             "app": dict(self.app),
             "pool_settings": dict(self.pool_settings),
             "keep_output": keep_output,
-            # Fine enough to kill in time what is overdue, coarse enough to cost nothing.
-            "tick_s": min(1.0, self.lease_s / 20),
+            "tick_s": nursery_tick_s(self.lease_s),
         }
 
     def limits(self) -> Limits:

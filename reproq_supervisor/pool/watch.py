@@ -8,6 +8,7 @@ holds work, starts none of it; or stopped by a signal ──heartbeat───�
 import time
 from dataclasses import dataclass
 
+from reproq_supervisor.core.policy.lease import shard_margin_s
 from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import RELEASED, Held, HeldRuns, Phase
 from reproq_supervisor.pool.worker import Executor
@@ -28,11 +29,6 @@ class Limits:
     grace_s: float
     lease_s: float
     heartbeat_s: float
-
-    @property
-    def lease_margin_s(self) -> float:
-        """How long before the end of a lease its execution is killed, so that it is surely dead when others may claim it."""
-        return min(2.0, self.lease_s / 10)
 
 
 class Watch:
@@ -81,7 +77,7 @@ class Watch:
             self._kill_with_stacks(executor, now)
 
     def _look_at_running(self, executor: Executor, head: Held, now: float) -> None:
-        if clock.boot_time_s() >= head.lease_until - self.limits.lease_margin_s:
+        if clock.boot_time_s() >= head.lease_until - shard_margin_s(self.limits.lease_s):
             if head.soft_reason is None:
                 head.soft_reason = SoftReason.LEASE_LOST
             self._crew.kill(executor)
@@ -135,7 +131,7 @@ class Watch:
 
     def _drop_expired(self) -> None:
         """Runs that never started and whose lease is about to end are given back (which the fence refuses if it is too late)."""
-        limit = clock.boot_time_s() + self.limits.lease_margin_s
+        limit = clock.boot_time_s() + shard_margin_s(self.limits.lease_s)
         for held in list(self._crew.buffer):
             if held.phase is Phase.BUFFERED and held.lease_until <= limit:
                 self._held.end(held, RELEASED)

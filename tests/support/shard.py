@@ -66,6 +66,8 @@ class RunningShard:
                 os.close(stderr)
         self.pid = self._child.pid
         self.lifeline_open = True
+        self._ended = False
+        self._snapshots = 0
 
     # -- talk -----------------------------------------------------------------
 
@@ -83,17 +85,20 @@ class RunningShard:
 
     def listen(self, wait_s: float = 0.0) -> None:
         """Take in what the shard says, waiting up to *wait_s* for the first of it."""
-        while self.lifeline_open and select.select([self._child.channel], [], [], wait_s)[0]:
+        while self.lifeline_open and not self._ended and select.select([self._child.channel], [], [], wait_s)[0]:
             wait_s = 0.0
             try:
                 data = self._child.channel.recv(1 << 20)
             except ConnectionResetError:
+                self._ended = True
                 return
             if not data:
+                self._ended = True
                 return
             for message in self._reader.feed_messages(data):
                 if message["type"] == "snapshot":
                     self.snapshot = message["snapshot"]
+                    self._snapshots += 1
                 else:
                     self.messages.append(message)
 
@@ -102,9 +107,12 @@ class RunningShard:
 
         def heard() -> Any:
             self.listen()
-            return probe()
+            found = probe()
+            if not found and self._ended:
+                raise RuntimeError(f"{what}: the shard has ended; it said {self.messages[-5:]} and wrote {self.log[-2000:]}")
+            return found
 
-        return eventually(heard, timeout=timeout, what=f"{what} (said: {self.messages[-8:]}, {self.snapshot}, log: {self.log[-2000:]})")
+        return eventually(heard, timeout=timeout, what=f"{what} (said: {self.messages[-8:]}, {self.snapshot})")
 
     def wait_said(self, kind: str, timeout: float = 15.0, **fields: Any) -> Message:
         """Wait for a message of that type with these fields, and return it."""
@@ -128,6 +136,12 @@ class RunningShard:
         """Wait for a snapshot of which *probe* says yes."""
         self.wait_for(lambda: self.snapshot and probe(self.snapshot), what, timeout)
         return self.snapshot
+
+    def wait_snapshots(self, count: int) -> None:
+        """Let it live through *count* more snapshots, which come three in a heartbeat."""
+        self.listen()
+        wanted = self._snapshots + count
+        self.wait_for(lambda: self._snapshots >= wanted, f"{count} snapshots")
 
     def wait_ready(self, timeout: float = 20.0) -> None:
         """Wait until it is ready and all executors wanted are there."""
