@@ -2,8 +2,8 @@
 
     python -m benchmarks.store_floor postgresql://... [--tasks 40000] [--batch 100] [--connections 2]
 
-Creates a database of its own beside the one of the URL, prints one JSON line, and drops it. What a task costs here no pool can save: the product is measured
-against these figures in the same run.
+Creates a database of its own beside the one of the URL, prints one JSON line, and drops it. What a task costs here no pool can save: the
+can save: the product is measured against these figures in the same run.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from reproq_supervisor.store.statements import load
 
 DATABASE = "reproq_store_floor"
 NOTHING: dict[str, Any] = {
-    **dict.fromkeys(("end_ids", "end_lease_nos", "end_outcomes", "end_values", "end_delays", "end_started_ago", "end_logs_uris"), []),
-    **dict.fromkeys(("show_ids", "show_lease_nos", "show_started_ago", "renew_ids", "renew_lease_nos", "watch_ids"), []),
+    **{name: [] for name in ("end_ids", "end_lease_nos", "end_outcomes", "end_values", "end_delays", "end_started_ago", "end_logs_uris")},
+    **{name: [] for name in ("show_ids", "show_lease_nos", "show_started_ago", "renew_ids", "renew_lease_nos", "watch_ids")},
     "lease_s": 60.0,
     "is_idle": False,
 }
@@ -80,7 +80,8 @@ def measure(dsn: str, tasks: int, batch: int, connections: int) -> dict[str, flo
 
 def _counters(connection: psycopg.Connection[Any]) -> tuple[float, float]:
     row = connection.execute(
-        "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8, xact_commit::float8 FROM pg_stat_database WHERE datname = current_database()"
+        "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8, xact_commit::float8"
+        " FROM pg_stat_database WHERE datname = current_database()"
     ).fetchone()
     assert row is not None
     return row

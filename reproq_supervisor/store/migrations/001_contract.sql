@@ -1,10 +1,11 @@
 -- The contract's tables, on an empty database.
 -- locks: none that anybody waits for; every object is new.
 --
--- Column names, types and defaults are those that existing producers, admin pages and dashboards know. Indexes are few on purpose: none mentions a
--- column that the last write of a run changes, neither as key nor in its predicate (only failures pay for theirs). Finishing a run costs half as much
--- that way, and a third of the WAL: 40 -> 20 us, 850 -> 354 B a row, most of it from the room left on each page. With half of each page free the
--- last write stays on its page for every small run; at 55 it did for 73 %, and claim + complete took 873 B of WAL instead of 687.
+-- Column names, types and defaults are those that existing producers, admin pages and dashboards know. Indexes are few on purpose: none
+-- mentions a column that the last write of a run changes, neither as key nor in its predicate (only failures pay for theirs). Finishing a
+-- run costs half as much that way, and a third of the WAL: 40 -> 20 us, 850 -> 354 B a row, most of it from the room left on each page.
+-- With half of each page free the last write stays on its page for every small run; at 55 it did for 73 %, and claim + complete took 873 B
+-- of WAL instead of 687.
 
 DO $$
 BEGIN

@@ -16,13 +16,13 @@ CREATE TABLE IF NOT EXISTS task_lane (
     timeout_seconds integer NOT NULL,
     releases        smallint NOT NULL DEFAULT 0,   -- attempts given back uncounted
     crashes         smallint NOT NULL DEFAULT 0,   -- attempts lost to a dead executor or an expired lease
-    -- The fence. lease_no 0 marks a lease that another product's worker holds.
+    -- The fence; only running rows have it. lease_no 0 marks a lease that another product's worker holds.
     leased_by       text,
     lease_no        bigint NOT NULL DEFAULT 0,
     leased_until    timestamptz,
     claimed_at      timestamptz,
     keys            text[],
-    CHECK (state <> 'running' OR leased_by IS NOT NULL)
+    CHECK ((state = 'running') = (leased_by IS NOT NULL))
 ) WITH (
     fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_threshold = 100000
@@ -47,8 +47,8 @@ CREATE UNLOGGED TABLE IF NOT EXISTS reproq_queue_idle (
     PRIMARY KEY (queue_name, worker_id)
 );
 
--- Wishes to cancel a run that somebody holds. Those who wish only insert, and wait for nobody: neither for the holder nor, by a unique index,
--- for each other.
+-- Wishes to cancel a run that somebody holds. Those who wish only insert, and wait for nobody: neither for the holder nor, by a unique
+-- index, for each other.
 CREATE TABLE IF NOT EXISTS reproq_cancel_requests (
     result_id    bigint NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT now()

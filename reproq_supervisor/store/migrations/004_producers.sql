@@ -1,7 +1,9 @@
--- Every producer is equal: an insert of any form (plain, bulk, COPY, ON CONFLICT, an older product's) makes the lane rows in the same statement.
+-- Every producer is equal: an insert of any form (plain, bulk, COPY, ON CONFLICT, an older product's) makes the lane rows in the same
+-- statement.
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
--- The lane rows are made per statement, with a transition table: 15 to 19 us a row in bulk against 38 to 46 with a row trigger (11 to 12 without any).
+-- The lane rows are made per statement, with a transition table: 15 to 19 us a row in bulk against 38 to 46 with a row trigger (11 to 12
+-- without any).
 
 -- Fills in what older producers do not name. Our own enqueue names all of it, and the WHEN clause spares it the call.
 CREATE OR REPLACE FUNCTION reproq_run_before_insert() RETURNS trigger
@@ -20,7 +22,8 @@ END
 $$;
 
 CREATE OR REPLACE TRIGGER trg_task_runs_before_insert BEFORE INSERT ON task_runs FOR EACH ROW
-WHEN (NEW.task_path IS NULL OR NEW.task_path = '' OR NEW.dedupe_key = '' OR (NEW.dedupe_key IS NOT NULL AND NEW.status NOT IN ('READY', 'RUNNING')))
+WHEN (NEW.task_path IS NULL OR NEW.task_path = '' OR NEW.dedupe_key = ''
+      OR (NEW.dedupe_key IS NOT NULL AND NEW.status NOT IN ('READY', 'RUNNING')))
 EXECUTE FUNCTION reproq_run_before_insert();
 
 CREATE OR REPLACE FUNCTION reproq_task_path_from_spec() RETURNS trigger
@@ -45,8 +48,8 @@ DECLARE
     queues text[];
 BEGIN
     WITH placed AS (
-        INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts, timeout_seconds,
-                               leased_by, leased_until, claimed_at, keys)
+        INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts,
+                               timeout_seconds, leased_by, leased_until, claimed_at, keys)
         SELECT n.result_id, n.queue_name,
                reproq_lane_state(n.status, n.run_after, n.limited, clock),
                reproq_park_reason(n.status, n.run_after, n.limited, clock),

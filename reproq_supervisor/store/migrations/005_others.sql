@@ -1,9 +1,10 @@
--- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by an unchanged `rev`, which needs no session
--- state and cannot be forged by accident.
+-- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by an unchanged `rev`, which needs no
+-- session state and cannot be forged by accident.
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
--- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP LOCKED, then
--- refuse (RETURN NULL, zero rows) or note the wish. Waiting here would deadlock, and the victim would be a shard's whole cycle.
+-- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
+-- LOCKED, then refuse (RETURN NULL, zero rows) or note the wish. Waiting here would deadlock, and the victim would be a shard's whole
+-- cycle.
 
 -- Makes the lane row of one record; nothing if it has one.
 CREATE OR REPLACE FUNCTION reproq_lane_insert(run task_runs) RETURNS void
@@ -11,9 +12,11 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     clock timestamptz := clock_timestamp();
     due timestamptz := reproq_due_at(run.enqueued_at, run.run_after);
-    limited boolean := reproq_wants_key(run.lock_key, run.concurrency_key, run.concurrency_limit) OR reproq_wants_rate(run.task_path, run.queue_name);
+    limited boolean := reproq_wants_key(run.lock_key, run.concurrency_key, run.concurrency_limit)
+                       OR reproq_wants_rate(run.task_path, run.queue_name);
     state text := reproq_lane_state(run.status, run.run_after, limited, clock);
-    aging_s double precision := coalesce((SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = run.queue_name), 60);
+    aging_s double precision := coalesce(
+        (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = run.queue_name), 60);
 BEGIN
     INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts, timeout_seconds,
                            leased_by, leased_until, claimed_at, keys)
@@ -43,13 +46,16 @@ CREATE OR REPLACE FUNCTION reproq_run_foreign_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     active CONSTANT text[] := '{READY,RUNNING,WAITING}';
-    wants_cancel boolean := (NEW.status = 'CANCELLED' AND OLD.status <> 'CANCELLED') OR (NEW.cancel_requested AND NOT OLD.cancel_requested);
+    wants_cancel boolean := (NEW.status = 'CANCELLED' AND OLD.status <> 'CANCELLED')
+                            OR (NEW.cancel_requested AND NOT OLD.cancel_requested);
     lane task_lane;
 BEGIN
     SELECT * INTO lane FROM task_lane l WHERE l.result_id = OLD.result_id FOR UPDATE SKIP LOCKED;
 
     -- A shard holds the run, or is about to: its lane row is locked. The record is written by the holder only.
-    IF lane.state = 'running' AND lane.lease_no > 0 OR lane IS NULL AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = OLD.result_id) THEN
+    IF (lane.state = 'running' AND lane.lease_no > 0)
+       OR (lane IS NULL AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = OLD.result_id))
+    THEN
         IF wants_cancel THEN
             PERFORM reproq_wish_cancel(ARRAY[OLD.result_id]);
             NEW := OLD;
@@ -108,7 +114,7 @@ DECLARE
     lane task_lane;
 BEGIN
     SELECT * INTO lane FROM task_lane l WHERE l.result_id = OLD.result_id FOR UPDATE SKIP LOCKED;
-    IF lane.state = 'running' OR lane IS NULL AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = OLD.result_id) THEN
+    IF lane.state = 'running' OR (lane IS NULL AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = OLD.result_id)) THEN
         RETURN NULL;
     END IF;
     DELETE FROM task_lane l WHERE l.result_id = OLD.result_id;

@@ -6,20 +6,23 @@
 --       reproq_finish    terminal: lane row deleted, record written
 --       reproq_again     retry or release: lane row back to ready or parked, record written
 --
--- Lock order is lane (by id), then record. The functions keep to nested loops over the given ids, sorted: a hash join or a sequential scan, picked
--- on stale statistics, would lock in another order and read the whole table. Times are the database's clock.
+-- Lock order is lane (by id), then record. The functions keep to nested loops over the given ids, sorted: a hash join or a sequential scan,
+-- picked on stale statistics, would lock in another order and read the whole table. For the same reason the fence is leased_by and lease_no
+-- without state = 'running', which says no more (only running rows have a leased_by) but lets the planner walk all leases instead. Times
+-- are the database's clock.
 
--- What goes into errors_json for one attempt. *refused*: the words that PostgreSQL did not take as jsonb.
+-- What goes to the end of errors_json for one attempt: an array of one. *refused*: the words that PostgreSQL did not take as jsonb.
 CREATE OR REPLACE FUNCTION reproq_error_entry(error jsonb, refused text, attempt integer, worker_id text, clock timestamptz) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN jsonb_typeof(error) = 'object' THEN error
-                WHEN error IS NULL AND refused IS NOT NULL THEN jsonb_build_object(
-                    'kind', coalesce(substring(refused FROM '"kind"\s*:\s*"([a-z_]{1,40})"'), 'app_error'),
-                    'message', 'the error cannot be stored: expected JSON text that PostgreSQL accepts, got '
-                               || length(refused) || ' characters that it refuses')
-                ELSE jsonb_build_object('kind', 'app_error', 'message', coalesce(error #>> '{}', 'no message')) END
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT jsonb_build_array(
+        CASE WHEN jsonb_typeof(error) = 'object' THEN error
+             WHEN error IS NULL AND refused IS NOT NULL THEN jsonb_build_object(
+                 'kind', coalesce(substring(refused FROM '"kind"\s*:\s*"([a-z_]{1,40})"'), 'app_error'),
+                 'message', 'the error cannot be stored: expected JSON text that PostgreSQL accepts, got '
+                            || length(refused) || ' characters that it refuses')
+             ELSE jsonb_build_object('kind', 'app_error', 'message', coalesce(error #>> '{}', 'no message')) END
         || jsonb_build_object('attempt', attempt, 'at', to_char(clock AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
-        || CASE WHEN worker_id <> '' THEN jsonb_build_object('worker_id', worker_id) ELSE '{}' END
+        || CASE WHEN worker_id <> '' THEN jsonb_build_object('worker_id', worker_id) ELSE '{}' END)
 $$;
 
 -- *words* as jsonb after the one repair that keeps their sense: \u0000, which jsonb cannot hold, becomes the replacement character.
@@ -30,14 +33,15 @@ $$ SELECT reproq_jsonb_or_null(regexp_replace(words, '(?<!\\)((?:\\\\)*)\\u0000'
 -- Ends runs for good: of the given endings those with outcome succeed, fail_finally or cancel. Returns those whose fence held.
 --   given: the result or the error of each, as jsonb; refused: its text where PostgreSQL does not take it.
 CREATE OR REPLACE FUNCTION reproq_finish(
-    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[], p_started_ago double precision[],
-    p_logs_uris text[]
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[],
+    p_started_ago double precision[], p_logs_uris text[]
 ) RETURNS TABLE (result_id bigint, status text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     clock timestamptz := clock_timestamp();
+    worker jsonb := jsonb_build_array(p_leased_by);
 BEGIN
     RETURN QUERY
     WITH ended AS MATERIALIZED (
@@ -46,7 +50,7 @@ BEGIN
                FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris)
                     AS u (id, no, outcome, given, refused, started_ago, logs_uri)
                WHERE outcome IN ('succeed', 'fail_finally', 'cancel') ORDER BY id) e
-        WHERE l.result_id = e.id AND l.state = 'running' AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
         RETURNING l.result_id AS id, l.attempts, l.claimed_at, e.started_ago, e.logs_uri,
                   CASE e.outcome WHEN 'succeed' THEN 'SUCCESSFUL' WHEN 'cancel' THEN 'CANCELLED' ELSE 'FAILED' END AS status,
                   CASE WHEN e.outcome = 'succeed' THEN coalesce(e.given, 'null') END AS result,
@@ -59,10 +63,11 @@ BEGIN
         failed_at = CASE WHEN e.status = 'FAILED' THEN clock END,
         attempts = e.attempts,
         -- A run that showed as RUNNING has its worker already.
-        worker_ids = CASE WHEN r.status = 'RUNNING' OR p_leased_by = '' THEN r.worker_ids ELSE reproq_append(r.worker_ids, to_jsonb(p_leased_by), 50) END,
+        worker_ids = CASE WHEN r.status = 'RUNNING' OR p_leased_by = '' THEN r.worker_ids
+                          ELSE reproq_append(r.worker_ids, worker, 50) END,
         return_json = e.result,
         errors_json = CASE WHEN e.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, e.error, 50) END,
-        last_error = CASE WHEN e.error IS NOT NULL THEN reproq_cut(coalesce(e.error ->> 'message', e.error ->> 'kind'), 1024) END,
+        last_error = CASE WHEN e.error IS NOT NULL THEN reproq_cut(coalesce(e.error #>> '{0,message}', e.error #>> '{0,kind}'), 1024) END,
         run_after = CASE WHEN e.status = 'SUCCESSFUL' THEN r.run_after END,
         cancel_requested = r.cancel_requested OR e.status = 'CANCELLED',
         leased_by = NULL,
@@ -84,14 +89,15 @@ $$;
 -- Gives runs back: of the given endings those with outcome retry or release. Returns those whose fence held.
 --   A retry is due anew after its delay (seconds); a release takes the attempt back and keeps its place.
 CREATE OR REPLACE FUNCTION reproq_give_back(
-    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[], p_started_ago double precision[],
-    p_logs_uris text[], p_delays double precision[]
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[],
+    p_started_ago double precision[], p_logs_uris text[], p_delays double precision[]
 ) RETURNS TABLE (result_id bigint, status text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     clock timestamptz := clock_timestamp();
+    worker jsonb := jsonb_build_array(p_leased_by);
     queues text[];
 BEGIN
     RETURN QUERY
@@ -106,7 +112,8 @@ BEGIN
                              ELSE l.order_key END,
             attempts = CASE WHEN e.counted THEN l.attempts ELSE greatest(l.attempts - 1, 0) END,
             releases = CASE WHEN e.counted THEN l.releases ELSE l.releases + 1 END,
-            crashes = CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') THEN least(l.crashes + 1, 10000) ELSE l.crashes END,
+            crashes = CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') THEN least(l.crashes + 1, 10000)
+                           ELSE l.crashes END,
             leased_by = NULL,
             leased_until = NULL
         FROM (SELECT id, no, outcome = 'retry' AS counted, given, refused, started_ago, logs_uri,
@@ -114,7 +121,7 @@ BEGIN
               FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris, p_delays)
                    AS u (id, no, outcome, given, refused, started_ago, logs_uri, delay)
               WHERE outcome IN ('retry', 'release') ORDER BY id) e
-        WHERE l.result_id = e.id AND l.state = 'running' AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
         RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.due_at, e.counted, e.started_ago, e.logs_uri,
                   CASE WHEN e.counted THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
     UPDATE task_runs r
@@ -122,7 +129,8 @@ BEGIN
         started_at = coalesce(r.started_at, clock - b.started_ago * interval '1 s'),
         last_attempted_at = CASE WHEN b.counted THEN coalesce(b.claimed_at, r.last_attempted_at) ELSE r.last_attempted_at END,
         attempts = b.attempts,
-        worker_ids = CASE WHEN r.status = 'RUNNING' OR NOT b.counted THEN r.worker_ids ELSE reproq_append(r.worker_ids, to_jsonb(p_leased_by), 50) END,
+        worker_ids = CASE WHEN r.status = 'RUNNING' OR NOT b.counted THEN r.worker_ids
+                          ELSE reproq_append(r.worker_ids, worker, 50) END,
         errors_json = CASE WHEN b.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, b.error, 50) END,
         run_after = CASE WHEN b.counted THEN b.due_at ELSE r.run_after END,
         finished_at = NULL,
@@ -144,8 +152,9 @@ BEGIN
 END
 $$;
 
--- What follows from each outcome: fail becomes retry or fail_finally, release may have reached its cap, and a wish to cancel outweighs another attempt.
--- Reads the lane without locks: what it reads of a run changes only at the hands of the holder, whose fence is checked by the write that follows.
+-- What follows from each outcome: fail becomes retry or fail_finally, release may have reached its cap, and a wish to cancel outweighs
+-- another attempt. Reads the lane without locks: what it reads of a run changes only at the hands of the holder, whose fence is checked by
+-- the write that follows.
 CREATE OR REPLACE FUNCTION reproq_decide(
     p_ids bigint[], INOUT outcomes text[], INOUT given jsonb[], INOUT delays double precision[]
 ) LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -157,8 +166,9 @@ BEGIN
            array_agg(CASE WHEN d.outcome = 'cancel' AND d.given IS NULL
                           THEN jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request')
                           WHEN d.was = 'release' AND d.outcome = 'fail_finally'
-                          THEN jsonb_build_object('kind', 'worker_crashed', 'message',
-                                                  'given back ' || release_cap || ' times without an end: whoever runs this task does not survive it')
+                          THEN jsonb_build_object(
+                              'kind', 'worker_crashed',
+                              'message', 'given back ' || release_cap || ' times without an end: what runs this task does not survive it')
                           ELSE d.given END ORDER BY d.n),
            array_agg(d.delay ORDER BY d.n)
     INTO outcomes, given, delays
@@ -197,9 +207,11 @@ BEGIN
         -- Somebody's value is not storable. Look at each; a result is never repaired, an error only as far as its sense stays.
         SELECT array_agg(CASE WHEN v.broken AND v.outcome = 'succeed' THEN 'fail_finally' ELSE v.outcome END ORDER BY v.n),
                array_agg(CASE WHEN v.broken AND v.outcome = 'succeed'
-                              THEN jsonb_build_object('kind', 'bad_result', 'message',
-                                   'the result cannot be stored: expected JSON that PostgreSQL accepts (no NUL, no half surrogate pair, no NaN), got '
-                                   || length(v.words) || ' characters that it refuses')
+                              THEN jsonb_build_object(
+                                  'kind', 'bad_result',
+                                  'message', 'the result cannot be stored: expected JSON that PostgreSQL accepts '
+                                             || '(no NUL, no half surrogate pair, no NaN), got '
+                                             || length(v.words) || ' characters that it refuses')
                               WHEN v.broken THEN reproq_repaired_jsonb(v.words) ELSE v.parsed END ORDER BY v.n),
                array_agg(CASE WHEN v.broken AND v.outcome <> 'succeed' THEN v.words END ORDER BY v.n)
         INTO outcomes, given, refused
@@ -210,7 +222,8 @@ BEGIN
 
     IF outcomes && ARRAY['fail', 'release'] THEN
         SELECT d.outcomes, d.given, d.delays INTO outcomes, given, delays FROM reproq_decide(p_ids, outcomes, given, delays) d;
-        RETURN QUERY SELECT * FROM reproq_give_back(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris, delays);
+        RETURN QUERY
+        SELECT * FROM reproq_give_back(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris, delays);
     END IF;
     IF outcomes && ARRAY['succeed', 'fail_finally', 'cancel'] THEN
         RETURN QUERY SELECT * FROM reproq_finish(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris);
@@ -219,12 +232,15 @@ END
 $$;
 
 -- Ends a batch of attempts of one holder. All arrays have one entry for each attempt:
---   outcomes: succeed, fail, fail_finally, cancel, release; values: JSON text, the result or the error object; delays: seconds until a retry, NULL = policy;
---   started_ago: seconds since the execution began, NULL = never; logs_uris.
--- Returns (run, status of its record now) for every run whose fence (running, leased_by, lease_no) held; the others are lost to the caller.
+--   outcomes: succeed, fail, fail_finally, cancel, release;
+--   values: JSON text, the result or the error object;
+--   delays: seconds until a retry, NULL = policy;
+--   started_ago: seconds since the execution began, NULL = never;
+--   logs_uris: where the output went, NULL = nowhere.
+-- Returns (run, status of its record now) for every run whose fence (leased_by, lease_no) held; the others are lost to the caller.
 CREATE OR REPLACE FUNCTION reproq_end(
-    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[],
-    p_started_ago double precision[], p_logs_uris text[]
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[] DEFAULT NULL,
+    p_started_ago double precision[] DEFAULT NULL, p_logs_uris text[] DEFAULT NULL
 ) RETURNS TABLE (result_id bigint, status text)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
@@ -232,7 +248,8 @@ DECLARE
     trouble text;
 BEGIN
     BEGIN
-        RETURN QUERY SELECT * FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, p_outcomes, p_values, p_delays, p_started_ago, p_logs_uris);
+        RETURN QUERY
+        SELECT * FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, p_outcomes, p_values, p_delays, p_started_ago, p_logs_uris);
         RETURN;
     EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
         NULL;
@@ -240,13 +257,15 @@ BEGIN
     -- One row is refused (by its size, a constraint or somebody's trigger) and must not cost the others their endings.
     FOR i IN 1 .. cardinality(p_ids) LOOP
         BEGIN
-            RETURN QUERY SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], p_outcomes[i:i], p_values[i:i], p_delays[i:i],
-                                                        p_started_ago[i:i], p_logs_uris[i:i]);
+            RETURN QUERY
+            SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], p_outcomes[i:i], p_values[i:i], p_delays[i:i],
+                                           p_started_ago[i:i], p_logs_uris[i:i]);
         EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
             trouble := jsonb_build_object('kind', 'bad_result', 'message', 'the end of this attempt cannot be stored: ' || SQLERRM)::text;
             BEGIN
-                RETURN QUERY SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], '{fail_finally}', ARRAY[trouble], '{NULL}',
-                                                            p_started_ago[i:i], '{NULL}');
+                RETURN QUERY
+                SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], '{fail_finally}', ARRAY[trouble], '{NULL}',
+                                               p_started_ago[i:i], '{NULL}');
             EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
                 RAISE WARNING 'task run %: its end is refused: %', p_ids[i], SQLERRM;
             END;

@@ -1,13 +1,14 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit.
 -- locks: none while migrating.
 
--- Claims up to wanted[i] runs of queues[i], in that order of turns; what a queue cannot fill is offered to the others in the same order.
--- A run whose time is over (expires_at) or that somebody wants cancelled is ended here instead of returned: the record is read anyway.
+-- Claims up to p_limit runs of one queue, the first in line. unwanted: expired, or somebody wants it cancelled.
 CREATE OR REPLACE FUNCTION reproq_take(p_leased_by text, p_lease_no bigint, p_lease_s double precision, p_queue text, p_limit integer)
-RETURNS SETOF bigint
+RETURNS TABLE (result_id bigint, attempt integer, priority integer, task_path text, timeout_s integer, max_attempts integer, spec text,
+               unwanted boolean)
 LANGUAGE plpgsql SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
 DECLARE
     clock timestamptz := clock_timestamp();
 BEGIN
@@ -19,69 +20,66 @@ BEGIN
         WHERE l.state = 'ready' AND l.queue_name = p_queue
         ORDER BY l.order_key, l.due_at, l.result_id
         LIMIT p_limit
-        FOR UPDATE SKIP LOCKED)
-    UPDATE task_lane l
-    SET state = 'running', leased_by = p_leased_by, lease_no = p_lease_no, leased_until = clock + p_lease_s * interval '1 s', claimed_at = clock,
-        attempts = l.attempts + 1
-    FROM picked p
-    WHERE l.result_id = p.result_id
-    RETURNING l.result_id;
+        FOR UPDATE SKIP LOCKED),
+    taken AS (
+        UPDATE task_lane l
+        SET state = 'running', leased_by = p_leased_by, lease_no = p_lease_no, leased_until = clock + p_lease_s * interval '1 s',
+            claimed_at = clock, attempts = l.attempts + 1
+        FROM picked p
+        WHERE l.result_id = p.result_id
+        RETURNING l.*)
+    SELECT t.result_id, t.attempts, t.priority, coalesce(r.spec_json ->> 'task_path', r.task_path), t.timeout_seconds, t.max_attempts,
+           r.spec_json::text,
+           coalesce(r.expires_at <= clock, false) OR r.cancel_requested
+           OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = t.result_id)
+    FROM taken t
+    JOIN task_runs r ON r.result_id = t.result_id
+    ORDER BY t.order_key, t.due_at, t.result_id;
 END
 $$;
 
+-- Claims up to wanted[i] runs of queues[i], in that order of turns; what a queue cannot fill is offered to the others in the same order.
+-- A run whose time is over (expires_at) or that somebody wants cancelled is ended here instead of returned: its record is read anyway.
 CREATE OR REPLACE FUNCTION reproq_claim(p_leased_by text, p_lease_s double precision, p_queues text[], p_wanted integer[])
 RETURNS TABLE (result_id bigint, lease_no bigint, attempt integer, queue_name text, priority integer, task_path text, timeout_s integer,
                max_attempts integer, spec text)
-LANGUAGE plpgsql SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     -- Queues that have nothing more to give; the paused ones from the start.
     drained text[] := ARRAY(SELECT c.queue_name FROM reproq_queue_controls c WHERE c.queue_name = ANY (p_queues) AND c.paused);
-    wanted integer := 0;
-    no bigint;
-    taken bigint[] := '{}';
-    got bigint[];
-    refused bigint[] := '{}';
+    missing integer := (SELECT sum(w) FROM unnest(p_wanted) AS u (w));
+    share integer;
+    got integer;
     unwanted boolean;
+    refused bigint[] := '{}';
 BEGIN
     -- One number for the whole claim: it only has to grow, and to differ from that of every earlier lease of the same run.
-    no := nextval('reproq_lease_seq');
-    FOR i IN 1 .. cardinality(p_queues) LOOP
-        wanted := wanted + p_wanted[i];
-        IF p_wanted[i] > 0 AND p_queues[i] <> ALL (drained) THEN
-            got := ARRAY(SELECT reproq_take(p_leased_by, no, p_lease_s, p_queues[i], p_wanted[i]));
-            taken := taken || got;
-            IF cardinality(got) < p_wanted[i] THEN
-                drained := drained || p_queues[i];
+    lease_no := nextval('reproq_lease_seq');
+    FOR round IN 1 .. 2 LOOP
+        FOR i IN 1 .. cardinality(p_queues) LOOP
+            share := CASE round WHEN 1 THEN p_wanted[i] ELSE missing END;
+            CONTINUE WHEN share <= 0 OR p_queues[i] = ANY (drained);
+            queue_name := p_queues[i];
+            got := 0;
+            FOR result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, unwanted IN
+                SELECT * FROM reproq_take(p_leased_by, lease_no, p_lease_s, queue_name, share)
+            LOOP
+                got := got + 1;
+                IF unwanted THEN
+                    refused := refused || result_id;
+                ELSE
+                    RETURN NEXT;
+                END IF;
+            END LOOP;
+            missing := missing - got;
+            IF got < share THEN
+                drained := drained || queue_name;
             END IF;
-        END IF;
-    END LOOP;
-    FOR i IN 1 .. cardinality(p_queues) LOOP
-        EXIT WHEN cardinality(taken) >= wanted;
-        IF p_queues[i] <> ALL (drained) THEN
-            taken := taken || ARRAY(SELECT reproq_take(p_leased_by, no, p_lease_s, p_queues[i], wanted - cardinality(taken)));
-        END IF;
-    END LOOP;
-
-    FOR result_id, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, unwanted IN
-        SELECT l.result_id, l.lease_no, l.attempts, l.queue_name, l.priority, coalesce(r.spec_json ->> 'task_path', r.task_path), l.timeout_seconds,
-               l.max_attempts, r.spec_json::text,
-               r.expires_at <= clock_timestamp() OR r.cancel_requested
-               OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = l.result_id)
-        FROM unnest(taken) WITH ORDINALITY AS t (id, n)
-        JOIN task_lane l ON l.result_id = t.id
-        JOIN task_runs r ON r.result_id = t.id
-        ORDER BY t.n
-    LOOP
-        IF unwanted THEN
-            refused := refused || result_id;
-        ELSE
-            RETURN NEXT;
-        END IF;
+        END LOOP;
     END LOOP;
     IF cardinality(refused) > 0 THEN
-        PERFORM reproq_refuse(p_leased_by, no, refused);
+        PERFORM reproq_refuse(p_leased_by, lease_no, refused);
     END IF;
 END
 $$;
@@ -98,14 +96,14 @@ BEGIN
                        array_agg(CASE WHEN r.expires_at <= clock_timestamp() THEN 'fail_finally' ELSE 'cancel' END),
                        array_agg(CASE WHEN r.expires_at <= clock_timestamp()
                                       THEN jsonb_build_object('kind', 'expired', 'message', 'not run: it had expired at ' || r.expires_at)
-                                      ELSE jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request') END::text),
-                       array_agg(NULL::double precision), array_agg(NULL::double precision), array_agg(NULL::text))
+                                      ELSE jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request') END::text))
     FROM task_runs r WHERE r.result_id = ANY (p_ids);
 END
 $$;
 
 -- Extends leases to now + lease_s. Returns the runs whose lease is no longer the caller's.
-CREATE OR REPLACE FUNCTION reproq_renew(p_leased_by text, p_lease_s double precision, p_ids bigint[], p_lease_nos bigint[]) RETURNS SETOF bigint
+CREATE OR REPLACE FUNCTION reproq_renew(p_leased_by text, p_lease_s double precision, p_ids bigint[], p_lease_nos bigint[])
+RETURNS SETOF bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
@@ -113,31 +111,34 @@ BEGIN
     WITH renewed AS MATERIALIZED (
         UPDATE task_lane l SET leased_until = clock_timestamp() + p_lease_s * interval '1 s'
         FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
-        WHERE l.result_id = e.id AND l.state = 'running' AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
         RETURNING l.result_id)
     SELECT id FROM unnest(p_ids) AS u (id) WHERE NOT EXISTS (SELECT FROM renewed r WHERE r.result_id = id);
 END
 $$;
 
--- Writes RUNNING, start, attempt and worker into the records of runs that have been executing for a while. Returns the runs that are no longer the caller's.
-CREATE OR REPLACE FUNCTION reproq_show(p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_started_ago double precision[]) RETURNS SETOF bigint
+-- Writes RUNNING, start, attempt and worker into the records of runs that have been executing for a while. Returns the runs that are no
+-- longer the caller's.
+CREATE OR REPLACE FUNCTION reproq_show(p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_started_ago double precision[])
+RETURNS SETOF bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     clock timestamptz := clock_timestamp();
+    worker jsonb := jsonb_build_array(p_leased_by);
     own bigint[];
 BEGIN
     -- Locked first: between a plain look and the write, a reclaim could give the run to somebody else.
     own := ARRAY(SELECT l.result_id
                  FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
-                 JOIN task_lane l ON l.result_id = e.id AND l.state = 'running' AND l.leased_by = p_leased_by AND l.lease_no = e.no
+                 JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
                  FOR NO KEY UPDATE OF l);
     UPDATE task_runs r
     SET status = 'RUNNING',
         started_at = coalesce(r.started_at, clock - e.started_ago * interval '1 s'),
         last_attempted_at = l.claimed_at,
         attempts = l.attempts,
-        worker_ids = reproq_append(r.worker_ids, to_jsonb(p_leased_by), 50),
+        worker_ids = reproq_append(r.worker_ids, worker, 50),
         leased_by = p_leased_by,
         leased_until = l.leased_until,
         updated_at = clock,
@@ -149,7 +150,8 @@ BEGIN
 END
 $$;
 
--- Endings whose fence failed, but whose run shows this very holder as the last and is in nobody's hands: the reply to an earlier, committed cycle was lost.
+-- Endings whose fence failed, but whose run shows this very holder as the last and is in nobody's hands: the reply to an earlier, committed
+-- cycle was lost.
 CREATE OR REPLACE FUNCTION reproq_ended_before(p_leased_by text, p_ids bigint[]) RETURNS TABLE (result_id bigint, status text)
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT r.result_id, r.status
@@ -167,8 +169,8 @@ CREATE OR REPLACE FUNCTION reproq_cycle(
     p_renew_ids bigint[], p_renew_lease_nos bigint[],
     p_watch_ids bigint[],
     p_queues text[], p_wanted integer[], p_is_idle boolean
-) RETURNS TABLE (what text, result_id bigint, status text, lease_no bigint, attempt integer, queue_name text, priority integer, task_path text,
-                 timeout_s integer, max_attempts integer, spec text)
+) RETURNS TABLE (what text, result_id bigint, status text, lease_no bigint, attempt integer, queue_name text, priority integer,
+                 task_path text, timeout_s integer, max_attempts integer, spec text)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
@@ -194,7 +196,8 @@ BEGIN
             END LOOP;
         END IF;
     ELSE
-        -- Nothing here is worth a wait for the disk: a claim or a renewal that a crashed server forgets is found by the look at the leases after reconnecting.
+        -- Nothing here is worth a wait for the disk: a claim or a renewal that a crashed server forgets is found by the look at the leases
+        -- after reconnecting.
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
 
@@ -217,8 +220,10 @@ BEGIN
         END LOOP;
     END IF;
     IF cardinality(p_queues) > 0 THEN
-        RETURN QUERY SELECT 'claimed', c.result_id, NULL, c.lease_no, c.attempt, c.queue_name, c.priority, c.task_path, c.timeout_s, c.max_attempts, c.spec
-                     FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted) c;
+        RETURN QUERY
+        SELECT 'claimed', c.result_id, NULL, c.lease_no, c.attempt, c.queue_name, c.priority, c.task_path, c.timeout_s, c.max_attempts,
+               c.spec
+        FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted) c;
         IF p_is_idle AND FOUND THEN
             DELETE FROM reproq_queue_idle i WHERE i.worker_id = p_leased_by;
         END IF;

@@ -1,8 +1,8 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
 -- locks: none while migrating.
 
--- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five minutes, so that
--- one poisoned row never stops the sweep.
+-- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
+-- minutes, so that one poisoned row never stops the sweep.
 CREATE OR REPLACE FUNCTION reproq_reclaim(p_limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
@@ -18,18 +18,15 @@ BEGIN
             ORDER BY l.lease_no, l.result_id
             LIMIT p_limit
             FOR UPDATE SKIP LOCKED)
-        SELECT p.leased_by, array_agg(p.result_id ORDER BY p.result_id) AS ids, array_agg(p.lease_no ORDER BY p.result_id) AS nos,
-               cardinality(array_agg(p.result_id)) AS n
-        FROM picked p GROUP BY p.leased_by
+        SELECT p.leased_by, array_agg(p.result_id) AS ids, array_agg(p.lease_no) AS nos, array_agg('fail'::text) AS outcomes,
+               array_agg('{"kind": "lease_expiry", "message": "Worker heartbeat lost or process crashed"}'::text) AS errors
+        FROM picked p
+        GROUP BY p.leased_by
     LOOP
-        ended := ARRAY(SELECT e.result_id FROM reproq_end(
-            expired.leased_by, expired.ids, expired.nos, array_fill('fail'::text, ARRAY[expired.n]),
-            array_fill('{"kind": "lease_expiry", "message": "Worker heartbeat lost or process crashed"}'::text, ARRAY[expired.n]),
-            array_fill(NULL::double precision, ARRAY[expired.n]), array_fill(NULL::double precision, ARRAY[expired.n]),
-            array_fill(NULL::text, ARRAY[expired.n])) e);
+        ended := ARRAY(SELECT e.result_id FROM reproq_end(expired.leased_by, expired.ids, expired.nos, expired.outcomes, expired.errors) e);
         found := found + cardinality(ended);
         UPDATE task_lane l SET leased_until = clock_timestamp() + interval '5 min'
-        WHERE l.result_id = ANY (expired.ids) AND l.result_id <> ALL (ended) AND l.state = 'running' AND l.leased_by = expired.leased_by;
+        WHERE l.result_id = ANY (expired.ids) AND l.result_id <> ALL (ended) AND l.leased_by = expired.leased_by;
     END LOOP;
     RETURN found;
 END
@@ -53,14 +50,11 @@ BEGIN
             ORDER BY l.lease_no, l.result_id
             LIMIT p_limit
             FOR UPDATE SKIP LOCKED)
-        SELECT p.leased_by, array_agg(p.result_id ORDER BY p.result_id) AS ids, array_agg(p.lease_no ORDER BY p.result_id) AS nos,
-               cardinality(array_agg(p.result_id)) AS n
-        FROM picked p GROUP BY p.leased_by
+        SELECT p.leased_by, array_agg(p.result_id) AS ids, array_agg(p.lease_no) AS nos, array_agg('release'::text) AS outcomes
+        FROM picked p
+        GROUP BY p.leased_by
     LOOP
-        SELECT count(*) INTO ended FROM reproq_end(
-            held.leased_by, held.ids, held.nos, array_fill('release'::text, ARRAY[held.n]), array_fill(NULL::text, ARRAY[held.n]),
-            array_fill(NULL::double precision, ARRAY[held.n]), array_fill(NULL::double precision, ARRAY[held.n]),
-            array_fill(NULL::text, ARRAY[held.n]));
+        SELECT count(*) INTO ended FROM reproq_end(held.leased_by, held.ids, held.nos, held.outcomes, NULL);
         found := found + ended;
     END LOOP;
     RETURN found;
@@ -72,12 +66,14 @@ CREATE OR REPLACE FUNCTION reproq_wake_due(p_limit integer, OUT woken integer, O
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off AS $$
 DECLARE
+    -- Once: a condition on a volatile function cannot use the index, and would read all that is parked.
+    clock timestamptz := clock_timestamp();
     queues text[];
 BEGIN
     WITH picked AS MATERIALIZED (
         SELECT l.result_id
         FROM task_lane l
-        WHERE l.state = 'parked' AND l.park_reason = 'due' AND l.due_at <= clock_timestamp()
+        WHERE l.state = 'parked' AND l.park_reason = 'due' AND l.due_at <= clock
         ORDER BY l.due_at, l.result_id
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED),
@@ -92,7 +88,8 @@ BEGIN
 END
 $$;
 
--- Cancels runs. Returns for each: cancelled (it waited, and has ended now), requested (somebody holds it), ended (it had ended before), unknown.
+-- Cancels runs. Returns for each: cancelled (it waited, and has ended now), requested (somebody holds it), ended (it had ended before),
+-- unknown.
 CREATE OR REPLACE FUNCTION reproq_cancel(p_ids bigint[]) RETURNS TABLE (result_id bigint, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -106,7 +103,11 @@ DECLARE
 BEGIN
     -- A waiting run is claimed for a moment, by nobody, so that it ends like any other.
     WITH picked AS MATERIALIZED (
-        SELECT l.result_id FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.state <> 'running' ORDER BY l.result_id FOR UPDATE SKIP LOCKED),
+        SELECT l.result_id
+        FROM task_lane l
+        WHERE l.result_id = ANY (p_ids) AND l.state <> 'running'
+        ORDER BY l.result_id
+        FOR UPDATE SKIP LOCKED),
     taken AS (
         UPDATE task_lane l SET state = 'running', park_reason = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp()
         FROM picked p WHERE l.result_id = p.result_id RETURNING l.result_id)
@@ -114,21 +115,25 @@ BEGIN
     n := cardinality(seized);
     IF n > 0 THEN
         seized := ARRAY(SELECT e.result_id FROM reproq_end(
-            '', seized, array_fill(no, ARRAY[n]), array_fill('cancel'::text, ARRAY[n]), array_fill(error, ARRAY[n]),
-            array_fill(NULL::double precision, ARRAY[n]), array_fill(NULL::double precision, ARRAY[n]), array_fill(NULL::text, ARRAY[n])) e);
+            '', seized, array_fill(no, ARRAY[n]), array_fill('cancel'::text, ARRAY[n]), array_fill(error, ARRAY[n])) e);
     END IF;
     held := ARRAY(SELECT l.result_id FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.result_id <> ALL (seized));
     IF cardinality(held) > 0 THEN
         PERFORM reproq_wish_cancel(held);
     END IF;
     RETURN QUERY
-    SELECT u.id, CASE WHEN u.id = ANY (seized) THEN 'cancelled' WHEN u.id = ANY (held) THEN 'requested' WHEN r.result_id IS NULL THEN 'unknown' ELSE 'ended' END
+    SELECT u.id,
+           CASE WHEN u.id = ANY (seized) THEN 'cancelled'
+                WHEN u.id = ANY (held) THEN 'requested'
+                WHEN r.result_id IS NULL THEN 'unknown'
+                ELSE 'ended' END
     FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) LEFT JOIN task_runs r ON r.result_id = u.id
     ORDER BY u.n;
 END
 $$;
 
--- Deals with wishes that no holder will see: drops those of ended runs, cancels those of runs that wait again. Returns how many were cancelled.
+-- Deals with wishes that no holder will see: drops those of ended runs, cancels those of runs that wait again. Returns how many were
+-- cancelled.
 CREATE OR REPLACE FUNCTION reproq_settle_wishes(p_limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -151,7 +156,8 @@ CREATE OR REPLACE FUNCTION reproq_check_invariant(p_after bigint) RETURNS TABLE 
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT r.result_id, 'no lane row'
     FROM task_runs r
-    WHERE r.result_id > p_after AND r.status IN ('READY', 'RUNNING', 'WAITING') AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = r.result_id)
+    WHERE r.result_id > p_after AND r.status IN ('READY', 'RUNNING', 'WAITING')
+      AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = r.result_id)
     UNION ALL
     SELECT l.result_id, 'lane row of a run that has ended'
     FROM task_lane l
@@ -159,7 +165,8 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     WHERE l.result_id > p_after AND (r.result_id IS NULL OR r.status NOT IN ('READY', 'RUNNING', 'WAITING'))
 $$;
 
--- Repairs the invariant for the next p_limit records after p_after. Returns how many rows were made and removed, and where to go on (NULL = done).
+-- Repairs the invariant for the next p_limit records after p_after. Returns how many rows were made and removed, and where to go on (NULL =
+-- done).
 CREATE OR REPLACE FUNCTION reproq_repair(p_after bigint, p_limit integer, OUT made integer, OUT removed integer, OUT next_after bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -193,8 +200,8 @@ BEGIN
 END
 $$;
 
--- Gives the next p_limit waiting runs of a queue (by id, after p_after) the order key of its present aging. Returns where to go on (NULL = done).
--- Until all are done the order of old and new keys is approximate; runs that are locked at the moment get theirs in a later round.
+-- Gives the next p_limit waiting runs of a queue (by id, after p_after) the order key of its present aging. Returns where to go on (NULL =
+-- done). Until all are done the order of old and new keys is approximate; runs that are locked at the moment get theirs in a later round.
 CREATE OR REPLACE FUNCTION reproq_rekey(p_queue text, p_after bigint, p_limit integer) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE

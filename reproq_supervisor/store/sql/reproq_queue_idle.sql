@@ -4,8 +4,9 @@ INSERT INTO reproq_queue_idle (queue_name, worker_id) SELECT DISTINCT q, %(worke
 ON CONFLICT (queue_name, worker_id) DO UPDATE SET seen_at = now()
 
 -- name: mark
--- One row: the transaction id below which every producer lies that may have read the flags before they were set. Ask after `register` committed:
--- the id of the registering transaction itself is too low, for a producer may get a higher one and read the flags before that commit.
+-- One row: the transaction id below which every producer lies that may have read the flags before they were set. Ask after `register`
+-- committed: the id of the registering transaction itself is too low, for a producer may get a higher one and read the flags before that
+-- commit.
 SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint
 
 -- name: is_settled

@@ -1,5 +1,6 @@
 -- name: cycle
--- A shard's whole conversation in one commit. One row for each thing to tell, by its first column: ended (with status), lost, cancel, claimed.
+-- A shard's whole conversation in one commit. One row for each thing to tell, by its first column: ended (with status), lost, cancel,
+-- claimed.
 SELECT what, result_id, status, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec
 FROM reproq_cycle(
     %(leased_by)s, %(lease_s)s,
@@ -12,4 +13,4 @@ FROM reproq_cycle(
 
 -- name: held
 -- Which of these runs the caller still holds, with the number of the lease.
-SELECT result_id, lease_no FROM task_lane WHERE result_id = ANY(%(ids)s::bigint[]) AND state = 'running' AND leased_by = %(leased_by)s
+SELECT result_id, lease_no FROM task_lane WHERE result_id = ANY(%(ids)s::bigint[]) AND leased_by = %(leased_by)s

@@ -13,7 +13,8 @@ ORDER BY r.n
 RETURNING result_id, dedupe_key
 
 -- name: enqueue_unless_active
--- The same where some runs have a dedupe_key; apart, because ON CONFLICT costs every row a speculative insertion. Returns (result_id, dedupe_key) of those inserted, in that order; a run whose dedupe_key is active already is left out.
+-- The same where some runs have a dedupe_key; apart, because ON CONFLICT costs every row a speculative insertion. Returns (result_id,
+-- dedupe_key) of those inserted, in that order; a run whose dedupe_key is active already is left out.
 INSERT INTO task_runs (queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
                        lock_key, concurrency_key, concurrency_limit, expires_at, dedupe_key)
 SELECT r.queue_name, r.priority, coalesce(r.run_after, now() + r.delay_s * interval '1 s'), r.spec::jsonb, r.spec_hash, r.task_path, 'READY',

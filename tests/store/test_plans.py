@@ -1,0 +1,115 @@
+"""What the daemon asks again and again reads as much as it takes, whatever waits beside it and whatever the statistics say."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.postgres import Cluster, Database
+
+BACKLOG = 200_000
+INSERT = """
+INSERT INTO task_runs (queue_name, priority, spec_json, spec_hash, task_path, status, run_after, dedupe_key, lock_key, finished_at)
+SELECT CASE WHEN n %% 10 = 0 THEN 'rare' ELSE 'default' END, n %% 7, '{"task_path": "app.task"}', n::text, 'app.task',
+       CASE WHEN %(kind)s = 'ended' THEN 'SUCCESSFUL' ELSE 'READY' END,
+       CASE WHEN %(kind)s = 'due' THEN now() + interval '1 day' END, NULL, CASE WHEN %(kind)s = 'keyed' THEN 'k' END, now()
+FROM generate_series(1, %(count)s) n
+"""
+# Statistics as they may be: never gathered, of an empty table, and of the table as it is.
+STATISTICS = ("none", "empty", "fresh")
+
+
+@pytest.fixture(scope="module", params=STATISTICS)
+def full(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Database]:
+    """A database with a large backlog, a large history, much parked, and statistics of one kind."""
+    from reproq_supervisor.store.migrate import migrate
+
+    with cluster.new_database(cluster.ensure_template(migrate)) as database:
+        with database.connect() as connection:
+            connection.execute("ALTER TABLE task_runs SET (autovacuum_enabled = off)")
+            connection.execute("ALTER TABLE task_lane SET (autovacuum_enabled = off)")
+            if request.param == "empty":
+                connection.execute("VACUUM ANALYZE task_runs, task_lane, reproq_cancel_requests, reproq_queue_settings")
+            for kind, count in (("ended", BACKLOG // 2), ("due", BACKLOG // 4), ("keyed", BACKLOG // 4), ("ready", BACKLOG)):
+                connection.execute(INSERT, {"kind": kind, "count": count})
+            if request.param == "fresh":
+                connection.execute("VACUUM ANALYZE")
+        yield database
+
+
+class Reads:
+    """What the session has read so far; the server counts it up to its last report, never between two calls of one transaction."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def scans(self) -> int:
+        """Sequential scans of the two large tables."""
+        return self._number("SELECT pg_stat_get_xact_numscans('task_lane'::regclass) + pg_stat_get_xact_numscans('task_runs'::regclass)")
+
+    def entries(self) -> int:
+        """Entries that were read from their indexes."""
+        return self._number(
+            """SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid))::int
+               FROM pg_index WHERE indrelid IN ('task_lane'::regclass, 'task_runs'::regclass)"""
+        )
+
+    def _number(self, statement: str) -> int:
+        row = self._connection.execute(statement.encode()).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@pytest.fixture
+def asked(full: Database) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+    """Runs statements, each a transaction, and asserts that each reads a few index entries for every run and no table as a whole."""
+    with full.connect(autocommit=False) as connection:
+        reads = Reads(connection)
+
+        def ask(statement: str, *parameters: object, runs: int) -> list[tuple[Any, ...]]:
+            before_scans, before_entries = reads.scans(), reads.entries()
+            rows = connection.execute(statement.encode(), parameters).fetchall()
+            scans, entries = reads.scans() - before_scans, reads.entries() - before_entries
+            connection.commit()
+            assert scans == 0, f"a sequential scan in {statement}"
+            assert entries <= 12 * runs + 20, f"index entries read by {statement}"
+            return rows
+
+        yield ask
+
+
+CLAIM = "SELECT result_id, lease_no FROM reproq_claim('w', 60, %s::text[], %s::int[])"
+
+
+def test_a_claim_reads_what_it_takes(asked: Callable[..., list[tuple[Any, ...]]]) -> None:
+    assert len(asked(CLAIM, ["default"], [100], runs=100)) == 100
+    assert len(asked(CLAIM, ["rare", "default"], [10, 10], runs=20 + 100)) == 20  # the entries of the last claim are passed once more
+    assert len(asked(CLAIM, ["default"], [1], runs=1 + 10)) == 1
+    assert asked(CLAIM, ["nothing"], [100], runs=0) == []
+
+
+def test_the_rest_of_a_cycle_reads_what_it_writes(asked: Callable[..., list[tuple[Any, ...]]]) -> None:
+    rows = asked(CLAIM, ["default"], [100], runs=100 + 100)
+    runs, numbers = [row[0] for row in rows], [row[1] for row in rows]
+    assert asked("SELECT * FROM reproq_renew('w', 60, %s::bigint[], %s::bigint[])", runs, numbers, runs=100) == []
+    assert asked("SELECT * FROM reproq_show('w', %s::bigint[], %s::bigint[], %s::float8[])", runs, numbers, [1.0] * 100, runs=100) == []
+    end = "SELECT * FROM reproq_end('w', %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::float8[], %s::float8[], %s::text[])"
+    nothing = [None] * 50
+    for outcome, half in (("succeed", slice(0, 50)), ("fail", slice(50, 100))):
+        parts = (runs[half], numbers[half], [outcome] * 50, ["{}"] * 50, nothing, nothing, nothing)
+        assert len(asked(end, *parts, runs=50)) == 50
+
+
+def test_the_keepers_duties_read_what_they_take(asked: Callable[..., list[tuple[Any, ...]]]) -> None:
+    asked(CLAIM, ["default"], [100], runs=100 + 100)
+    assert asked("SELECT reproq_reclaim(100)", runs=300) == [(0,)]  # every lease that there is
+    assert asked("SELECT reproq_release_workers('{w}', 40)", runs=300) == [(40,)]
+    ((woken, next_s),) = asked("SELECT woken, next_due_s FROM reproq_wake_due(100)", runs=0)
+    assert woken == 0
+    assert next_s > 0
+
+
+def test_a_cancel_reads_what_it_cancels(asked: Callable[..., list[tuple[Any, ...]]]) -> None:
+    ids = [row[0] for row in asked(CLAIM, ["default"], [2], runs=2 + 200)]
+    assert len(asked("SELECT * FROM reproq_cancel(%s::bigint[])", [*ids, ids[-1] + 1], runs=3)) == 3
