@@ -42,6 +42,7 @@ class Soak:
 
     def run(self, until_mono: float) -> None:
         """Have accidents until the time is over, with enough work waiting all the while."""
+        choices = [self._kill, self._kill, self._kill_two, self._freeze, self._reload, self._reload_badly, self._outage]
         while time.monotonic() < until_mono:
             self._keep_busy()
             accident = self._rng.choice(
