@@ -45,9 +45,7 @@ class Soak:
         choices = [self._kill, self._kill, self._kill_two, self._freeze, self._reload, self._reload_badly, self._outage]
         while time.monotonic() < until_mono:
             self._keep_busy()
-            accident = self._rng.choice(
-                [self._kill, self._kill, self._kill_two, self._freeze, self._reload, self._reload_badly, self._outage]
-            )
+            accident = self._rng.choice(choices)
             name = accident.__name__.strip("_")
             self.accidents[name] = self.accidents.get(name, 0) + 1
             accident()
