@@ -43,7 +43,9 @@ class Keeper:
         self._supervisor_pid = os.getppid()
         self._queues: dict[str, Any] = dict(start.get("queues_settings") or {})
         self._heartbeat_s = float(start.get("heartbeat") or 5.0)
+        self._prepare = _prepares(start)
         self._store: KeeperStore | None = None
+        self._store_prepares = self._prepare
         self._up = False
         self._since_mono = time.monotonic()
         self._error: str | None = None
@@ -87,6 +89,7 @@ class Keeper:
                 self._hurry("release")
             case "adjust":
                 self._queues = dict(message.get("queues_settings") or {})
+                self._prepare = _prepares(message)
                 self._hurry("settings")
                 self._set_intervals(message.get("keeper_settings") or {})
             case "drain" | "quit":
@@ -116,6 +119,9 @@ class Keeper:
                 await self._connect()
                 retry_s = _FIRST_RETRY_S
                 while True:
+                    if self._store_prepares != self._prepare:
+                        await self._close()
+                        await self._connect()
                     await self._run_due()
                     await self._sleep(min(duty.due_mono for duty in self._duties) - time.monotonic())
             except StoreUnavailable as error:
@@ -125,7 +131,8 @@ class Keeper:
                 retry_s = min(_LAST_RETRY_S, retry_s * 2)
 
     async def _connect(self) -> None:
-        self._store = await KeeperStore.connect(self._dsn, application_name="reproq keeper")
+        self._store_prepares = self._prepare
+        self._store = await KeeperStore.connect(self._dsn, application_name="reproq keeper", prepare=self._prepare)
         if not self._up:
             self._up, self._since_mono, self._error = True, time.monotonic(), None
             self._channel.say("event", event={"name": "database.connected", "child": "keeper"})
@@ -216,3 +223,8 @@ class Keeper:
     async def _settle_wishes(self) -> Ran:
         assert self._store is not None
         return Ran(await self._store.settle_wishes(BATCH))
+
+
+def _prepares(message: Mapping[str, Any]) -> bool:
+    """Whether prepared statements may be used: not behind every pooler."""
+    return bool((message.get("store") or {}).get("prepare", True))

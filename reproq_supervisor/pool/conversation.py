@@ -10,6 +10,7 @@ still ours after a reconnection goes on, what is not is stopped.
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable
@@ -75,6 +76,7 @@ class Conversation:
         self._stopping = False
         self._poll_s = options.poll_min_s
         self._hungry = False  # the last claim came back short: do not ask again before a reason to
+        self._look_at_mono = math.inf  # when time itself is such a reason
 
     def wake(self, *, work_may_wait: bool = False) -> None:
         """There is something to say to the database; with *work_may_wait* also something to claim."""
@@ -199,6 +201,7 @@ class Conversation:
 
     def _note_claim(self, asked: int, got: int) -> None:
         self._hungry = got < asked
+        self._look_at_mono = math.inf
         if got:
             self._poll_s = self._options.poll_min_s
         elif not self._options.listen:
@@ -210,9 +213,13 @@ class Conversation:
         if self._hungry and self._options.listen:
             assert self._store is not None
             seconds = min(self._options.poll_max_s, await self._store.settle_idle(list(self._ledger.turns.weights)))
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret
-        except TimeoutError:
+        now = time.monotonic()
+        # A point in time, kept from wait to wait: the watch wakes us ten times a second, and would put off a mere duration for ever.
+        self._look_at_mono = min(self._look_at_mono, now + seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), max(0.0, self._look_at_mono - now))
+        if time.monotonic() >= self._look_at_mono:
+            self._look_at_mono = math.inf
             self._hungry = False
 
 
