@@ -2,9 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,23 +21,6 @@ if os.fork() == 0:
     open(sys.argv[0], "w").write(str(os.getpid()))
     signal.pause()
 """
-
-
-@pytest.fixture
-def supervised() -> Iterator[Make]:
-    made: list[Supervised] = []
-
-    def make(*args: Any, **kwargs: Any) -> Supervised:
-        made.append(Supervised(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for each in made:
-        try:
-            each.close()
-        except BaseException:
-            print(each.log_path.read_text() if each.log_path.exists() else "no log")
-            raise
 
 
 def test_keeper_and_shards_start_and_stop_in_order(supervised: Make) -> None:
@@ -114,7 +97,7 @@ def test_a_frozen_shard_is_killed_after_its_stacks_were_asked_for_and_replaced(s
 def test_a_silent_shard_leaves_its_stack_in_the_log(supervised: Make) -> None:
     daemon = supervised({"mail": fake({"silent": True})}).start(until=None)
     eventually(lambda: "gave no sign of life" in daemon.log, what="the verdict")
-    eventually(lambda: 'in live' in daemon.log, what="its Python stack")
+    eventually(lambda: "in live" in daemon.log, what="its Python stack")
 
 
 def test_a_shard_that_never_becomes_ready_is_replaced(supervised: Make) -> None:
@@ -149,13 +132,12 @@ def test_an_end_that_nobody_asked_for_but_was_clean_is_free(supervised: Make) ->
     eventually(lambda: daemon.pids().get("mail/0", before) != before, what="a new shard")
 
 
-def test_a_term_in_the_first_moment_is_not_lost(supervised: Make) -> None:
-    for _ in range(5):
-        daemon = supervised().start(until=None)
-        eventually(lambda: Path(daemon.settings["runtime"]["control_socket"]).exists(), what="the socket", interval=0.001)
-        daemon.signal(signal.SIGTERM)
-        assert daemon.wait_exit() == 0
-        daemon.close()
+@pytest.mark.parametrize("turn", range(5))
+def test_a_term_in_the_first_moment_is_not_lost(supervised: Make, turn: int) -> None:
+    daemon = supervised().start(until=None)
+    eventually(Path(daemon.settings["runtime"]["control_socket"]).exists, what="the socket", interval=0.001)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait_exit() == 0
 
 
 def test_a_second_interrupt_is_quick(supervised: Make) -> None:
@@ -166,7 +148,7 @@ def test_a_second_interrupt_is_quick(supervised: Make) -> None:
     assert daemon.status()["stopping"]["quick"] is False
     daemon.signal(signal.SIGINT)
     assert daemon.wait_exit() == 0
-    assert any(m["type"] == "quit" for m in daemon.heard("mail/0", shard)) is False or True
+    assert [m["type"] for m in daemon.heard("mail/0", shard)] == ["start", "drain", "quit"]
 
 
 def test_quit_is_quick_at_once(supervised: Make) -> None:
@@ -190,10 +172,10 @@ def test_a_supervisor_that_was_frozen_kills_nobody(supervised: Make) -> None:
     daemon = supervised().start()
     before = daemon.pids()
     daemon.signal(signal.SIGSTOP)
-    # The children block once their channels are full; what matters is that the supervisor has heard nobody for long.
     os.kill(before["mail/0"], signal.SIGSTOP)
-    eventually(lambda: _stopped(daemon.pid), what="it is stopped")
-    _let_pass(2.5)
+    # Longer than the liveness deadline, which is what must not be held against anybody.
+    frozen_mono = time.monotonic()
+    eventually(lambda: time.monotonic() > frozen_mono + 2.5, what="time goes by")
     os.kill(before["mail/0"], signal.SIGCONT)
     daemon.signal(signal.SIGCONT)
     eventually(lambda: "supervisor.overslept" in _events(daemon), what="it notices")
@@ -211,14 +193,3 @@ def test_nothing_outlives_a_supervisor_that_was_killed(supervised: Make) -> None
 
 def _events(daemon: Supervised) -> set[str]:
     return {word.removeprefix("name=") for line in daemon.log.splitlines() for word in line.split() if word.startswith("name=")}
-
-
-def _stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-
-def _let_pass(seconds: float) -> None:
-    """Let time pass that is itself the thing under test."""
-    import select
-
-    select.select([], [], [], seconds)

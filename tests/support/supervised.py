@@ -65,7 +65,7 @@ class Supervised:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
         """Ask the supervisor something; an error of the connection is one that `eventually` waits out."""
