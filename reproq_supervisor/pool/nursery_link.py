@@ -40,6 +40,8 @@ class NurseryLink:
         self.pid = self._child.pid
         self.status: int | None = None
         self._gone = asyncio.Event()
+        self._started_mono = time.monotonic()
+        self._is_ready = False
         self._next_ping_mono = 0.0
         self._asked_mono: float | None = None  # when it was pinged, as long as no word has come since
         self._asked_for_stacks = False
@@ -58,24 +60,40 @@ class NurseryLink:
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             return
 
-    def look(self, heartbeat_s: float) -> None:
-        """See that its loop runs, by a ping every half heartbeat; three heartbeats without a word and it is killed, stacks first.
+    def look(self, heartbeat_s: float, boot_s: float) -> str | None:
+        """See that its imports end within *boot_s*, then that its loop runs: return why it cannot go on, or kill it, stacks first.
 
-        Not before its imports have ended: those are covered by the deadline of the boot.
+        It is pinged every half heartbeat, and killed after three heartbeats without a word.
         """
+        if not self._is_ready:
+            return self._look_at_boot(boot_s)
         now = time.monotonic()
         if self._asked_mono is None:
             # Silence counts from a question: were it from its last word, a shard that was frozen itself would kill a healthy nursery.
             if now >= self._next_ping_mono:
                 self._next_ping_mono, self._asked_mono = now + heartbeat_s / 2, now
                 self.send({"type": "ping"})
-            return
+            return None
         silent_s = now - self._asked_mono
         if silent_s > 3 * heartbeat_s + STACKS_BEFORE_KILL_S:
             self.kill()
         elif silent_s > 3 * heartbeat_s and not self._asked_for_stacks:
             self._asked_for_stacks = True
             stacks.ask_for_stacks(self.pid)
+        return None
+
+    def _look_at_boot(self, boot_s: float) -> str | None:
+        late_s = time.monotonic() - self._started_mono - boot_s
+        if late_s < 0:
+            return None
+        if not self._asked_for_stacks:
+            self._asked_for_stacks = True
+            stacks.ask_for_stacks(self.pid)
+        return (
+            f"app.preload: expected the imports to end within {boot_s:g} s; where they hang is in the log"
+            if late_s > STACKS_BEFORE_KILL_S
+            else None
+        )
 
     def kill(self) -> None:
         """Kill the nursery, and by its death signal every executor of it."""
@@ -101,6 +119,7 @@ class NurseryLink:
         self._descriptors += descriptors
         self._asked_mono, self._asked_for_stacks = None, False
         for message in self._reader.feed_messages(data):
+            self._is_ready = self._is_ready or message["type"] == "ready"
             self._on_message(message, self._executor(message) if message["type"] == "forked" else None)
 
     def _executor(self, message: dict[str, Any]) -> Executor:

@@ -276,8 +276,10 @@ class Shard:
         while True:
             await asyncio.sleep(TICK_S)
             self._desk.watch.look()
-            if self._preloaded and self._nursery is not None:
-                self._nursery.look(self._desk.watch.limits.heartbeat_s)
+            if self._nursery is not None and (
+                reason := self._nursery.look(self._desk.watch.limits.heartbeat_s, self._start.import_timeout_s)
+            ):
+                self._fail(reason, permanent=False)
             if self._desk.held.open:
                 # Leases to renew, runs to show, cancel requests to look for: the ledger knows whether there is anything.
                 self._conversation.wake()

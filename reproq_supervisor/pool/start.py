@@ -66,6 +66,11 @@ class ShardStart:
     def lease_s(self) -> float:
         return float(self.pool_settings["lease"])
 
+    @property
+    def import_timeout_s(self) -> float:
+        """Seconds for the nursery's imports: less than the supervisor gives the whole boot, so that the reason told is ours."""
+        return 0.9 * float(self.pool_settings.get("boot_timeout", 60.0))
+
     def store_options(self) -> StoreOptions:
         """Return how the database is reached and polled."""
         poll = self.pool_settings["poll"]

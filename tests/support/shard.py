@@ -200,6 +200,10 @@ class RunningShard:
             self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._status
 
+    def let_run(self, seconds: float) -> None:
+        """Do nothing for a while, unless it ends before: for tests that try every moment of a start."""
+        select.select([self._child.pidfd], [], [], seconds)
+
     def wait_gone(self, timeout: float = GONE_WITHIN_S) -> None:
         """Wait until nothing of it is alive, escaped grandchildren included."""
 
