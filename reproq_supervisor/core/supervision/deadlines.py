@@ -15,6 +15,7 @@ from reproq_supervisor.core.supervision.events import (
 )
 from reproq_supervisor.core.supervision.facts import SignalName
 from reproq_supervisor.core.supervision.process import Process
+from reproq_supervisor.core.supervision.readiness import waits_for_database
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessEvent, ProcessState
 from reproq_supervisor.core.supervision.units import ONE_SHOTS, Role
@@ -85,7 +86,14 @@ def _kill_step(state: State, process: Process, now: float) -> None:
 
 
 def _check_boot(state: State, process: Process, now: float) -> None:
+    if process.snapshot.get("database", {}).get("up") is False:
+        # It waits for the database, and killing it would not bring that back.
+        process.boot_mono = now
     limit_s = state.plan_of(process).deadlines(process.unit).boot_s
+    if state.counts(process) and waits_for_database(process) and now - process.heard_mono < LOOK_AGAIN_S * 5:
+        # It boots no sooner for being killed. A canary gets no such patience: somebody waits for the answer.
+        process.boot_mono = now
+        return
     if now - process.boot_mono >= limit_s:
         condemn(state, process, f"was not ready within {limit_s:g} s", now, hung=True)
 
