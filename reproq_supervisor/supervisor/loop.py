@@ -30,7 +30,7 @@ from reproq_supervisor.core.supervision.facts import ClientLeft, Fact, Tick
 from reproq_supervisor.core.supervision.supervision import Supervision
 from reproq_supervisor.supervisor.children import Child, Children
 from reproq_supervisor.supervisor.control import Client, Control
-from reproq_supervisor.supervisor.dump import dump_state
+from reproq_supervisor.supervisor.dump import dump_lines
 from reproq_supervisor.supervisor.feed import Feed
 from reproq_supervisor.supervisor.notify import Notifier, notify_environment
 from reproq_supervisor.supervisor.orphans import Orphans
@@ -82,6 +82,8 @@ class Loop:
     def _wait(self) -> None:
         """Wait for something to happen, or for the core's next deadline."""
         timeout_s = 0.0 if self._facts else max(0.0, self._core.wake_at - time.monotonic())
+        if self._notifier.watchdog_s is not None:
+            timeout_s = min(timeout_s, self._notifier.watchdog_s / 2.0)
         ready = self._selector.select(timeout_s)
         self._facts.extend(self._signals.take())
         for key, mask in ready:
@@ -101,7 +103,7 @@ class Loop:
             self._orphans_mono = now
             self._facts.extend(self._orphans.look())
         watchdog_s = self._notifier.watchdog_s
-        if watchdog_s is not None and now - self._watchdog_mono >= min(watchdog_s, 1.0):
+        if watchdog_s is not None and now - self._watchdog_mono >= watchdog_s:
             self._watchdog_mono = now
             self._notifier.tell((("WATCHDOG", "1"),))
         for client in self._control:
@@ -173,7 +175,7 @@ class Loop:
             case ReopenLog():
                 self._log.reopen()
             case DumpState():
-                dump_state(command.state)
+                self._log.write_lines(dump_lines(command.state))
             case Exit():
                 self._exit_code = command.code
             case _:

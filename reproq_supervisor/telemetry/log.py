@@ -8,7 +8,7 @@ import os
 import select
 import stat
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,15 @@ class Log:
         else:
             self._waiting.append(_line(record, self._format))
         self._last_at = record["at"]
+        self.flush()
+
+    def write_lines(self, lines: Sequence[str]) -> None:
+        """Write lines as they are, for a person who debugs; those that do not fit are dropped like any other."""
+        for line in lines:
+            if len(self._waiting) >= MAX_WAITING:
+                self._dropped += 1
+            else:
+                self._waiting.append(line.encode("utf-8", "replace")[: MAX_LINE_BYTES - 1] + b"\n")
         self.flush()
 
     def flush(self) -> None:

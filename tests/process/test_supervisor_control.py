@@ -221,7 +221,7 @@ def test_a_dump_of_the_state_is_written_on_usr2(supervised: Make) -> None:
     daemon = supervised().start()
     shard = daemon.pids()["mail/0"]
     daemon.signal(signal.SIGUSR2)
-    eventually(lambda: '"children": [' in daemon.log and "in dump_state" in daemon.log, what="state and stack")
+    eventually(lambda: '"children": [' in daemon.log and "in dump_lines" in daemon.log, what="state and stack")
     eventually(lambda: "dump" in _kinds(daemon, shard), what="the shard is asked, too")
 
 

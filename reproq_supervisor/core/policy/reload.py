@@ -7,12 +7,16 @@ from typing import Any
 from reproq_supervisor.core.supervision.operation import Change
 from reproq_supervisor.core.supervision.plan import Plan, Settings
 
+_OF_THE_KEEPER = frozenset({"store", "logs_dir"})
+"""Top-level keys outside of `keeper` that the keeper reads once, at its start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Which pools get a new generation; everything else is told to live processes, or needs no telling."""
+    """Which pools get a new generation, and whether the keeper does; all else is told to living processes, or needs no telling."""
 
     rolling: frozenset[str] = field(default_factory=frozenset)
+    keeper: bool = False
 
 
 def extent_of(changes: Sequence[Change], old: Plan, new: Plan) -> Extent:
@@ -28,7 +32,8 @@ def extent_of(changes: Sequence[Change], old: Plan, new: Plan) -> Extent:
         else:
             rolling |= set(new.pools)
     rolling |= set(new.pools) - set(old.pools)
-    return Extent(frozenset(rolling))
+    keeper = any(change.how == "rolling" and change.key.partition(".")[0] in _OF_THE_KEEPER for change in changes)
+    return Extent(frozenset(rolling), keeper)
 
 
 def settings_in_force(old: Settings, new: Settings, changes: Sequence[Change]) -> dict[str, Any]:

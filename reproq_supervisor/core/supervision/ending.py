@@ -15,9 +15,6 @@ RELEASE_WAIT_S = 2.0
 UNKILLABLE_S = 5.0
 """A process that outlives KILL by this much sits in the kernel; the end does not wait for it."""
 
-EXTEND_EVERY_S = 2.0
-EXTEND_BY_USEC = 10_000_000
-
 
 def begin(state: State, why: str, now: float, *, quick: bool, code: int = 0) -> None:
     """Begin the end, or make one that is under way quick."""
@@ -56,10 +53,6 @@ def advance(state: State, now: float) -> None:
         state.exited = True
         state.emit(SupervisorStopped(stopping.code))
         state.do(Exit(stopping.code))
-    elif now >= stopping.extended_mono + EXTEND_EVERY_S:
-        stopping.extended_mono = now
-        left = sum(1 for process in state.roster if process.alive)
-        state.do(Notify((("EXTEND_TIMEOUT_USEC", str(EXTEND_BY_USEC)), ("STATUS", f"stopping: {left} processes left"))))
 
 
 def _holds(state: State, stopping: Stopping, now: float) -> bool:

@@ -88,6 +88,7 @@ class Operation:
     changes: list[Change] = field(default_factory=list)
     canaries: set[Unit] = field(default_factory=set)
     pools: set[str] = field(default_factory=set)
+    keeper: bool = False
     deadline: float = float("inf")
 
     @property

@@ -26,18 +26,29 @@ def is_ready(state: State, unit: Unit, generation: int) -> bool:
     return process is not None and process.state is ProcessState.READY
 
 
-def check_up(state: State, now: float) -> None:
-    """Declare the daemon ready when each unit was ready, or is known to fail.
+def waits_for_database(process: Process) -> bool:
+    """Does it say that the database is out of reach?"""
+    database = process.snapshot.get("database")
+    return isinstance(database, dict) and database.get("up") is False
 
-    Waiting for a pool that cannot start would let the service manager kill those that work.
+
+def check_up(state: State, now: float) -> None:
+    """Declare the daemon ready when each unit was ready, or what keeps it is known.
+
+    Waiting longer for a pool that cannot start, or for a database that is away, would let the service manager kill those that work.
     """
     if state.up or state.stopping is not None or not state.prepared:
         return
-    for unit in state.plan.units():
-        health = state.health(unit)
-        failing = health.circuit is not Circuit.CLOSED or health.of(unit).failures > 0
-        if not failing and not is_ready(state, unit, state.generation_of(unit)):
-            return
+    if any(not _is_settled(state, unit) for unit in state.plan.units()):
+        return
     state.up = True
     state.emit(SupervisorReady(round(now - state.began_mono, 3)))
     state.do(Notify((("READY", "1"), ("STATUS", "running"))))
+
+
+def _is_settled(state: State, unit: Unit) -> bool:
+    health = state.health(unit)
+    if health.circuit is not Circuit.CLOSED or health.of(unit).failures > 0:
+        return True
+    process = state.roster.filling(unit, state.generation_of(unit))
+    return process is not None and (process.state is ProcessState.READY or waits_for_database(process))

@@ -78,7 +78,7 @@ def take_answer(state: State, process: Process, message: dict[str, Any], now: fl
 
 
 def _try(state: State, operation: Operation, plan: Plan, extent: Extent, now: float) -> None:
-    operation.plan, operation.pools = plan, set(extent.rolling)
+    operation.plan, operation.pools, operation.keeper = plan, set(extent.rolling), extent.keeper
     if not extent.rolling:
         switching.commit(state, operation, now)
         _end(state, operation, now)

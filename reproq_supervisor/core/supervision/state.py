@@ -34,7 +34,6 @@ class Stopping:
     code: int = 0
     phase: Phase = Phase.SHARDS
     phase_mono: float = 0.0
-    extended_mono: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,7 @@ class State:
     spared: bool = False
     outbox: list[Command] = field(default_factory=list)
     wake_at: float = float("inf")
+    extended_mono: float = float("-inf")
 
     def do(self, command: Command) -> None:
         """Put a command behind those of this step."""

@@ -8,6 +8,7 @@ from reproq_supervisor.core.supervision import (
     ending,
     filling,
     hearing,
+    manager,
     readiness,
     requests,
     rolling,
@@ -71,6 +72,7 @@ class Supervision:
         telling.tell_keeper(state)
         readiness.check_up(state, now)
         ending.advance(state, now)
+        manager.ask_for_patience(state, now)
         state.wake_at = deadlines.next_look(state, now)
         return self._collect()
 

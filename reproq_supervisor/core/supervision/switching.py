@@ -6,7 +6,7 @@ from reproq_supervisor.core.supervision.events import ReloadCommitted
 from reproq_supervisor.core.supervision.operation import Operation
 from reproq_supervisor.core.supervision.readiness import is_ready
 from reproq_supervisor.core.supervision.state import State
-from reproq_supervisor.core.supervision.units import Role
+from reproq_supervisor.core.supervision.units import KEEPER, Role
 
 
 def commit(state: State, operation: Operation, now: float) -> None:
@@ -19,7 +19,8 @@ def commit(state: State, operation: Operation, now: float) -> None:
     state.release = operation.release or state.release
     if operation.pools:
         state.generation = operation.generation
-        state.generations.update(dict.fromkeys(operation.pools, operation.generation))
+        names = [*operation.pools, *([KEEPER.name] if operation.keeper else [])]
+        state.generations.update(dict.fromkeys(names, operation.generation))
     operation.canaries.clear()
     _forget_removed(state, now)
     restarted = {f"pool {wish.pool}" for wish in operation.wishes if wish.pool is not None}
@@ -46,11 +47,11 @@ def _forget_removed(state: State, now: float) -> None:
             del state.overrides[name]
     state.paused &= pools
     for name in tuple(state.generations):
-        if name not in pools:
+        if name not in pools and name != KEEPER.name:
             del state.generations[name]
 
 
 def complete(state: State, operation: Operation) -> bool:
     """Is every unit that rolls filled by a ready process of the new generation?"""
-    units = (unit for pool in operation.pools for unit in state.plan.shards(pool))
+    units = [unit for pool in operation.pools for unit in state.plan.shards(pool)] + ([KEEPER] if operation.keeper else [])
     return all(is_ready(state, unit, state.generation_of(unit)) for unit in units)
