@@ -116,7 +116,7 @@ class Crew:
         """Hand buffered runs to executors: idle ones first, then ahead of time while the work in hand is short."""
         if not self.buffer:
             return
-        able = [e for e in self._executors.values() if not (e.leaving or e.exited or e.stopped_since_mono)]
+        able = [e for e in self._executors.values() if e.takes_work]
         for executor in sorted(able, key=lambda e: len(e.in_hand)):
             if not self.buffer:
                 return
@@ -186,7 +186,8 @@ class Crew:
         if executor.in_hand:
             executor.in_hand[0].started_mono = now
         executor.unstarted_since_mono = None
-        self._feed(executor)
+        if executor.takes_work:
+            self._feed(executor)
         self.set_deadline(executor)
 
     def set_deadline(self, executor: Executor) -> None:

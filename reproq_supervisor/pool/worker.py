@@ -55,6 +55,11 @@ class Executor:
     _new_captures: deque[tuple[int, int]] = field(default_factory=deque)
     _unsent: bytearray = field(default_factory=bytearray)
 
+    @property
+    def takes_work(self) -> bool:
+        """Whether it may be given more: one that leaves would take the token and never see the task."""
+        return not (self.leaving or self.exited or self.eof or self.stopped_since_mono)
+
     def hand_out(self, batch: list[tuple[Held, Work]]) -> bool:
         """Give it more work; False when the rest of the frame must wait for `flush` (the socket is full)."""
         # Tokens first: when the frame arrives they must be there.
