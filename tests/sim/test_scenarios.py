@@ -1,0 +1,374 @@
+"""Single stories in the simulated world, with exact times."""
+
+from itertools import pairwise
+
+import pytest
+
+from reproq_supervisor.core.supervision.answers import status
+from reproq_supervisor.core.supervision.commands import AskStacks, Send
+from reproq_supervisor.core.supervision.facts import ChildSaid, ClientLeft, SignalName, SignalReceived
+from reproq_supervisor.core.supervision.units import KEEPER, LOADER, POSTGRES, PREPARE, Role, Unit
+from tests.sim.behaviour import GOOD, NEVER, Behaviour
+from tests.sim.invariants import check_all
+from tests.sim.settings import pool, settings
+from tests.sim.world import SimChild, World
+
+CRASHES = Behaviour(ready_s=NEVER, dies_s=0.2, code=70)
+
+
+def a_world(pools: dict[str, dict[str, object]] | None = None, **options: object) -> World:
+    embedded = bool(options.pop("embedded", False))
+    world = World(1, settings(pools, embedded=embedded), **options)  # type: ignore[arg-type]
+    world.watchers += check_all()
+    return world
+
+
+def running(**options: object) -> World:
+    world = a_world(**options)  # type: ignore[arg-type]
+    world.run(5.0)
+    return world
+
+
+def only(world: World, role: Role) -> SimChild:
+    (child,) = world.living(role)
+    return child
+
+
+def starts(world: World, name: str) -> list[float]:
+    return [round(at - world.born, 1) for at, command in world.spawned if command.unit.name == name]
+
+
+def events(world: World, name: str) -> list[object]:
+    return [event for _, event in world.events if event.name == name]
+
+
+def told(world: World, child: SimChild) -> list[str]:
+    return [command.message["type"] for _, command in world.sent if command.serial == child.serial]
+
+
+def test_the_database_comes_first_then_its_schema_then_keeper_and_shards() -> None:
+    world = running(embedded=True)
+    assert [command.unit for _, command in world.spawned] == [POSTGRES, PREPARE, KEEPER, Unit(Role.SHARD, "mail", 0)]
+
+
+def test_a_database_that_cannot_be_prepared_at_all_ends_the_daemon() -> None:
+    world = a_world(embedded=True)
+    world.run(0.1)
+    prepare = only(world, Role.PREPARE)
+    world.feed(ChildSaid(prepare.serial, {"type": "failed", "reason": "schema: newer than ours", "permanent": True}))
+    prepare.behaviour = Behaviour()
+    world.at(0.0, lambda: world._exit(prepare, 70, None))
+    world.run(30.0)
+    assert world.exit_code == 78
+    assert "newer than ours" in str(events(world, "supervisor.stopping"))
+
+
+def test_a_crashing_shard_is_restarted_after_growing_pauses_then_quarantined_then_probed() -> None:
+    world = a_world({"mail": pool(), "bulk": pool()}, behave=lambda unit, generation: CRASHES if unit.pool == "mail" else GOOD)
+    world.run(400.0)
+    times = starts(world, "mail/0")
+    gaps = [round(later - earlier, 1) for earlier, later in pairwise(times)]
+    # 0.2 s of life, then a pause of which jitter takes up to half: 0.5 1 2 4 8, then probes after 30, 60, 120 s.
+    for gap, pause in zip(gaps[:5], (0.5, 1, 2, 4, 8), strict=True):
+        assert 0.2 + pause / 2 <= gap <= 0.3 + pause
+    assert [round(gap) for gap in gaps[5:8]] == [30, 60, 120]
+    assert world.living(Role.SHARD)[0].unit.pool == "bulk"
+    assert [event.group for event in events(world, "group.quarantined")] == ["pool mail"] * 4  # type: ignore[attr-defined]
+
+
+def test_crashes_just_after_readiness_count_as_well() -> None:
+    world = a_world(behave=lambda unit, generation: Behaviour(dies_s=2.0) if unit.role is Role.SHARD else GOOD)
+    world.run(120.0)
+    assert events(world, "group.quarantined")
+
+
+def test_a_probe_that_holds_brings_the_whole_pool_back() -> None:
+    bad = True
+    world = a_world({"mail": pool(shards=3)}, behave=lambda unit, generation: CRASHES if bad and unit.role is Role.SHARD else GOOD)
+    assert world.until(lambda: bool(events(world, "group.quarantined")), within=60)
+    bad = False
+    assert world.until(lambda: len(world.living(Role.SHARD)) == 1, within=40)
+    world.run(5.0)
+    assert len(world.living(Role.SHARD)) == 1, "one at a time"
+    assert world.until(lambda: len(world.living(Role.SHARD)) == 3, within=15)
+
+
+def test_a_frozen_shard_writes_its_stacks_and_is_killed_within_its_deadline() -> None:
+    world = running()
+    shard = only(world, Role.SHARD)
+    shard.frozen = True
+    frozen_at = world.now
+    assert world.until(lambda: shard.killed_at is not None, within=30)
+    assert shard.killed_at is not None
+    assert shard.killed_at - frozen_at <= 3 * 2.0 + 0.3 + 0.1
+    assert world.until(lambda: only(world, Role.SHARD).ready, within=5)
+
+
+def test_stacks_are_asked_for_before_a_hung_process_is_killed() -> None:
+    asked: list[AskStacks] = []
+    world = running()
+    world.watchers.append(lambda world, fact, commands: asked.extend(c for c in commands if isinstance(c, AskStacks)))
+    shard = only(world, Role.SHARD)
+    shard.frozen = True
+    assert world.until(lambda: bool(asked), within=10)
+    assert [command.serial for command in asked] == [shard.serial]
+    assert shard.killed_at is None
+    world.run(0.5)
+    assert shard.killed_at is not None
+
+
+def test_twenty_hung_shards_are_handled_in_one_more_window_not_one_after_the_other() -> None:
+    world = running(pools={"mail": pool(shards=20)})
+    for child in world.living(Role.SHARD):
+        child.frozen = True
+    frozen_at = world.now
+    assert world.until(lambda: len(events(world, "process.condemned")) == 20, within=60)
+    assert world.now - frozen_at <= 2 * 6.0 + 1.0
+    assert len(events(world, "processes.spared")) == 1
+
+
+def test_one_hung_shard_of_many_is_not_spared() -> None:
+    world = running(pools={"mail": pool(shards=20)})
+    world.living(Role.SHARD)[3].frozen = True
+    world.run(7.0)
+    assert not events(world, "processes.spared")
+    assert len(events(world, "process.condemned")) == 1
+
+
+def test_an_hour_of_sleep_kills_nobody() -> None:
+    world = running(pools={"mail": pool(shards=3)})
+    before = {child.pid for child in world.living()}
+    world.sleep_supervisor(3600.0)
+    world.run(20.0)
+    assert {child.pid for child in world.living()} == before
+    assert len(events(world, "supervisor.overslept")) == 1
+
+
+def test_leases_of_a_dead_shard_wait_for_a_keeper() -> None:
+    world = running()
+    shard, keeper = only(world, Role.SHARD), only(world, Role.KEEPER)
+    keeper.frozen = True
+    world.kill(keeper)
+    world.kill(shard)
+    assert world.until(lambda: bool(world.living(Role.KEEPER)) and only(world, Role.KEEPER).ready, within=10)
+    world.run(1.0)
+    assert [kind for kind in told(world, only(world, Role.KEEPER)) if kind == "release_dead"] == ["release_dead"]
+    assert len(world.core.state.dead_workers) == 0
+
+
+def test_a_keeper_that_dies_before_it_answered_leaves_the_release_to_the_next() -> None:
+    world = running()
+    first = only(world, Role.KEEPER)
+    world.kill(only(world, Role.SHARD))
+    assert world.until(lambda: "release_dead" in told(world, first), within=5)
+    first.frozen = True
+    world.kill(first)
+    assert world.until(lambda: bool(world.living(Role.KEEPER)) and only(world, Role.KEEPER).ready, within=10)
+    world.run(1.0)
+    assert "release_dead" in told(world, only(world, Role.KEEPER))
+
+
+def test_ten_reloads_at_once_cost_two_loads_and_answer_all() -> None:
+    world = running()
+    clients = [world.ask("reload") for _ in range(10)]
+    world.run(5.0)
+    assert all(world.replies[client] == [{"ok": True, "changed": False, "plan": [], "generation": 1}] for client in clients)
+    assert sum(command.unit == LOADER for _, command in world.spawned) == 2
+
+
+def test_a_reload_that_waits_sees_what_changed_while_the_first_was_under_way() -> None:
+    world = running()
+    first = world.ask("reload")
+    world.settings_on_disk = settings({"mail": pool(executors={"min": 1, "max": 9})})
+    second = world.ask("reload")
+    world.run(5.0)
+    assert world.replies[first][0]["ok"]
+    # Which of the two saw it depends on the disk; that the second did not miss it is the promise.
+    assert world.core.state.plan.pools["mail"]["executors"]["max"] == 9
+    assert world.replies[second][0]["ok"]
+
+
+def test_a_client_that_leaves_does_not_end_its_reload() -> None:
+    world = running()
+    world.settings_on_disk = settings({"mail": pool(executors={"min": 1, "max": 9})})
+    client = world.ask("reload")
+    world.feed(ClientLeft(client))
+    world.run(5.0)
+    assert world.replies[client] == []
+    assert world.core.state.plan.pools["mail"]["executors"]["max"] == 9
+
+
+def test_new_source_files_roll_every_pool_though_no_setting_changed() -> None:
+    world = running()
+    old = only(world, Role.SHARD)
+    world.core.state.release = "v1"
+    client = world.ask("reload")
+    loader = only(world, Role.LOADER)
+    world.feed(ChildSaid(loader.serial, {"type": "settings", "settings": world.settings, "release": "v2"}))
+    world.run(10.0)
+    answer = world.replies[client][0]
+    assert answer["plan"] == [{"key": "code", "class": "rolling", "old": "v1", "new": "v2"}]
+    assert not old.alive
+    assert world.core.state.release == "v2"
+
+
+def test_a_refused_release_is_tried_again_by_the_next_reload() -> None:
+    world = running(behave=lambda unit, generation: CRASHES if generation == 2 and unit.role is Role.SHARD else GOOD)
+    world.core.state.release = "v1"
+    for expected in (False, True):
+        client = world.ask("reload")
+        loader = only(world, Role.LOADER)
+        world.feed(ChildSaid(loader.serial, {"type": "settings", "settings": world.settings, "release": "v2"}))
+        world.run(10.0)
+        assert world.replies[client][0]["ok"] is expected
+    assert world.core.state.release == "v2"
+
+
+def test_the_canary_of_a_refused_reload_is_on_nobodys_account() -> None:
+    world = running(behave=lambda unit, generation: CRASHES if generation > 1 and unit.role is Role.SHARD else GOOD)
+    world.settings_on_disk = settings({"mail": pool(mode="other")})
+    for _ in range(20):
+        client = world.ask("reload")
+        world.run(1.0)
+        assert world.replies[client][0]["ok"] is False
+    account = status(world.core.state, world.now)["pools"]["mail"]["account"]
+    assert (account["circuit"], account["recent_exits"]) == ("closed", 0)
+
+
+def test_what_fails_after_the_switch_is_told_but_not_rolled_back() -> None:
+    world = running(
+        pools={"mail": pool(shards=2)},
+        behave=lambda unit, generation: CRASHES if generation == 2 and unit.shard == 1 and unit.role is Role.SHARD else GOOD,
+    )
+    old = next(child for child in world.living(Role.SHARD) if child.unit.shard == 1)
+    world.settings_on_disk = settings({"mail": pool(shards=2, mode="other")})
+    client = world.ask("reload")
+    world.run(10.0)
+    answer = world.replies[client][0]
+    assert answer["ok"] is False
+    assert "generation 2 is in force, but mail/1 of the new generation exited with code 70" in answer["error"]
+    assert old.alive, "the old shard works until its successor does"
+
+
+def test_an_old_generation_may_finish_what_it_runs_for_as_long_as_a_task_may_take() -> None:
+    world = running(pools={"mail": pool(timeout=900.0)})
+    world.settings_on_disk = settings({"mail": pool(timeout=900.0, mode="other")})
+    world.ask("reload")
+    world.run(5.0)
+    drains = [command.message["timeout"] for _, command in world.sent if command.message["type"] == "drain"]
+    assert len(drains) == 1
+    assert drains[0] >= 900.0
+
+
+def test_a_stop_shortens_the_drain_of_an_old_generation() -> None:
+    slow = Behaviour(drain_s=NEVER)
+    world = running(pools={"mail": pool(timeout=900.0)}, behave=lambda unit, generation: slow if generation == 1 and unit.pool else GOOD)
+    old = only(world, Role.SHARD)
+    world.settings_on_disk = settings({"mail": pool(timeout=900.0, mode="other")})
+    world.ask("reload")
+    world.run(5.0)
+    world.feed(SignalReceived(SignalName.TERM))
+    world.run(30.0)
+    assert world.exit_code == 0
+    assert told(world, old)[-2:] == ["drain", "drain"]
+
+
+def test_a_shard_that_waits_for_its_database_is_not_killed_for_booting_slowly() -> None:
+    world = a_world(behave=lambda unit, generation: Behaviour(ready_s=NEVER) if unit.role is Role.SHARD else GOOD)
+    world.run(0.5)
+    shard = only(world, Role.SHARD)
+    snapshot = {"type": "snapshot", "snapshot": {"running": 0, "progress": 0, "database": {"up": False, "since_s": 1, "error": "gone"}}}
+    for _ in range(300):
+        world.feed(ChildSaid(shard.serial, snapshot))
+        world.run(1.0)
+    assert shard.alive
+    assert status(world.core.state, world.now)["state"] == "running", "the daemon is up without its database"
+
+
+@pytest.mark.parametrize("first", [SignalName.TERM, SignalName.INT])
+def test_a_second_interrupt_is_quick_and_a_second_term_is_not(first: SignalName) -> None:
+    world = running(behave=lambda unit, generation: Behaviour(drain_s=NEVER) if unit.pool else GOOD)
+    shard = only(world, Role.SHARD)
+    world.feed(SignalReceived(first))
+    world.feed(SignalReceived(SignalName.TERM))
+    assert told(world, shard)[-1] == "drain"
+    asked_at = world.now
+    world.feed(SignalReceived(SignalName.INT))
+    assert told(world, shard)[-1] == "quit"
+    world.run(30.0)
+    assert world.exited_at - asked_at < 6.0
+
+
+def test_each_phase_of_the_end_asks_each_process_once() -> None:
+    world = running(embedded=True, pools={"mail": pool(shards=3)})
+    world.feed(SignalReceived(SignalName.TERM))
+    world.run(30.0)
+    for child in world.children.values():
+        if child.unit.role in (Role.SHARD, Role.KEEPER):
+            assert [kind for kind in told(world, child) if kind in ("drain", "quit")] == ["drain"]
+
+
+def test_the_service_manager_is_asked_for_patience_while_a_slow_pool_boots() -> None:
+    world = a_world(behave=lambda unit, generation: Behaviour(ready_s=15.0) if unit.pool else GOOD)
+    world.run(14.0)
+    assert sum("EXTEND_TIMEOUT_USEC" in note for _, note in world.notes) >= 6
+    assert not any("READY" in note for _, note in world.notes)
+    world.run(5.0)
+    assert any("READY" in note for _, note in world.notes)
+
+
+def test_a_refused_configuration_says_so_to_the_service_manager_and_is_ready_again() -> None:
+    world = running()
+    world.settings_on_disk = [{"path": "pools", "line": 1, "column": 1, "message": "no", "hint": None}]
+    world.feed(SignalReceived(SignalName.HUP))
+    world.run(2.0)
+    words = [note for _, note in world.notes if "RELOADING" in note or "READY" in note]
+    assert ["RELOADING" in note for note in words] == [False, True, False]
+    reloading = words[1]
+    assert int(reloading["MONOTONIC_USEC"]) == pytest.approx((world.born + 5.0) * 1e6, abs=2e5)
+
+
+def test_messages_that_are_not_understood_are_logged_and_harmless() -> None:
+    world = running()
+    shard = only(world, Role.SHARD)
+    for message in (
+        {"type": "nosuch"},
+        {},
+        {"type": "snapshot"},
+        {"type": "snapshot", "snapshot": [1]},
+        {"type": "nursery", "pid": "x"},
+        {"type": "failed"},
+        {"type": "released", "worker_ids": 3, "count": 1},
+        {"type": "settings", "settings": {}},
+    ):
+        world.feed(ChildSaid(shard.serial, message))
+    assert len(events(world, "process.message_ignored")) == 8
+    world.run(10.0)
+    assert shard.alive
+
+
+def test_scaling_is_told_ends_with_its_time_and_holds_for_new_shards() -> None:
+    world = running()
+    shard = only(world, Role.SHARD)
+    world.ask("scale", pool="mail", executors=9, for_s=20)
+    sizes = lambda child: [  # noqa: E731
+        c.message["pool_settings"]["executors"]["max"]
+        for _, c in world.sent
+        if isinstance(c, Send) and c.serial == child.serial and "pool_settings" in c.message
+    ]
+    assert sizes(shard) == [2, 9]
+    world.kill(shard)
+    world.run(5.0)
+    new = only(world, Role.SHARD)
+    assert sizes(new) == [9]
+    world.run(20.0)
+    assert sizes(new) == [9, 2]
+
+
+def test_a_reload_while_scaled_keeps_the_override() -> None:
+    world = running()
+    world.ask("scale", pool="mail", executors=9, for_s=None)
+    world.settings_on_disk = settings({"mail": pool(executors={"min": 1, "max": 4})})
+    world.ask("reload")
+    world.run(5.0)
+    assert world.core.state.pool_settings(world.core.state.plan, "mail")["executors"] == {"min": 9, "max": 9}  # type: ignore[index]
