@@ -1,0 +1,106 @@
+"""The database goes away and comes back under a working shard."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.marked import state_of
+from tests.support.postgres import Database
+from tests.support.runs import ODD, Runs
+from tests.support.shard import RunningShard, running_shard
+
+_CUT = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name LIKE 'reproq%' AND datname = current_database()
+"""
+
+
+@pytest.fixture
+def runs(own_database: Database) -> Runs:
+    return Runs(own_database)
+
+
+def wait_database(shard: RunningShard, *, up: bool) -> None:
+    shard.wait_snapshot(lambda s: s["database"]["up"] is up, f"the database is {'up' if up else 'down'}")
+
+
+def wait_running(shard: RunningShard, count: int) -> None:
+    shard.wait_snapshot(lambda s: s["running"] == count, f"{count} tasks run")
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_results_are_kept_while_the_database_is_gone(own_database: Database, runs: Runs, how: str) -> None:
+    cluster = own_database.cluster
+    with running_shard(own_database, executors=4, lease=30) as shard:
+        pids = shard.wait_executors(4)
+        ids = [*runs.add("nap", 1, count=3), *runs.add("fail", max_attempts=1)]
+        wait_running(shard, 3)
+        getattr(cluster, how)()
+        wait_database(shard, up=False)
+        assert shard.snapshot["database"]["error"]
+        assert "no database" in shard.snapshot["why"]
+        wait_running(shard, 0)  # they ended meanwhile; the database does not know yet
+        cluster.start()
+        assert [run.status for run in runs.ended(ids)] == ["SUCCESSFUL"] * 3 + ["FAILED"]
+        assert {run.attempts for run in runs.look(ids)} == {1}
+        assert runs.end_of("echo").status == "SUCCESSFUL"
+        assert shard.wait_executors(4) == pids
+        assert shard.events("database.lost")
+        assert len(shard.events("database.connected")) == 2
+
+
+def test_work_goes_on_over_many_lost_connections(own_database: Database, runs: Runs) -> None:
+    with running_shard(own_database, executors=2) as shard:
+        ids = runs.add("nap", 0.005, count=600)
+        cut = 0
+        while runs.lane():
+            cut += len(own_database.query(_CUT))
+            shard.listen(0.1)
+        assert cut > 5
+        assert {run.end for run in runs.ended(ids)} == {("SUCCESSFUL", None, 1)}
+
+
+def test_a_run_whose_lease_was_lost_meanwhile_is_stopped_after_the_reconnection(own_database: Database, runs: Runs, tmp_path: Path) -> None:
+    path = tmp_path / "ticks"
+    with running_shard(own_database, executors=1, lease=30) as shard:
+        runs.add(f"{ODD}tick", str(path), 60)
+        wait_running(shard, 1)
+        (first,) = shard.snapshot["executors"]["pids"]
+        own_database.cluster.kill()
+        wait_database(shard, up=False)
+        own_database.cluster.start()
+        assert runs.release(shard.start_message["worker_id"]) == 1
+        eventually(lambda: state_of(first) in ("", "Z"), what="the execution without a lease is stopped")
+        eventually(lambda: len({line.split()[0] for line in path.read_text().splitlines()}) == 2, what="it runs anew")
+
+
+def test_a_shard_without_a_database_becomes_ready_when_there_is_one(own_database: Database, runs: Runs) -> None:
+    own_database.cluster.stop()
+    with running_shard(own_database, executors=2, ready=False) as shard:
+        shard.wait_snapshot(lambda s: "no database" in s["why"], "it says why it is not ready")
+        shard.wait_executors(2)
+        assert shard.snapshot["state"] == "booting"
+        own_database.cluster.start()
+        shard.wait_ready()
+        assert runs.end_of("echo").status == "SUCCESSFUL"
+
+
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+def test_a_drain_ends_without_a_database(own_database: Database, runs: Runs, how: str) -> None:
+    with running_shard(own_database, executors=1, lease=30) as shard:
+        runs.add("nap", 60)
+        wait_running(shard, 1)
+        getattr(own_database.cluster, how)()
+        shard.wait_snapshots(4)
+        shard.say("drain", timeout=0)
+        assert shard.wait_exit(timeout=10) == 0
+        assert shard.events("shard.left_unwritten")
+        own_database.cluster.thaw()
+
+
+def test_without_a_listener_everything_works_by_polling(database: Database) -> None:
+    with running_shard(database, store={"listen": False, "prepare": False}):
+        runs = Runs(database)
+        for _ in range(3):
+            assert runs.end_of("echo").status == "SUCCESSFUL"
