@@ -194,6 +194,10 @@ class Nursery:
         executor = self._executors.pop(pid, None)
         if executor is None:
             return
+        if not executor.exited:
+            # The shard killed it and says so before we saw it dead; the event may be in the batch that is being handled.
+            executor.exited = True
+            self._selector.unregister(executor.pidfd)
         os.waitpid(pid, 0)
         os.close(executor.pidfd)
         self._say({"type": "reaped", "pid": pid})

@@ -10,6 +10,7 @@ import pytest
 
 from reproq_supervisor.core.runs import RunId
 from tests.support.eventually import eventually
+from tests.support.marked import state_of
 from tests.support.postgres import Database
 from tests.support.runs import ODD, Run, Runs
 from tests.support.shard import running_shard
@@ -134,6 +135,21 @@ def test_a_nursery_that_is_told_to_end_takes_its_executors_along(database: Datab
         assert shard.wait_exit() == 70
         shard.wait_gone()
         assert [(r.lane, r.errors) for r in runs.look([run])] == [("ready", [])]
+        assert "Traceback" not in shard.log
+
+
+def test_a_nursery_that_is_told_to_reap_what_it_has_not_yet_seen_dead_does_so(database: Database, runs: Runs, tmp_path: Path) -> None:
+    with running_shard(database, executors=4, log=tmp_path / "shard.log") as shard:
+        runs.add("nap", 60, count=4)
+        shard.wait_snapshot(lambda s: s["running"] == 4, "all run")
+        executors, nursery = shard.executors, shard.nursery_pid
+        freeze(nursery)
+        shard.wait_snapshots(3)  # a ping waits in its channel, which it will therefore read first
+        shard.close_lifeline()
+        eventually(lambda: all(state_of(pid) == "Z" for pid in executors), what="the shard has killed its executors")
+        os.kill(nursery, signal.SIGCONT)
+        assert shard.wait_exit() == 0
+        shard.wait_gone()
         assert "Traceback" not in shard.log
 
 
