@@ -31,6 +31,7 @@ WISHES_INTERVAL_S = 1.0
 BATCH = 500
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
+_LET_GO_AFTER_S = 0.1
 
 
 class Keeper:
@@ -73,9 +74,12 @@ class Keeper:
         work = asyncio.create_task(self._work())
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
-        for task in (work, report, stop):
-            task.cancel()
-        await asyncio.wait([work, report, stop])
+        report.cancel()
+        stop.cancel()
+        while not work.done():
+            # Cancelled once, the driver asks the server to give up, and waits long for one that is frozen; the second time it lets go.
+            work.cancel()
+            await asyncio.wait([work], timeout=_LET_GO_AFTER_S)
         await self._close()
         if not work.cancelled() and (error := work.exception()) is not None:
             self._channel.say("failed", reason=f"keeper: {type(error).__name__}: {error}", permanent=False)
