@@ -51,7 +51,8 @@ class DeadlineTable:
 
     @classmethod
     def attach(cls, fd: int) -> "DeadlineTable":
-        """View the table behind a descriptor that was received."""
+        """View the table behind a descriptor that was received, and keep it from programs that are started here."""
+        os.set_inheritable(fd, False)
         return cls(fd, os.fstat(fd).st_size // ROW_BYTES)
 
     def set_kill_at(self, row: int, boot_time_s: float) -> None:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 CHANNEL_FD = 3
@@ -62,12 +62,13 @@ def spawn_child(
         source = os.dup(source)
         theirs.close()
         theirs = socket.socket(fileno=source)
-    actions: list[tuple[int, int, int]] = [(os.POSIX_SPAWN_DUP2, devnull, 0)]
+    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, devnull, 0)]
     if stdout is not None:
         actions.append((os.POSIX_SPAWN_DUP2, stdout, 1))
     if stderr is not None:
         actions.append((os.POSIX_SPAWN_DUP2, stderr, 2))
     actions.append((os.POSIX_SPAWN_DUP2, source, CHANNEL_FD))
+    actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _stray_descriptors()]
     try:
         with signals_blocked():
             pid = os.posix_spawn(
@@ -87,6 +88,16 @@ def spawn_child(
         theirs.close()
         os.close(devnull)
     return SpawnedChild(pid, pidfd, ours)
+
+
+def _stray_descriptors() -> list[int]:
+    """Return what a child would inherit by accident: descriptors that we were started with ourselves, such as the lock file of a script."""
+    found = []
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208
+        with suppress(OSError):  # the descriptor of the listing itself
+            if fd > CHANNEL_FD and os.get_inheritable(fd):
+                found.append(fd)
+    return found
 
 
 def adopt_channel() -> socket.socket:

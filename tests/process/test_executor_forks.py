@@ -63,6 +63,10 @@ def test_a_task_that_writes_rubbish_to_the_work_socket_is_a_crash_of_its_executo
     assert runs.end_of("echo").status == "SUCCESSFUL"
 
 
+def test_programs_that_a_task_starts_inherit_nothing_of_the_executor(runs: Runs) -> None:
+    assert runs.end_of(f"{ODD}list_inheritable_descriptors").result == [0, 1, 2]
+
+
 def test_a_grandchild_that_escaped_ends_with_the_executor(shard: RunningShard, runs: Runs) -> None:
     (executor,) = shard.wait_executors(1)
     escaped = runs.end_of("leave_grandchild").result

@@ -13,6 +13,11 @@ import time
 from pathlib import Path
 
 
+def list_inheritable_descriptors() -> list[int]:
+    """Return the descriptors that a program started from here would be given."""
+    return sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if os.path.lexists(f"/proc/self/fd/{fd}") and os.get_inheritable(fd))
+
+
 def print_only(text: str) -> str:
     """Print *text* from Python alone."""
     print(text)
