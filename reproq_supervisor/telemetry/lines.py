@@ -23,7 +23,7 @@ def render(record: Record, log_format: LogFormat) -> str:
     """Return the line without its line end; it never contains one."""
     match log_format:
         case LogFormat.JSON:
-            return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+            return json.dumps(record, separators=(",", ":"))
         case LogFormat.LOGFMT:
             return " ".join(f"{key}={_quoted(value)}" for key, value in record.items())
         case LogFormat.HUMAN:
