@@ -2,8 +2,8 @@
 
     python -m benchmarks.store_floor postgresql://... [--tasks 40000] [--batch 100] [--connections 2]
 
-Creates a database of its own beside the one of the URL, prints one JSON line, and drops it. What a task costs here no pool can save: the
-can save: the product is measured against these figures in the same run.
+Creates a database of its own beside the one of the URL, prints one JSON line, and drops it. What a task costs here no pool can save:
+the product is measured against these figures in the same run.
 """
 
 import argparse
@@ -25,6 +25,7 @@ NOTHING: dict[str, Any] = {
     **{name: [] for name in ("end_ids", "end_lease_nos", "end_outcomes", "end_values", "end_delays", "end_started_ago", "end_logs_uris")},
     **{name: [] for name in ("show_ids", "show_lease_nos", "show_started_ago", "renew_ids", "renew_lease_nos", "watch_ids")},
     "lease_s": 60.0,
+    **dict.fromkeys(("after_keys", "after_dues", "after_ids")),
     "is_idle": False,
 }
 

@@ -26,6 +26,7 @@ from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, Lease
 from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.endings import arrays_of
 from reproq_supervisor.store.listener import Listener
+from reproq_supervisor.store.looks import START, Looks, Place
 
 __all__ = ["Listener", "ShardStore"]
 
@@ -39,6 +40,7 @@ class ShardStore:
     def __init__(self, connection: StoreConnection, worker_id: str) -> None:
         self._connection = connection
         self._worker_id = worker_id
+        self._looks = Looks()
         self._asleep_on: frozenset[str] = frozenset()
         self._flagged_mono = -math.inf
         self._unsettled_mark: int | None = None
@@ -59,8 +61,9 @@ class ShardStore:
           StoreUnavailable: nothing is known about *request*; see above.
           StoreError: nothing of it happened, and sending it again would fail again.
         """
-        rows = await self._connection.ask("task_lane", "cycle", _parameters(self._worker_id, request, bool(self._asleep_on)))
-        reply = _reply(rows)
+        places = self._looks.places((queue for queue, _ in request.claims), time.monotonic())
+        parameters = _parameters(self._worker_id, request, places, bool(self._asleep_on))
+        reply = self._reply(await self._connection.ask("task_lane", "cycle", parameters))
         if reply.claimed:
             self._asleep_on = frozenset()
         return reply
@@ -76,7 +79,7 @@ class ShardStore:
 
         Returns:
           seconds after which to claim again unless a note comes first: 10 to 50 ms while a producer may have missed the flag, then 0 once
-          for the last look, then infinity.
+          for the last look, then infinity. While looks from the start are dear, both the last look and infinity are the next such look.
         """
         if self._asleep_on != frozenset(queues):
             await self.forget_idle()
@@ -86,13 +89,14 @@ class ShardStore:
             self._unsettled_mark = rows[0][0]
         elif time.monotonic() - self._flagged_mono > REFLAG_AFTER_S:
             await self._flag(queues)
+        rest_s = self._looks.rest_s(time.monotonic())
         if self._unsettled_mark is None:
-            return math.inf
+            return math.inf if rest_s is None else rest_s
         rows = await self._connection.ask("reproq_queue_idle", "is_settled", {"mark": self._unsettled_mark})
         if not rows[0][0]:
             return random.uniform(0.01, 0.05)  # noqa: S311 - spread, not a secret
         self._unsettled_mark = None
-        return 0
+        return 0 if rest_s is None else rest_s
 
     async def forget_idle(self) -> None:
         """Take the flag back without a claim, e.g. before leaving."""
@@ -113,8 +117,31 @@ class ShardStore:
         await self._connection.ask("reproq_queue_idle", "register", {"queues": list(queues), "worker_id": self._worker_id})
         self._flagged_mono = time.monotonic()
 
+    def _reply(self, rows: list[tuple[Any, ...]]) -> CycleReply:
+        ended: dict[RunId, RunStatus] = {}
+        lost: set[RunId] = set()
+        cancel: set[RunId] = set()
+        claimed: list[Claimed] = []
+        for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec, key, due_at, took_s in rows:
+            match what:
+                case "claimed":
+                    claimed.append(Claimed(run, no, attempt, queue, priority, path, float(timeout_s), max_attempts, spec.encode()))
+                case "ended":
+                    ended[run] = RunStatus(status)
+                case "lost":
+                    lost.add(run)
+                case "cancel":
+                    cancel.add(run)
+                case "looked":
+                    reached = Place(key, due_at, run) if run is not None else None
+                    self._looks.looked(queue, reached, took_s, time.monotonic())
+                case _:
+                    raise AssertionError(f"reproq_cycle: expected ended, lost, cancel, claimed or looked, got {what!r}")
+        return CycleReply(ended=ended, lost=frozenset(lost), cancel=frozenset(cancel), claimed=tuple(claimed))
 
-def _parameters(worker_id: str, request: CycleRequest, is_idle: bool) -> dict[str, Any]:
+
+def _parameters(worker_id: str, request: CycleRequest, places: Sequence[Place], is_idle: bool) -> dict[str, Any]:
+    begins_later = any(place is not START for place in places)
     return {
         "leased_by": worker_id,
         "lease_s": request.lease_s,
@@ -127,25 +154,8 @@ def _parameters(worker_id: str, request: CycleRequest, is_idle: bool) -> dict[st
         "watch_ids": list(request.watch),
         "queues": [queue for queue, _ in request.claims],
         "wanted": [wanted for _, wanted in request.claims],
+        "after_keys": [place.order_key for place in places] if begins_later else None,
+        "after_dues": [place.due_at for place in places] if begins_later else None,
+        "after_ids": [place.result_id for place in places] if begins_later else None,
         "is_idle": is_idle,
     }
-
-
-def _reply(rows: list[tuple[Any, ...]]) -> CycleReply:
-    ended: dict[RunId, RunStatus] = {}
-    lost: set[RunId] = set()
-    cancel: set[RunId] = set()
-    claimed: list[Claimed] = []
-    for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec in rows:
-        match what:
-            case "claimed":
-                claimed.append(Claimed(run, no, attempt, queue, priority, path, float(timeout_s), max_attempts, spec.encode()))
-            case "ended":
-                ended[run] = RunStatus(status)
-            case "lost":
-                lost.add(run)
-            case "cancel":
-                cancel.add(run)
-            case _:
-                raise AssertionError(f"reproq_cycle: expected ended, lost, cancel or claimed, got {what!r}")
-    return CycleReply(ended=ended, lost=frozenset(lost), cancel=frozenset(cancel), claimed=tuple(claimed))

@@ -106,7 +106,7 @@ def test_a_cycle_without_endings_does_not_wait_for_the_disk_and_one_with_endings
     put()
     call = """SELECT what, result_id, lease_no
               FROM reproq_cycle('w', 60, %s::bigint[], %s::bigint[], %s::text[], %s::text[], '{NULL}', '{NULL}', '{NULL}',
-                                '{}', '{}', '{}', '{}', '{}', '{}', %s::text[], '{1}', false)"""
+                                '{}', '{}', '{}', '{}', '{}', '{}', %s::text[], '{1}', NULL, NULL, NULL, false)"""
     with database.connect(autocommit=False) as connection:
         ((_, run, no),) = connection.execute(call, ([], [], [], [], ["default"])).fetchall()
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)

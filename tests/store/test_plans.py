@@ -6,6 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.store.actors import Shard, ended
+from tests.support.eventually import eventually
 from tests.support.postgres import Cluster, Database
 
 BACKLOG = 200_000
@@ -79,7 +81,7 @@ def asked(full: Database) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
         yield ask
 
 
-CLAIM = "SELECT result_id, lease_no FROM reproq_claim('w', 60, %s::text[], %s::int[])"
+CLAIM = "SELECT result_id, lease_no FROM reproq_claim('w', 60, %s::text[], %s::int[]) WHERE what = 'claimed'"
 
 
 def test_a_claim_reads_what_it_takes(asked: Callable[..., list[tuple[Any, ...]]]) -> None:
@@ -113,3 +115,61 @@ def test_the_keepers_duties_read_what_they_take(asked: Callable[..., list[tuple[
 def test_a_cancel_reads_what_it_cancels(asked: Callable[..., list[tuple[Any, ...]]]) -> None:
     ids = [row[0] for row in asked(CLAIM, ["default"], [2], runs=2 + 200)]
     assert len(asked("SELECT * FROM reproq_cancel(%s::bigint[])", [*ids, ids[-1] + 1], runs=3)) == 3
+
+
+@pytest.fixture
+def pinned(database: Database) -> Iterator[Database]:
+    """A database in which somebody has left a transaction open, so that nothing that is dead goes away."""
+    with database.connect(autocommit=False) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.execute("SELECT 1 FROM task_runs")
+        yield database
+
+
+@pytest.fixture
+def worn(pinned: Database) -> Database:
+    """The same after 20,000 runs were claimed and ended, with 500 left."""
+    with pinned.connect() as connection:
+        connection.execute(INSERT, {"kind": "ready", "count": 20_500})
+        connection.execute("UPDATE task_lane SET queue_name = 'default'")
+        connection.execute(
+            """CREATE FUNCTION wear_out() RETURNS void LANGUAGE plpgsql AS $$
+               BEGIN
+                   FOR round IN 1 .. 20 LOOP
+                       PERFORM reproq_end('w', array_agg(result_id), array_agg(lease_no), array_agg('succeed'::text), NULL)
+                       FROM reproq_claim('w', 60, '{default}', '{1000}') WHERE what = 'claimed';
+                   END LOOP;
+               END $$"""
+        )
+        connection.execute("SELECT wear_out()")
+    return pinned
+
+
+def test_a_claim_that_begins_where_the_last_one_ended_passes_no_dead_entries(worn: Database) -> None:
+    statement = """SELECT what, order_key, due_at, result_id
+                   FROM reproq_claim('w', 60, '{default}', '{50}', ARRAY[%s::float8], ARRAY[%s::timestamptz], ARRAY[%s::bigint])"""
+    with worn.connect(autocommit=False) as connection:
+        reads = Reads(connection)
+        place: tuple[Any, ...] = (None, None, None)
+        read = []
+        for _ in range(3):
+            before = reads.entries()
+            rows = connection.execute(statement, place).fetchall()
+            read.append(reads.entries() - before)
+            assert [row[0] for row in rows] == ["claimed"] * 50 + ["looked"]
+            place = rows[-1][1:]
+    assert read[0] > 20_000
+    assert max(read[1:]) < 1000
+
+
+def test_a_shard_goes_on_where_it_was_and_still_finds_what_is_urgent(worn: Database) -> None:
+    shard = Shard(worn.dsn)
+    with ended(shard):
+        shard.claim(10)
+        shard.claim(10)
+        assert shard.store._looks.rest_s(0.0) is not None, "the look from the start was dear"
+        worn.query("INSERT INTO task_runs (priority, spec_json, spec_hash, task_path) VALUES (1000000, '{}', 'urgent', 'app.urgent')")
+        paths = eventually(lambda: [c.task_path for c in shard.claim(1) if c.task_path == "app.urgent"], what="the urgent run")
+        assert paths == ["app.urgent"]
+        eventually(lambda: shard.claim(100) == () and shard.settle_idle() > 0, what="the queue is empty")
+        assert shard.settle_idle() < 60, "the next look from the start is not forgotten over a long sleep"

@@ -1,7 +1,7 @@
 -- name: cycle
 -- A shard's whole conversation in one commit. One row for each thing to tell, by its first column: ended (with status), lost, cancel,
 -- claimed.
-SELECT what, result_id, status, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec
+SELECT what, result_id, status, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s
 FROM reproq_cycle(
     %(leased_by)s, %(lease_s)s,
     %(end_ids)s::bigint[], %(end_lease_nos)s::bigint[], %(end_outcomes)s::text[], %(end_values)s::text[], %(end_delays)s::float8[],
@@ -9,7 +9,8 @@ FROM reproq_cycle(
     %(show_ids)s::bigint[], %(show_lease_nos)s::bigint[], %(show_started_ago)s::float8[],
     %(renew_ids)s::bigint[], %(renew_lease_nos)s::bigint[],
     %(watch_ids)s::bigint[],
-    %(queues)s::text[], %(wanted)s::int[], %(is_idle)s)
+    %(queues)s::text[], %(wanted)s::int[], %(after_keys)s::float8[], %(after_dues)s::timestamptz[], %(after_ids)s::bigint[],
+    %(is_idle)s)
 
 -- name: held
 -- Which of these runs the caller still holds, with the number of the lease.
