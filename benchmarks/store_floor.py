@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from reproq_supervisor.store.arrays import text_array
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from reproq_supervisor.store.migrate import migrate
 from reproq_supervisor.store.statements import load
@@ -42,7 +43,7 @@ def work_off(dsn: str, worker_id: str, batch: int, start_at: float) -> int:
                 "end_ids": [run for run, _ in claimed],
                 "end_lease_nos": [no for _, no in claimed],
                 "end_outcomes": ["succeed"] * n,
-                "end_values": ["null"] * n,
+                "end_values": text_array(["null"] * n),
                 "end_delays": [None] * n,
                 "end_started_ago": [0.001] * n,
                 "end_logs_uris": [None] * n,

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store.arrays import text_array
 from reproq_supervisor.store.errors import StoreError, translated
 from reproq_supervisor.store.statements import load
 
@@ -114,14 +115,14 @@ def _again(connection: psycopg.Connection[Any], run: NewRun) -> RunId:
     raise StoreError(f"{run.task_path}: expected to insert the run or find its duplicate, got neither in ten attempts")
 
 
-def _columns(runs: Sequence[NewRun], specs: list[str], hashes: list[str], keys: Sequence[str | None]) -> dict[str, list[Any]]:
+def _columns(runs: Sequence[NewRun], specs: list[str], hashes: list[str], keys: Sequence[str | None]) -> dict[str, Any]:
     return {
         "queue_names": [run.queue_name for run in runs],
         "priorities": [run.priority for run in runs],
         "run_afters": [run.run_after for run in runs],
         "delays_s": [run.delay_s for run in runs],
-        "specs": specs,
-        "spec_hashes": hashes,
+        "specs": text_array(specs),
+        "spec_hashes": text_array(hashes),
         "task_paths": [run.task_path for run in runs],
         "max_attempts": [run.max_attempts for run in runs],
         "timeouts_s": [run.timeout_seconds for run in runs],

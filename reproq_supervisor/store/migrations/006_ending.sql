@@ -86,8 +86,9 @@ BEGIN
 END
 $$;
 
--- Gives runs back: of the given endings those with outcome retry or release. Returns those whose fence held.
---   A retry is due anew after its delay (seconds); a release takes the attempt back and keeps its place.
+-- Gives runs back: of the given endings those with outcome retry, release or put_back. Returns those whose fence held.
+--   A retry is due anew after its delay (seconds); the others take the attempt back and keep their place. Only a release nears the cap: what
+--   was put back had never started, so that no number of pauses and reloads may end it.
 CREATE OR REPLACE FUNCTION reproq_give_back(
     p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[],
     p_started_ago double precision[], p_logs_uris text[], p_delays double precision[]
@@ -111,16 +112,16 @@ BEGIN
                                  (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = l.queue_name), 60))
                              ELSE l.order_key END,
             attempts = CASE WHEN e.counted THEN l.attempts ELSE greatest(l.attempts - 1, 0) END,
-            releases = CASE WHEN e.counted THEN l.releases ELSE l.releases + 1 END,
+            releases = CASE WHEN e.capped THEN l.releases + 1 ELSE l.releases END,
             crashes = CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') THEN least(l.crashes + 1, 10000)
                            ELSE l.crashes END,
             leased_by = NULL,
             leased_until = NULL
-        FROM (SELECT id, no, outcome = 'retry' AS counted, given, refused, started_ago, logs_uri,
+        FROM (SELECT id, no, outcome = 'retry' AS counted, outcome = 'release' AS capped, given, refused, started_ago, logs_uri,
                      CASE WHEN outcome = 'retry' THEN greatest(delay, 0) ELSE 0 END AS delay
               FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris, p_delays)
                    AS u (id, no, outcome, given, refused, started_ago, logs_uri, delay)
-              WHERE outcome IN ('retry', 'release') ORDER BY id) e
+              WHERE outcome IN ('retry', 'release', 'put_back') ORDER BY id) e
         WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
         RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.due_at, e.counted, e.started_ago, e.logs_uri,
                   CASE WHEN e.counted THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
@@ -173,12 +174,12 @@ BEGIN
            array_agg(d.delay ORDER BY d.n)
     INTO outcomes, given, delays
     FROM (SELECT e.n, e.given, e.outcome AS was,
-                 CASE WHEN e.outcome NOT IN ('fail', 'release') THEN e.outcome
+                 CASE WHEN e.outcome NOT IN ('fail', 'release', 'put_back') THEN e.outcome
                       WHEN r.cancel_requested OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = e.id) THEN 'cancel'
                       WHEN e.outcome = 'fail' AND l.attempts >= l.max_attempts THEN 'fail_finally'
                       WHEN e.outcome = 'fail' THEN 'retry'
-                      WHEN l.releases >= release_cap THEN 'fail_finally'
-                      ELSE 'release' END AS outcome,
+                      WHEN e.outcome = 'release' AND l.releases >= release_cap THEN 'fail_finally'
+                      ELSE e.outcome END AS outcome,
                  -- The first retry after a crash is at once: the task is rarely to blame.
                  coalesce(e.delay, CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') AND l.crashes = 0 THEN 0
                                         ELSE reproq_retry_delay_s(l.attempts) END) AS delay
@@ -220,7 +221,7 @@ BEGIN
               CROSS JOIN LATERAL (SELECT reproq_jsonb_or_null(e.words) AS parsed OFFSET 0) p) v;
     END;
 
-    IF outcomes && ARRAY['fail', 'release'] THEN
+    IF outcomes && ARRAY['fail', 'release', 'put_back'] THEN
         SELECT d.outcomes, d.given, d.delays INTO outcomes, given, delays FROM reproq_decide(p_ids, outcomes, given, delays) d;
         RETURN QUERY
         SELECT * FROM reproq_give_back(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris, delays);
@@ -232,7 +233,7 @@ END
 $$;
 
 -- Ends a batch of attempts of one holder. All arrays have one entry for each attempt:
---   outcomes: succeed, fail, fail_finally, cancel, release;
+--   outcomes: succeed, fail, fail_finally, cancel, release, put_back;
 --   values: JSON text, the result or the error object;
 --   delays: seconds until a retry, NULL = policy;
 --   started_ago: seconds since the execution began, NULL = never;
