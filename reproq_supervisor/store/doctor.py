@@ -82,7 +82,9 @@ def _parked(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
     (count,) = _row(connection, "unsupported")
     if count:
         yield Finding(
-            Level.WARNING, "unsupported", f"{count} runs ask for a lock, a concurrency limit or a rate; this version does not claim them"
+            Level.WARNING,
+            "unsupported",
+            f"{count} runs ask for a lock, a concurrency limit or a rate, or belong to a workflow; this version does not claim them",
         )
     (count,) = _row(connection, "waiting")
     if count:

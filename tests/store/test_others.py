@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from reproq_supervisor.core.runs import RunId, RunStatus
-from tests.store.actors import Shard, assert_invariant, lane, record
+from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
 from tests.support.postgres import Database
 
 Put = Callable[..., list[RunId]]
@@ -252,3 +252,28 @@ def test_others_need_rights_on_the_record_only(put: Put, database: Database) -> 
             connection.execute(f"DROP OWNED BY {role}")
             connection.execute(f"DROP ROLE {role}")
     assert database.query("SELECT 1 FROM task_lane") == []
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_page_that_saves_an_old_rev_too_is_known_as_foreign(put: Put, shard: Shard, database: Database, is_held: bool) -> None:
+    (run,) = put()
+    claimed = shard.claim_one()
+    shard.show(claimed)
+    if not is_held:
+        shard.succeed(claimed)
+    assert record(database, run)["rev"] > 0
+    assert change(database, run, "status = 'READY', rev = 0") == (0 if is_held else 1)
+    lane_row = lane(database, run)
+    assert lane_row is not None
+    assert lane_row["state"] == ("running" if is_held else "ready")
+    assert record(database, run)["status"] == ("RUNNING" if is_held else "READY")
+
+
+def test_a_run_with_a_key_that_an_older_worker_lost_is_not_claimed(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:
+    (run,) = put()
+    assert change(database, run, "status = 'RUNNING', lock_key = 'k', leased_by = 'older', leased_until = now() - interval '1 s'") == 1
+    assert keeper.run(keeper.store.reclaim()) == 1
+    assert shard.claim(5) == ()
+    lane_row = lane(database, run)
+    assert lane_row is not None
+    assert lane_row["park_reason"] == "unsupported"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -141,6 +142,14 @@ def test_a_row_that_asks_for_a_key_is_parked_as_unsupported(
     run = insert(**wish)
     assert lane(database, run)["park_reason"] == "unsupported"
     assert lane(database, run)["keys"] == [next(iter(wish.values()))]
+    assert shard.claim(5) == ()
+
+
+def test_a_ready_member_of_a_workflow_is_parked_as_unsupported(insert: Callable[..., RunId], shard: Shard, database: Database) -> None:
+    run, later = insert(workflow_id=uuid4()), insert(spec_hash="another")
+    assert lane(database, run)["park_reason"] == "unsupported"
+    database.query("UPDATE task_runs SET workflow_id = %s WHERE result_id = %s", uuid4(), later)
+    assert lane(database, later)["park_reason"] == "unsupported"
     assert shard.claim(5) == ()
 
 

@@ -15,7 +15,8 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                 ELSE -priority::double precision END
 $$;
 
--- Where a new or changed run belongs. *limited*: a lock, a concurrency limit or a rate is asked for, which no claim serves yet.
+-- Where a new or changed run belongs. *limited*: it asks for a lock, a concurrency limit or a rate, or belongs to a
+-- workflow, which no claim serves yet.
 CREATE OR REPLACE FUNCTION reproq_lane_state(status text, run_after timestamptz, limited boolean, clock timestamptz) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN status = 'RUNNING' THEN 'running'

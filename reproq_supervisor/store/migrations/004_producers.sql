@@ -62,7 +62,7 @@ BEGIN
                CASE WHEN n.limited THEN array_remove(ARRAY[n.lock_key, n.concurrency_key], NULL) END
         FROM (SELECT new_runs.*,
                      reproq_due_at(enqueued_at, run_after) AS due_at,
-                     reproq_wants_key(lock_key, concurrency_key, concurrency_limit)
+                     reproq_wants_key(lock_key, concurrency_key, concurrency_limit) OR workflow_id IS NOT NULL
                      OR CASE WHEN any_rate THEN reproq_wants_rate(task_path, queue_name) ELSE false END AS limited
               FROM new_runs
               WHERE status IN ('READY', 'RUNNING', 'WAITING')) n

@@ -1,5 +1,5 @@
--- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by an unchanged `rev`, which needs no
--- session state and cannot be forged by accident.
+-- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
+-- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -12,7 +12,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     clock timestamptz := clock_timestamp();
     due timestamptz := reproq_due_at(run.enqueued_at, run.run_after);
-    limited boolean := reproq_wants_key(run.lock_key, run.concurrency_key, run.concurrency_limit)
+    limited boolean := reproq_wants_key(run.lock_key, run.concurrency_key, run.concurrency_limit) OR run.workflow_id IS NOT NULL
                        OR reproq_wants_rate(run.task_path, run.queue_name);
     state text := reproq_lane_state(run.status, run.run_after, limited, clock);
     aging_s double precision := coalesce(
@@ -75,6 +75,7 @@ BEGIN
         NEW.leased_until := OLD.leased_until;
         NEW.cancel_requested := OLD.cancel_requested;
         NEW.dedupe_key := OLD.dedupe_key;
+        NEW.rev := OLD.rev;
         RETURN NEW;
     END IF;
 
@@ -99,12 +100,14 @@ END
 $$;
 
 CREATE OR REPLACE TRIGGER trg_task_runs_foreign_update BEFORE UPDATE ON task_runs FOR EACH ROW
-WHEN (OLD.rev = NEW.rev AND
+WHEN (NEW.rev <> OLD.rev + 1 AND
       (OLD.status, OLD.cancel_requested, OLD.queue_name, OLD.priority, OLD.run_after, OLD.attempts, OLD.max_attempts, OLD.timeout_seconds,
-       OLD.leased_by, OLD.leased_until, OLD.lock_key, OLD.concurrency_key, OLD.concurrency_limit, OLD.dedupe_key)
+       OLD.leased_by, OLD.leased_until, OLD.lock_key, OLD.concurrency_key, OLD.concurrency_limit, OLD.dedupe_key,
+       OLD.workflow_id)
       IS DISTINCT FROM
       (NEW.status, NEW.cancel_requested, NEW.queue_name, NEW.priority, NEW.run_after, NEW.attempts, NEW.max_attempts, NEW.timeout_seconds,
-       NEW.leased_by, NEW.leased_until, NEW.lock_key, NEW.concurrency_key, NEW.concurrency_limit, NEW.dedupe_key))
+       NEW.leased_by, NEW.leased_until, NEW.lock_key, NEW.concurrency_key, NEW.concurrency_limit, NEW.dedupe_key,
+       NEW.workflow_id))
 EXECUTE FUNCTION reproq_run_foreign_update();
 
 -- A run that somebody holds is not deleted, whatever its record says; a bulk delete goes on with the others.

@@ -104,8 +104,9 @@ BEGIN
     RETURN QUERY
     WITH back AS MATERIALIZED (
         UPDATE task_lane l
-        SET state = CASE WHEN e.delay > 0 THEN 'parked' ELSE 'ready' END,
-            park_reason = CASE WHEN e.delay > 0 THEN 'due' END,
+        SET state = CASE WHEN e.delay > 0 OR l.keys IS NOT NULL THEN 'parked' ELSE 'ready' END,
+            -- With keys it was started by another product: we claim no such run.
+            park_reason = CASE WHEN l.keys IS NOT NULL THEN 'unsupported' WHEN e.delay > 0 THEN 'due' END,
             due_at = CASE WHEN e.counted THEN clock + e.delay * interval '1 s' ELSE l.due_at END,
             order_key = CASE WHEN e.counted
                              THEN reproq_order_key(clock + e.delay * interval '1 s', l.priority, coalesce(

@@ -8,7 +8,7 @@ SELECT fault, count(*)
 FROM reproq_check_invariant((SELECT coalesce(max(result_id), 0) FROM task_runs) - %(newest)s) GROUP BY fault ORDER BY fault
 
 -- name: unsupported
--- One row: how many runs are parked because they ask for a lock, a concurrency limit or a rate.
+-- One row: how many runs are parked because they ask for a lock, a concurrency limit or a rate, or belong to a workflow.
 SELECT count(*) FROM task_lane WHERE state = 'parked' AND park_reason = 'unsupported'
 
 -- name: waiting
