@@ -25,10 +25,7 @@ from typing import Any, Self
 from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, RunId, RunStatus
 from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.endings import arrays_of
-from reproq_supervisor.store.listener import Listener
 from reproq_supervisor.store.looks import START, Looks, Place
-
-__all__ = ["Listener", "ShardStore"]
 
 REFLAG_AFTER_S = 30.0
 """A sleeper says that it still sleeps, so that the keeper can forget those who died asleep."""
@@ -97,6 +94,17 @@ class ShardStore:
             return random.uniform(0.01, 0.05)  # noqa: S311 - spread, not a secret
         self._unsettled_mark = None
         return 0 if rest_s is None else rest_s
+
+    async def announce(self, *, hostname: str, concurrency: int, queues: Sequence[str], version: str) -> None:
+        """Enter this worker into the table of workers, or say that it is still here; the start that it was first told stays."""
+        parameters = {
+            "worker_id": self._worker_id,
+            "hostname": hostname,
+            "concurrency": concurrency,
+            "queues": list(queues),
+            "version": version,
+        }
+        await self._connection.ask("reproq_workers", "announce", parameters)
 
     async def forget_idle(self) -> None:
         """Take the flag back without a claim, e.g. before leaving."""

@@ -55,7 +55,7 @@ class Shard(Actor):
         return claimed
 
     def end_run(self, claimed: Claimed, outcome: Outcome, value: bytes | None = None, **parts: Any) -> CycleReply:
-        parts = {"started_s_ago": None if outcome is Outcome.RELEASE else 0.01, **parts}
+        parts = {"started_s_ago": None if outcome in (Outcome.RELEASE, Outcome.PUT_BACK) else 0.01, **parts}
         return self.cycle(endings=(Ending(claimed.result_id, claimed.lease_no, outcome, value, **parts),))
 
     def succeed(self, claimed: Claimed, value: bytes = b"null") -> CycleReply:

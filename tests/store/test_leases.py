@@ -102,6 +102,15 @@ def test_a_watched_run_that_somebody_wants_cancelled_is_told(put: Put, shard: Sh
     assert shard.cycle(watch=(one.result_id, other.result_id)).cancel == frozenset()
 
 
+def test_a_worker_that_announces_itself_again_keeps_its_start(shard: Shard, database: Database) -> None:
+    for concurrency in (4, 8):
+        shard.run(shard.store.announce(hostname="host", concurrency=concurrency, queues=["a", "b"], version="1.0"))
+    ((worker, concurrency, queues, is_later),) = database.query(
+        "SELECT worker_id, concurrency, queues, last_seen_at > started_at FROM reproq_workers"
+    )
+    assert (worker, concurrency, queues, is_later) == ("worker-1", 8, ["a", "b"], True)
+
+
 def test_a_cycle_without_endings_does_not_wait_for_the_disk_and_one_with_endings_does(put: Put, database: Database) -> None:
     put()
     call = """SELECT what, result_id, lease_no
