@@ -145,8 +145,12 @@ def test_a_row_that_asks_for_a_key_is_parked_as_unsupported(
     assert shard.claim(5) == ()
 
 
-def test_a_ready_member_of_a_workflow_is_parked_as_unsupported(insert: Callable[..., RunId], shard: Shard, database: Database) -> None:
-    run, later = insert(workflow_id=uuid4()), insert(spec_hash="another")
+def test_a_ready_member_of_a_workflow_is_parked_as_unsupported(shard: Shard, database: Database) -> None:
+    ((run,), (later,)) = database.query(
+        """INSERT INTO task_runs (spec_json, spec_hash, task_path, workflow_id)
+           VALUES ('{}', 'a', 'a.b', %s), ('{}', 'b', 'a.b', NULL) RETURNING result_id""",
+        uuid4(),
+    )
     assert lane(database, run)["park_reason"] == "unsupported"
     database.query("UPDATE task_runs SET workflow_id = %s WHERE result_id = %s", uuid4(), later)
     assert lane(database, later)["park_reason"] == "unsupported"
