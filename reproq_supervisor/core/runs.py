@@ -29,7 +29,8 @@ class Outcome(StrEnum):
     FAIL = "fail"  # counted; retried while attempts are left
     FAIL_FINALLY = "fail_finally"  # counted; never retried
     CANCEL = "cancel"  # ends as CANCELLED
-    RELEASE = "release"  # given back; not counted; capped per run
+    RELEASE = "release"  # given back in the middle of its execution; not counted; capped per run
+    PUT_BACK = "put_back"  # given back before it started: no trace, no cap, for nothing can be wrong with it
 
 
 class ErrorKind(StrEnum):

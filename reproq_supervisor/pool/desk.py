@@ -10,7 +10,7 @@ from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.core.work import MAX_SPEC_BYTES, Result, Verdict
 from reproq_supervisor.pool import verdicts
 from reproq_supervisor.pool.crew import Crew
-from reproq_supervisor.pool.held import RELEASED, End, Held, HeldRuns, Phase
+from reproq_supervisor.pool.held import PUT_BACK, End, Held, HeldRuns, Phase
 from reproq_supervisor.pool.ledger import MOST_ENDINGS, Ledger
 from reproq_supervisor.pool.output import OutputFiles
 from reproq_supervisor.pool.start import ShardStart
@@ -87,7 +87,7 @@ class Desk:
         while self.crew.buffer:
             held = self.crew.buffer.popleft()
             if held.phase is not Phase.ENDED:
-                self.held.end(held, RELEASED)
+                self.held.end(held, PUT_BACK)
         self._on_change()
 
     def excuse_running(self) -> None:

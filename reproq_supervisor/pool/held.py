@@ -26,6 +26,7 @@ class End:
 
 
 RELEASED = End(Outcome.RELEASE)
+PUT_BACK = End(Outcome.PUT_BACK)
 
 
 @dataclass(slots=True, eq=False)

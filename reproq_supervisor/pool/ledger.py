@@ -120,7 +120,7 @@ class Ledger:
     def _count(self, outcome: Outcome, status: RunStatus | None) -> None:
         totals = self.totals
         match outcome, status:
-            case Outcome.RELEASE, _:
+            case Outcome.RELEASE | Outcome.PUT_BACK, _:
                 totals.released += 1
             case _, RunStatus.SUCCESSFUL:
                 totals.completed += 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reproq_supervisor.core.policy.lease import shard_margin_s
 from reproq_supervisor.pool.crew import Crew
-from reproq_supervisor.pool.held import RELEASED, Held, HeldRuns, Phase
+from reproq_supervisor.pool.held import PUT_BACK, Held, HeldRuns, Phase
 from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process import clock, stacks
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
@@ -134,4 +134,4 @@ class Watch:
         limit = clock.boot_time_s() + shard_margin_s(self.limits.lease_s)
         for held in list(self._crew.buffer):
             if held.phase is Phase.BUFFERED and held.lease_until <= limit:
-                self._held.end(held, RELEASED)
+                self._held.end(held, PUT_BACK)

@@ -101,6 +101,20 @@ def test_a_paused_shard_claims_nothing_and_keeps_its_executors(database: Databas
         assert shard.wait_executors(2) == before
 
 
+def test_work_that_never_starts_outlives_any_number_of_pauses(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors=1) as shard:
+        runs.ended(runs.add("noop", count=50))
+        runs.add("nap", 60, priority=1)
+        behind = runs.add("noop", count=5, max_attempts=1)
+        wait_running(shard, 1)
+        for _ in range(12):  # more than the releases that a run may have
+            shard.wait_snapshot(lambda s: s["held"] > 1, "it holds more than it runs")
+            shard.say("pause")
+            shard.wait_snapshot(lambda s: "paused" in s["why"] and s["held"] <= 1, "it has put them back")
+            shard.say("resume")
+        assert {(run.status, run.attempts) for run in runs.look(behind)} == {("READY", 0)}
+
+
 def test_growing_and_shrinking_touch_no_running_executor(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=2) as shard:
         ids = runs.add("nap", 3, count=2)

@@ -17,7 +17,16 @@ from tests.support.postgres import Database
 WORKERS = ("worker-1", "worker-2")
 RELEASE_CAP = 10
 # Weighted: what gives a run back leads to more than what ends it.
-OUTCOMES = (Outcome.FAIL, Outcome.RELEASE, Outcome.SUCCEED, Outcome.FAIL, Outcome.RELEASE, Outcome.CANCEL, Outcome.FAIL_FINALLY)
+OUTCOMES = (
+    Outcome.FAIL,
+    Outcome.RELEASE,
+    Outcome.SUCCEED,
+    Outcome.FAIL,
+    Outcome.RELEASE,
+    Outcome.PUT_BACK,
+    Outcome.CANCEL,
+    Outcome.FAIL_FINALLY,
+)
 
 
 @dataclass
@@ -111,7 +120,7 @@ class World:
 
     def end_one(self, model: Run, outcome: Outcome, later: bool) -> None:
         model.holder = None
-        gives_up = outcome in (Outcome.FAIL, Outcome.RELEASE) and model.wanted_cancelled
+        gives_up = outcome in (Outcome.FAIL, Outcome.RELEASE, Outcome.PUT_BACK) and model.wanted_cancelled
         if outcome is Outcome.SUCCEED:
             self.finish(model, "SUCCESSFUL")
         elif outcome is Outcome.CANCEL or gives_up:
@@ -124,12 +133,12 @@ class World:
             model.state = "parked" if later else "ready"
             model.errors += 1
             model.place = self.next_place()
-        elif model.releases >= RELEASE_CAP:
+        elif outcome is Outcome.RELEASE and model.releases >= RELEASE_CAP:
             self.finish(model, "FAILED")
             model.errors += 1
         else:
             model.state = "ready"
-            model.releases += 1
+            model.releases += outcome is Outcome.RELEASE
             model.attempts -= 1
 
     def finish(self, model: Run, status: str) -> None:
