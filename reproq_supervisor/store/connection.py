@@ -10,6 +10,8 @@ from psycopg.pq import TransactionStatus
 from reproq_supervisor.store.errors import StoreUnavailable, translated
 from reproq_supervisor.store.statements import load
 
+_ROLLED_BACK_TRIES = 3
+
 
 class StoreConnection:
     """Runs named statements, each a transaction of its own. Not for concurrent use: one call at a time.
@@ -50,8 +52,17 @@ class StoreConnection:
         """
         with translated():
             async with self._clean_or_closed():
-                cursor = await self._connection.execute(load(table)[name], parameters)
-                return await cursor.fetchall() if cursor.description else []
+                for _ in range(_ROLLED_BACK_TRIES - 1):
+                    try:
+                        return await self._execute(load(table)[name], parameters)
+                    except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                        # All of it was undone because of somebody who locks records in another order; now they are through.
+                        continue
+                return await self._execute(load(table)[name], parameters)
+
+    async def _execute(self, statement: bytes, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        cursor = await self._connection.execute(statement, parameters)
+        return await cursor.fetchall() if cursor.description else []
 
     @property
     def closed(self) -> bool:

@@ -2,14 +2,14 @@
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself
---     reproq_end_batch   reads the outcomes and splits: finish | again
---       reproq_finish    terminal: lane row deleted, record written
---       reproq_again     retry or release: lane row back to ready or parked, record written
+--     reproq_end_batch   reads the values; reproq_decide says what follows from each outcome
+--       reproq_finish    the end: lane row deleted, record written
+--       reproq_give_back   retry or release: lane row back to ready or parked, record written
 --
 -- Lock order is lane (by id), then record. The functions keep to nested loops over the given ids, sorted: a hash join or a sequential scan,
 -- picked on stale statistics, would lock in another order and read the whole table. For the same reason the fence is leased_by and lease_no
--- without state = 'running', which says no more (only running rows have a leased_by) but lets the planner walk all leases instead. Times
--- are the database's clock.
+-- without state = 'running', which says no more (only running rows have a leased_by) but lets the planner walk all leases instead.
+-- Times are the database's clock.
 
 -- What goes to the end of errors_json for one attempt: an array of one. *refused*: the words that PostgreSQL did not take as jsonb.
 CREATE OR REPLACE FUNCTION reproq_error_entry(error jsonb, refused text, attempt integer, worker_id text, clock timestamptz) RETURNS jsonb
