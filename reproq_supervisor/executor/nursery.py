@@ -13,6 +13,7 @@ When it fails: killed, its executors die with it (PDEATHSIG) and strangers fall 
 unanswered and the shard kills it. When the shard is frozen, the nursery reads the deadline table and kills what is overdue.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -118,9 +119,20 @@ class Nursery:
     # -- fork ---------------------------------------------------------------------------------------------------------
 
     def _fork(self, row: int) -> None:
-        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        tokens_read, tokens_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        files = (new_capture_file("reproq-stdout"), new_capture_file("reproq-stderr")) if self._keep_output else ()
+        """Fork an executor and send the shard its ends; what cannot be forked now harms nobody, and the shard will ask again."""
+        with contextlib.ExitStack() as ends:
+            try:
+                pid, descriptors = self._fork_with_ends(row, ends)
+            except OSError as error:
+                self._say({"type": "not_forked", "slot": row, "error": f"{type(error).__name__}: {error}"})
+                return
+            self._say({"type": "forked", "slot": row, "pid": pid, "descriptors": len(descriptors)}, descriptors)
+
+    def _fork_with_ends(self, row: int, ends: contextlib.ExitStack) -> tuple[int, tuple[int, ...]]:
+        theirs, ours = (ends.enter_context(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
+        tokens_read, tokens_write = (_closed_by(ends, fd) for fd in os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
+        names = ("reproq-stdout", "reproq-stderr") if self._keep_output else ()
+        files = tuple(_closed_by(ends, new_capture_file(name)) for name in names)
         nursery_pid = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -144,18 +156,11 @@ class Nursery:
                         nursery_pid=nursery_pid,
                     )
                 )
-            pidfd = os.pidfd_open(pid)
+            pidfd = _pidfd_of(pid)
         executor = _Executor(pid, row, pidfd)
         self._executors[pid] = executor
         self._selector.register(pidfd, selectors.EVENT_READ, executor)
-        self._say(
-            {"type": "forked", "slot": row, "pid": pid, "descriptors": 4 + len(files)},
-            (theirs.fileno(), pidfd, tokens_write, tokens_read, *files),
-        )
-        theirs.close()
-        ours.close()
-        for fd in (tokens_read, tokens_write, *files):
-            os.close(fd)
+        return pid, (theirs.fileno(), pidfd, tokens_write, tokens_read, *files)
 
     def _close_in_child(self, *more: int) -> None:
         # A copy of the channel or of a sibling's ends would hide the death of their owners.
@@ -248,6 +253,21 @@ class Nursery:
         self._executors.clear()
         while self._kill_strangers():
             pass
+
+
+def _closed_by(ends: contextlib.ExitStack, fd: int) -> int:
+    ends.callback(os.close, fd)
+    return fd
+
+
+def _pidfd_of(pid: int) -> int:
+    """Open the pidfd of a new child; a child that cannot be watched may not live."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _kill_group(leader: int) -> None:

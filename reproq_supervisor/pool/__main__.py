@@ -5,8 +5,9 @@ import gc
 import os
 import signal
 import sys
+from typing import Any
 
-from reproq_supervisor.pool.shard import Shard
+from reproq_supervisor.pool.shard import SOFTWARE, Shard
 from reproq_supervisor.pool.start import ShardStart
 from reproq_supervisor.process import prctl, stacks
 from reproq_supervisor.process.channel import Channel
@@ -32,7 +33,15 @@ def main() -> int:
 
 
 async def _run(start: ShardStart, channel: Channel) -> int:
+    asyncio.get_running_loop().set_exception_handler(_on_bug)
     return await Shard(start, channel).run()
+
+
+def _on_bug(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback failed, and who knows what it left half done: end as by a crash, which everything around us is made for."""
+    loop.default_exception_handler(context)
+    if "handle" in context:
+        os._exit(SOFTWARE)
 
 
 if __name__ == "__main__":

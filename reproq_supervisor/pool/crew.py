@@ -20,6 +20,7 @@ from reproq_supervisor.pool.worker import Executor, Output
 from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
 
 MOST_EXECUTORS = 1024
+FORK_AGAIN_AFTER_S = 1.0
 
 
 class Crew:
@@ -51,6 +52,7 @@ class Crew:
         self._booting = 0
         self._free_rows = set(range(table.rows))
         self._next_seq = 1
+        self._fork_again_mono = 0.0
         self.useless_exits = 0  # executors in a row that died without having finished anything
 
     # -- size ---------------------------------------------------------------------------------------------------------
@@ -82,6 +84,8 @@ class Crew:
         staying = [e for e in self._executors.values() if not (e.leaving or e.exited)]
         for executor in sorted(staying, key=lambda e: len(e.in_hand))[: max(0, len(staying) - self.wanted)]:
             self._dismiss(executor)
+        if time.monotonic() < self._fork_again_mono:
+            return
         for _ in range(self.wanted - len(staying) - self._booting):
             if not self._free_rows:
                 return
@@ -89,6 +93,12 @@ class Crew:
             self._table.clear(row)
             self._booting += 1
             self._nursery.send({"type": "fork", "slot": row})
+
+    def note_not_forked(self, row: int) -> None:
+        """The nursery has no memory, process or descriptor left for another: leave it alone for a moment."""
+        self._booting -= 1
+        self._free_rows.add(row)
+        self._fork_again_mono = time.monotonic() + FORK_AGAIN_AFTER_S
 
     def _dismiss(self, executor: Executor) -> None:
         self.put_back(executor.take_back())

@@ -35,6 +35,7 @@ class NurseryLink:
         self._on_message = on_message
         self._on_death = on_death
         self._reader = frames.FrameReader()
+        self._unsent = bytearray()
         self._descriptors: list[int] = []
         self._child: SpawnedChild = spawn_child(python_argv("reproq_supervisor.executor"), os.environ)
         self.pid = self._child.pid
@@ -52,13 +53,22 @@ class NurseryLink:
         loop.add_reader(self._child.pidfd, self._died)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message, unless it is dead. They are few and small: a full socket means that it is stuck, which its pings show."""
-        if self.status is not None:
-            return
+        """Send a message, unless it is dead; what its socket does not take now follows when it does."""
+        if self.status is None:
+            self._unsent += frames.encode_message(message)
+            self._write()
+
+    def _write(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            self._child.channel.send(frames.encode_message(message))
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            while self._unsent:
+                del self._unsent[: self._child.channel.send(self._unsent)]
+        except BlockingIOError:
+            loop.add_writer(self._child.channel, self._write)
             return
+        except (BrokenPipeError, ConnectionResetError):
+            self._unsent.clear()
+        loop.remove_writer(self._child.channel)
 
     def look(self, heartbeat_s: float, boot_s: float) -> str | None:
         """See that its imports end within *boot_s*, then that its loop runs: return why it cannot go on, or kill it, stacks first.
@@ -143,6 +153,7 @@ class NurseryLink:
         loop.remove_reader(self._child.pidfd)
         self._read_rest()
         loop.remove_reader(self._child.channel)
+        loop.remove_writer(self._child.channel)
         ended = os.waitid(os.P_PIDFD, self._child.pidfd, os.WEXITED)
         self.status = 0
         if ended is not None:

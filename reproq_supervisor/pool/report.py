@@ -49,6 +49,14 @@ class Report:
             "progress": totals.completed + totals.failed + totals.retried + totals.released,
         }
 
+    def why(self, *, preloaded: bool, paused: bool) -> str:
+        """Return why the shard claims nothing; '' when it does."""
+        if not self._conversation.up:
+            return f"no database: {self._conversation.error or 'connecting'}"
+        if not preloaded:
+            return "importing the application"
+        return "paused by an operator" if paused else ""
+
     def _rate(self, finished: int) -> float:
         """Return runs finished per second since the last call."""
         before, at = self._last

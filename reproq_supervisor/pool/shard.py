@@ -11,7 +11,6 @@ while their lease lasts.
 
 import asyncio
 import os
-import select
 import signal
 import time
 from enum import StrEnum
@@ -29,6 +28,7 @@ from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process import stacks
 from reproq_supervisor.process.channel import Channel
 from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
+from reproq_supervisor.process.limits import allow_all_descriptors
 
 PERMANENT = 78
 SOFTWARE = 70
@@ -119,7 +119,7 @@ class Shard:
             for executor in self._crew.executors:
                 self._crew.kill(executor)
                 # Only when it is dead can nothing of it be written any more, so that its runs may be given to others.
-                select.select([executor.pidfd], [], [], 2.0)
+                executor.wait_dead(2.0)
                 self._crew.bury(executor.pid, -signal.SIGKILL)
         self._close_desk()
         self._leave.set()
@@ -219,6 +219,7 @@ class Shard:
         message = self._start.nursery_message(os.getpid(), keep_output=self._desk.output.enabled)
         self._nursery = NurseryLink(message, self._table, self._on_nursery, self._on_nursery_death)
         self._channel.say("nursery", pid=self._nursery.pid)
+        allow_all_descriptors()  # six for each executor; after the spawn, so that user code keeps the limit it knows
 
     def _on_nursery(self, message: dict[str, Any], executor: Executor | None) -> None:
         match message["type"]:
@@ -244,6 +245,9 @@ class Shard:
                 self._crew.forget(message["pid"])
             case "stopped" | "continued" as what:
                 self._crew.note_stopped(message["pid"], stopped=what == "stopped")
+            case "not_forked":
+                self._crew.note_not_forked(message["slot"])
+                self._event("executor.not_forked", error=message["error"])
             case "overdue":
                 self._crew.note_overdue(message["pid"])
                 self._event("executor.overdue", pid=message["pid"])
@@ -275,6 +279,7 @@ class Shard:
     async def _keep_watch(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            self._crew.fit()
             self._desk.watch.look()
             if self._nursery is not None and (
                 reason := self._nursery.look(self._desk.watch.limits.heartbeat_s, self._start.import_timeout_s)
@@ -287,12 +292,7 @@ class Shard:
 
     async def _keep_reporting(self) -> None:
         while True:
-            self._channel.say("snapshot", snapshot=self._report.snapshot(self.state, self._why()))
+            self._channel.say(
+                "snapshot", snapshot=self._report.snapshot(self.state, self._report.why(preloaded=self._preloaded, paused=self._paused))
+            )
             await asyncio.sleep(min(1.0, self._desk.watch.limits.heartbeat_s / 3))
-
-    def _why(self) -> str:
-        if not self._conversation.up:
-            return f"no database: {self._conversation.error or 'connecting'}"
-        if not self._preloaded:
-            return "importing the application"
-        return "paused by an operator" if self._paused else ""

@@ -3,6 +3,7 @@
 import array
 import fcntl
 import os
+import select
 import signal
 import socket
 import struct
@@ -170,6 +171,12 @@ class Executor:
             signal.pidfd_send_signal(self.pidfd, signum)
         except ProcessLookupError:
             return
+
+    def wait_dead(self, timeout_s: float) -> None:
+        """Wait until it is dead, but not longer; for the end of a shard, it blocks."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        poll.poll(timeout_s * 1000)
 
     def dismiss(self) -> None:
         """Let it end after what it is doing: no more work will come."""
