@@ -183,8 +183,8 @@ def test_a_defect_shows_its_place_and_no_password(capsys: pytest.CaptureFixture[
 
 
 def test_a_reader_that_leaves_early_is_no_defect() -> None:
-    line = f"{sys.executable} -P -m reproq_supervisor --help"
-    script = f"import subprocess, sys; sys.exit(subprocess.run({line.split()!r}, stdout=int(sys.argv[1])).returncode)"
+    argv = [sys.executable, "-P", "-m", "reproq_supervisor", "--help"]
+    script = f"import subprocess, sys; sys.exit(subprocess.run({argv!r}, stdout=int(sys.argv[1])).returncode)"
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([sys.executable, "-c", script, str(writer)], pass_fds=[writer], capture_output=True, text=True, check=False)
