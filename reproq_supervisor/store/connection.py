@@ -27,21 +27,27 @@ class StoreConnection:
         """Connect.
 
         Args:
-          prepare: False for poolers that do not keep prepared statements.
+          prepare: False for poolers that do not keep prepared statements. Behind one that gives process ids of its own, as PgBouncer does,
+            nothing is prepared anyway: a name could mean another client's statement there.
 
         Raises:
           StoreUnavailable: no connection within *timeout_s* seconds.
         """
         with translated():
-            return cls(
-                await psycopg.AsyncConnection.connect(
-                    dsn,
-                    autocommit=True,
-                    application_name=application_name,
-                    connect_timeout=max(2, round(timeout_s)),
-                    prepare_threshold=0 if prepare else None,
-                )
+            connection = await psycopg.AsyncConnection.connect(
+                dsn,
+                autocommit=True,
+                application_name=application_name,
+                connect_timeout=max(2, round(timeout_s)),
+                prepare_threshold=None,
             )
+            try:
+                if prepare and await _is_direct(connection):
+                    connection.prepare_threshold = 0
+            except BaseException:
+                await connection.close()
+                raise
+            return cls(connection)
 
     async def ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run the statement *name* of `sql/<table>.sql` and return its rows.
@@ -83,3 +89,10 @@ class StoreConnection:
             if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 await self._connection.close()
             raise
+
+
+async def _is_direct(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Answer whether the process that answers is the one that was promised at the start of the connection."""
+    cursor = await connection.execute(load("channel")["backend"])
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0] == connection.info.backend_pid)

@@ -2,11 +2,16 @@
 
 import asyncio
 import pickle
-from collections.abc import Callable
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from reproq_supervisor.core.runs import CycleRequest, Ending, Outcome, RunId
 from reproq_supervisor.store.errors import SchemaOutdated, StoreError, StoreUnavailable, translate
@@ -141,6 +146,18 @@ def test_without_prepared_statements_everything_works_too(put: Put, shard_of: Ca
     assert shard.run(rows.fetchone()) == (0,)
 
 
+def test_behind_a_pooler_nothing_is_prepared_even_by_default(shard_of: Callable[..., Shard], database: Database) -> None:
+    def prepared(shard: Shard) -> int:
+        shard.claim(1)
+        cursor = shard.run(shard.store._connection._connection.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False))
+        (row,) = shard.run(cursor.fetchall())
+        return int(row[0])
+
+    assert prepared(shard_of()) > 0
+    with renaming_relay(database.dsn) as dsn, ended(pooled := Shard(dsn)):
+        assert prepared(pooled) == 0
+
+
 def test_every_call_leaves_no_state_in_its_session(put: Put, shard: Shard, keeper: Keeper) -> None:
     put(3)
     shard.fail(shard.claim_one())
@@ -187,3 +204,34 @@ def eventually_connected(shard: Shard, database: Database) -> ShardStore:
     store = eventually(connected, what="a connection")
     assert store is not None
     return store
+
+
+@contextmanager
+def renaming_relay(dsn: str) -> Iterator[str]:
+    """Pass on one connection to the server of *dsn*, with another process id for the client, as poolers do; yield its DSN."""
+    parts = conninfo_to_dict(dsn)
+
+    def pass_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                # BackendKeyData: K, a length, the process id.
+                target.sendall(
+                    re.sub(rb"K\x00\x00\x00[\x0c-\xff]....", lambda key: key[0][:5] + b"\x7f\xff\xff\xff", data, flags=re.DOTALL)
+                )
+            target.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as server:
+        server.connect(f"{parts['host']}/.s.PGSQL.{parts['port']}")
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client:
+                back = threading.Thread(target=pass_on, args=(server, client))
+                back.start()
+                pass_on(client, server)
+                back.join()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield make_conninfo(dsn, host="127.0.0.1", port=listener.getsockname()[1], gssencmode="disable", sslmode="disable")
+        thread.join(10)
