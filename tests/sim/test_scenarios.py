@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from reproq_supervisor.core.supervision.answers import status
-from reproq_supervisor.core.supervision.commands import AskStacks, Send
+from reproq_supervisor.core.supervision.commands import AskStacks, KillOrphan, Send
 from reproq_supervisor.core.supervision.facts import ChildSaid, ClientLeft, SignalName, SignalReceived
 from reproq_supervisor.core.supervision.units import KEEPER, LOADER, POSTGRES, PREPARE, Role, Unit
 from tests.sim.behaviour import GOOD, NEVER, Behaviour
@@ -17,8 +17,8 @@ CRASHES = Behaviour(ready_s=NEVER, dies_s=0.2, code=70)
 
 
 def a_world(pools: dict[str, dict[str, object]] | None = None, **options: object) -> World:
-    embedded = bool(options.pop("embedded", False))
-    world = World(1, settings(pools, embedded=embedded), **options)  # type: ignore[arg-type]
+    behave = options.pop("behave", lambda unit, generation: GOOD)
+    world = World(1, settings(pools, **options), behave=behave)  # type: ignore[arg-type]
     world.watchers += check_all()
     return world
 
@@ -372,3 +372,128 @@ def test_a_reload_while_scaled_keeps_the_override() -> None:
     world.ask("reload")
     world.run(5.0)
     assert world.core.state.pool_settings(world.core.state.plan, "mail")["executors"] == {"min": 9, "max": 9}  # type: ignore[index]
+
+
+def test_an_adopted_nursery_is_left_to_leave_by_itself_and_a_stranger_is_not() -> None:
+    world = running(behave=lambda unit, generation: Behaviour(nursery_s=0.5, strangers=2) if unit.pool else GOOD)
+    killed: list[int] = []
+    world.watchers.append(lambda world, fact, commands: killed.extend(c.pid for c in commands if isinstance(c, KillOrphan)))
+    shard = only(world, Role.SHARD)
+    world.kill(shard)
+    world.run(2.0)
+    assert len(killed) == 2
+    assert shard.nursery not in killed
+
+
+def test_time_slept_is_not_taken_from_those_who_are_leaving() -> None:
+    world = running(behave=lambda unit, generation: Behaviour(drain_s=61.0) if unit.pool else GOOD)
+    shard = only(world, Role.SHARD)
+    world.feed(SignalReceived(SignalName.TERM))
+    world.sleep_supervisor(60.0)
+    world.run(30.0)
+    assert world.exit_code == 0
+    assert shard.killed_at is None
+
+
+def test_a_canary_that_dies_in_its_probation_leaves_the_old_generation_in_force() -> None:
+    dies = Behaviour(ready_s=0.5, dies_s=1.3)
+    world = running(behave=lambda unit, generation: dies if generation > 1 and unit.pool else GOOD)
+    old = only(world, Role.SHARD)
+    world.settings_on_disk = settings({"mail": pool(mode="other")})
+    client = world.ask("reload")
+    world.run(10.0)
+    assert world.replies[client][0]["ok"] is False
+    assert old.alive
+    assert world.core.state.generation == 1
+
+
+def test_a_live_change_is_told_to_shards_and_keeper() -> None:
+    world = running()
+    children = [only(world, Role.SHARD), only(world, Role.KEEPER)]
+    world.settings_on_disk = settings({"mail": pool(executors={"min": 1, "max": 9})}, keeper={"beat": False})
+    world.ask("reload")
+    world.run(2.0)
+    assert [told(world, child) for child in children] == [["start", "adjust"], ["start", "adjust"]]
+
+
+def test_the_keeper_is_kept_for_the_leases_of_a_shard_that_died_while_draining() -> None:
+    world = running(behave=lambda unit, generation: Behaviour(drain_s=NEVER) if unit.pool else GOOD)
+    keeper = only(world, Role.KEEPER)
+    world.feed(SignalReceived(SignalName.TERM))
+    world.run(60.0)
+    assert world.exit_code == 0
+    assert [kind for kind in told(world, keeper) if kind != "start"] == ["release_dead", "drain"]
+
+
+def test_a_keeper_that_does_not_answer_is_not_waited_for_long() -> None:
+    world = running(behave=lambda unit, generation: GOOD)
+    only(world, Role.KEEPER).frozen = True
+    asked_at = world.now
+    world.feed(SignalReceived(SignalName.TERM))
+    world.run(60.0)
+    assert world.exit_code == 0
+    assert world.exited_at - asked_at < 2.0 + 3.0 + 3.0
+
+
+def test_the_end_waits_for_the_answer_to_a_release_rather_than_racing_it() -> None:
+    world = running()
+    keeper = only(world, Role.KEEPER)
+    world.feed(SignalReceived(SignalName.TERM))
+    world.run(10.0)
+    released_at = next(at for at, event in world.events if event.name == "workers.released")
+    drained_at = next(at for at, command in world.sent if command.serial == keeper.serial and command.message["type"] == "drain")
+    assert released_at <= drained_at
+
+
+def test_what_has_not_said_hello_is_ended_by_a_signal_and_what_boots_is_told_to_quit() -> None:
+    world = a_world({"mail": pool()}, behave=lambda unit, generation: Behaviour(ready_s=5.0) if unit.pool else GOOD)
+    shard = only(world, Role.SHARD)
+    world.feed(SignalReceived(SignalName.TERM))
+    world.run(5.0)
+    assert (world.exit_code, told(world, shard)) == (0, ["start"])
+    world = a_world({"mail": pool()}, behave=lambda unit, generation: Behaviour(ready_s=5.0) if unit.pool else GOOD)
+    world.run(1.0)
+    shard = only(world, Role.SHARD)
+    world.feed(SignalReceived(SignalName.TERM))
+    world.run(5.0)
+    assert (world.exit_code, told(world, shard)) == (0, ["start", "quit"])
+
+
+def test_a_stop_never_gives_more_time_to_who_is_leaving_already() -> None:
+    world = a_world(
+        {"mail": pool(timeout=5.0)},
+        behave=lambda unit, generation: Behaviour(drain_s=NEVER) if generation == 1 and unit.pool else GOOD,
+        shutdown_timeout=600.0,
+    )
+    world.run(5.0)
+    old = only(world, Role.SHARD)
+    world.settings_on_disk = settings({"mail": pool(timeout=5.0, mode="other")}, shutdown_timeout=600.0)
+    world.ask("reload")
+    world.run(5.0)
+    world.run(590.0)
+    assert old.killed_at is None
+    stopped_at = world.now
+    world.feed(SignalReceived(SignalName.TERM))
+    world.run(100.0)
+    assert old.killed_at is not None
+    assert old.killed_at - stopped_at < 20.0
+
+
+def test_a_new_shard_of_a_paused_pool_learns_of_it_when_it_listens() -> None:
+    world = running()
+    world.ask("drain", pool="mail")
+    first = only(world, Role.SHARD)
+    world.kill(first)
+    world.run(5.0)
+    assert told(world, only(world, Role.SHARD)) == ["start", "pause"]
+
+
+def test_nothing_is_told_before_hello_and_everything_with_it() -> None:
+    world = a_world({"mail": pool()}, behave=lambda unit, generation: Behaviour(ready_s=5.0) if unit.pool else GOOD)
+    world.run(0.01)
+    shard = only(world, Role.SHARD)
+    world.ask("scale", pool="mail", executors=9, for_s=None)
+    world.ask("drain", pool="mail")
+    assert told(world, shard) == ["start"]
+    world.run(1.0)
+    assert told(world, shard) == ["start", "adjust", "pause"]
