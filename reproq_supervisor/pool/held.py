@@ -79,6 +79,7 @@ class HeldRuns:
         return len(self._by_id) - self.ended
 
     def add(self, held: Held) -> None:
+        self.drop(held.claimed.result_id)
         self._by_id[held.claimed.result_id] = held
 
     def get(self, result_id: RunId) -> Held | None:

@@ -1,10 +1,12 @@
 """Every behaviour of a task, run for real: the state, kind, message and attempts that its record shows at the end."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.postgres import Cluster
 from tests.support.runs import ODD, Runs
 from tests.support.shard import RunningShard, running_shard
@@ -94,3 +96,60 @@ def test_a_failing_task_leaves_class_and_traceback(runs: Runs) -> None:
 def test_a_task_that_fails_twice_succeeds_at_the_third_attempt(runs: Runs, tmp_path: Path) -> None:
     run = runs.end_of("fail_until", str(tmp_path / "marker"), 2, max_attempts=5)
     assert (run.status, run.result, run.attempts) == ("SUCCESSFUL", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "words"),
+    [
+        ("[]", "invalid_spec", "expected an object, got list"),
+        ("5", "invalid_spec", "expected an object, got int"),
+        ("null", "invalid_spec", "expected an object, got NoneType"),
+        ('"workers.demo.tasks.noop"', "invalid_spec", "expected an object, got str"),
+        ('{"task_path": 5}', "invalid_spec", "task_path"),
+        ('{"task_path": ["workers"]}', "invalid_spec", "task_path"),
+        ('{"task_path": "noop"}', "security_violation", "noop"),
+        ('{"task_path": "workers.demo.tasks.noop", "args": {"a": 1}}', "invalid_spec", "args"),
+        ('{"task_path": "workers.demo.tasks.noop", "args": "ab"}', "invalid_spec", "args"),
+        ('{"task_path": "workers.demo.tasks.noop", "kwargs": [1]}', "invalid_spec", "kwargs"),
+        ('{"task_path": "workers.demo..tasks"}', "app_error", "dotted path"),
+        ('{"task_path": "workers.demo.tasks.noop\\n"}', "app_error", "dotted path"),
+        (json.dumps({"task_path": "workers.demo." + "x" * 5000}), "app_error", "workers.demo.xxx"),
+    ],
+)
+def test_a_record_that_cannot_be_run_fails_at_once_with_its_reason(runs: Runs, spec: str, kind: str, words: str) -> None:
+    run = runs.ended(runs.add_spec(spec, task_path="workers.demo.tasks.noop"))[0]
+    assert run.end == ("FAILED", kind, 1)
+    assert words in run.message
+
+
+def test_a_record_of_an_older_producer_without_a_task_path_column_runs(runs: Runs) -> None:
+    (run,) = runs.ended(runs.add_spec('{"task_path": "workers.demo.tasks.add", "args": [1], "kwargs": {"b": 2}}'))
+    assert (run.end, run.result) == (("SUCCESSFUL", None, 1), 3)
+
+
+def test_the_path_that_is_run_is_the_one_that_is_checked(runs: Runs) -> None:
+    (run,) = runs.ended(runs.add_spec('{"task_path": "os.getcwd"}', task_path="workers.demo.tasks.noop"))
+    assert run.end == ("FAILED", "security_violation", 1)
+
+
+def test_the_column_names_the_task_where_the_spec_does_not(runs: Runs) -> None:
+    (run,) = runs.ended(runs.add_spec('{"args": [2, 3]}', task_path="workers.demo.tasks.add"))
+    assert (run.end, run.result) == (("SUCCESSFUL", None, 1), 5)
+
+
+def test_a_task_that_takes_a_context_learns_who_it_is(runs: Runs) -> None:
+    spec = '{"task_path": "tests.support.odd_tasks.tell_context", "args": ["more"], "takes_context": true}'
+    (run,) = runs.ended(runs.add_spec(spec, priority=7, max_attempts=4))
+    expected = {"result_id": str(run.result_id), "attempt": 1, "max_attempts": 4, "task_path": "tests.support.odd_tasks.tell_context"}
+    assert run.result == [{**expected, "queue_name": "default", "priority": 7}, "more"]
+
+
+def test_a_task_may_ask_for_its_own_delay_or_for_no_retry_at_all(runs: Runs) -> None:
+    asked = runs.add(f"{ODD}ask_for_a_retry", 3600.0, max_attempts=3)
+    final = runs.end_of(f"{ODD}give_up", "enough", max_attempts=3)
+    assert (final.end, final.message) == (("FAILED", "app_error", 1), "enough")
+    (run,) = eventually(lambda: [run for run in runs.look(asked) if run.lane == "parked"], what="it waits for its retry")
+    assert (run.attempts, run.errors[0]["message"]) == (1, "later, please")
+    assert runs.database.query("SELECT due_at - now() > interval '50 minutes' FROM task_lane WHERE result_id = ANY (%s)", asked) == [
+        (True,)
+    ]

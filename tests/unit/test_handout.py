@@ -1,0 +1,96 @@
+"""How much a shard holds, and how much of it an executor gets ahead of time."""
+
+from reproq_supervisor.core.policy.handout import (
+    AHEAD_S,
+    MOST_AHEAD,
+    MOST_AHEAD_BYTES,
+    MOST_HELD,
+    MOST_HELD_BYTES,
+    UNKNOWN_S,
+    Room,
+    ServiceTimes,
+    hold_target,
+)
+
+
+def filled(*tasks: tuple[float, int]) -> Room:
+    room = Room()
+    for seconds, size in tasks:
+        room.take(seconds, size)
+    return room
+
+
+def test_a_long_task_goes_out_alone() -> None:
+    assert filled().fits(3600.0, 10)
+    assert not filled((3600.0, 10)).fits(0.0001, 10)
+
+
+def test_short_tasks_go_out_together_up_to_a_few_milliseconds() -> None:
+    room = filled()
+    while room.fits(AHEAD_S / 10, 100):
+        room.take(AHEAD_S / 10, 100)
+    assert not room.is_low
+    assert not room.fits(AHEAD_S / 10, 100)
+    assert room.fits(0.0, 100)
+
+
+def test_tasks_of_no_length_go_out_together_up_to_a_number() -> None:
+    taken = 0
+    room = filled()
+    while room.fits(0.0, 0):
+        room.take(0.0, 0)
+        taken += 1
+    assert taken == MOST_AHEAD
+
+
+def test_a_large_payload_goes_out_alone() -> None:
+    assert filled().fits(0.0, 10 * MOST_AHEAD_BYTES)
+    assert not filled((0.0, 1)).fits(0.0, MOST_AHEAD_BYTES)
+
+
+def test_an_executor_with_half_of_what_fits_is_left_alone() -> None:
+    assert filled().is_low
+    assert filled((AHEAD_S / 10, 1)).is_low
+    assert not filled((AHEAD_S / 2, 1)).is_low
+
+
+def test_a_shard_holds_what_keeps_its_executors_busy_for_a_few_cycles() -> None:
+    assert hold_target(4, 60.0) == 4
+    assert hold_target(4, 0.25) == 4
+    assert hold_target(4, 0.05) == 8
+    assert hold_target(4, 0.0) == 4 * MOST_HELD
+    assert hold_target(0, 0.0) == 0
+
+
+def test_a_shard_holds_fewer_large_payloads_but_one_for_each_executor() -> None:
+    assert hold_target(4, 0.0, MOST_HELD_BYTES / 10) == 10
+    assert hold_target(4, 0.0, MOST_HELD_BYTES) == 4
+
+
+def test_a_path_never_seen_counts_as_long() -> None:
+    assert ServiceTimes().expected_s("a.b") == UNKNOWN_S
+
+
+def test_the_first_run_of_a_path_is_believed() -> None:
+    times = ServiceTimes()
+    times.observe("a.b", 0.001)
+    assert times.expected_s("a.b") == 0.001
+
+
+def test_one_slow_run_is_a_warning_and_trust_returns_slowly() -> None:
+    times = ServiceTimes()
+    times.observe("a.b", 0.001)
+    times.observe("a.b", 1.0)
+    after_one = times.expected_s("a.b")
+    assert after_one > AHEAD_S
+    times.observe("a.b", 0.001)
+    assert after_one * 0.9 < times.expected_s("a.b") < after_one
+
+
+def test_the_memory_of_paths_is_bounded() -> None:
+    times = ServiceTimes(most_paths=10)
+    for number in range(25):
+        times.observe(f"a.{number}", 0.001)
+    known = [number for number in range(25) if times.expected_s(f"a.{number}") != UNKNOWN_S]
+    assert len(known) <= 10
+    assert 24 in known
