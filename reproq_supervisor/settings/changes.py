@@ -4,7 +4,6 @@ live: told to the processes that run; rolling: a new generation is started, prov
 restart: only a new start of the daemon does it. Standard library only: the supervisor imports it.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -95,6 +94,8 @@ def classify(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """Return a short name that two configurations in wire form share only when `classify` finds no difference."""
+    import hashlib  # here, because it brings OpenSSL into the supervisor, which only classifies
+
     text = json.dumps(_without_runtime(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -3,7 +3,6 @@
 Descriptor N holds the resolved settings as JSON. Signals are taken before anything else, so that none is lost during the boot.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 
 import reproq_supervisor
 from reproq_supervisor.core.supervision.supervision import Supervision
-from reproq_supervisor.process.places import remove_temporary_dirs
 from reproq_supervisor.process.prctl import become_subreaper, set_name
 from reproq_supervisor.process.title import ProcessTitle
 from reproq_supervisor.settings.changes import classify
@@ -29,6 +27,7 @@ from reproq_supervisor.telemetry.lines import LogFormat
 from reproq_supervisor.telemetry.log import Log
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 
 
 def main(arguments: Sequence[str] | None = None, programs: Programs | None = None) -> int:
@@ -38,9 +37,14 @@ def main(arguments: Sequence[str] | None = None, programs: Programs | None = Non
       programs: what to start for each role; tests give their own.
     """
     signals = SignalFlags()
-    parser = argparse.ArgumentParser(prog="reproq_supervisor.supervisor", description=__doc__)
-    parser.add_argument("--settings-fd", type=int, required=True, help="descriptor with the resolved settings")
-    settings = _read_settings(parser.parse_args(arguments).settings_fd)
+    match list(sys.argv[1:] if arguments is None else arguments):
+        case ["--settings-fd", fd] if fd.isdecimal():
+            settings = _read_settings(int(fd))
+        case other:
+            sys.stderr.write(
+                f"reproq_supervisor.supervisor: expected --settings-fd N, got {other}; people start it with: reproq-supervisor run\n"
+            )
+            return EXIT_USAGE
     become_subreaper()
     set_name("reproq-super")
     ProcessTitle().set("reproq: supervisor")
@@ -77,8 +81,11 @@ def _supervise(settings: dict[str, Any], signals: SignalFlags, programs: Program
 
 def _remove_temporary(settings: dict[str, Any]) -> None:
     runtime = settings["runtime"]
-    remove_temporary_dirs(runtime.get("temporary_dirs") or [])
-    remove_temporary_dirs((runtime.get("embedded") or {}).get("temporary_dirs") or [])
+    folders = [*(runtime.get("temporary_dirs") or []), *((runtime.get("embedded") or {}).get("temporary_dirs") or [])]
+    if folders:
+        from reproq_supervisor.process.places import remove_temporary_dirs  # brings modules that only this needs
+
+        remove_temporary_dirs(folders)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ class Control:
         wire = Wire(sock, max_frame_bytes=MAX_REQUEST_BYTES, max_unsent_bytes=MAX_UNSENT_BYTES)
         refusal = self._refusal(sock)
         if refusal is not None:
-            wire.send({"ok": False, "code": 1, "error": refusal, "problems": []})
+            code, error = refusal
+            wire.send({"ok": False, "code": code, "error": error, "problems": []})
             wire.close()
             return None
         self._last += 1
@@ -61,12 +62,13 @@ class Control:
         self._clients[client.number] = client
         return client
 
-    def _refusal(self, sock: socket.socket) -> str | None:
+    def _refusal(self, sock: socket.socket) -> tuple[int, str] | None:
+        """Return the exit code and the reason for which nothing of this peer is heard, None when it is welcome."""
         _, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         if uid not in (0, os.geteuid()):
-            return f"control socket: expected root or user {os.geteuid()}, got user {uid}"
+            return 1, f"control socket: expected root or user {os.geteuid()}, got user {uid}"
         if len(self._clients) >= MAX_CLIENTS:
-            return f"control socket: expected at most {MAX_CLIENTS} clients at once; try again"
+            return 75, f"control socket: expected at most {MAX_CLIENTS} clients at once; try again"
         return None
 
     def hear(self, client: Client, now: float) -> list[Fact]:

@@ -3,7 +3,7 @@
 It decides nothing. Everything that could block is somewhere else: reading the configuration, the database, the application.
 """
 
-import random
+import os
 import selectors
 import time
 from collections import deque
@@ -61,7 +61,6 @@ class Loop:
         self._exit_code: int | None = None
         self._orphans_mono = 0.0
         self._watchdog_mono = 0.0
-        self._random = random.Random()  # noqa: S311 - spread, not a secret
 
     def run(self) -> int:
         """Supervise until the core says exit; return the exit code."""
@@ -145,7 +144,7 @@ class Loop:
     # -- commands out -------------------------------------------------------------------------------------------------
 
     def _step(self, fact: Fact) -> None:
-        for command in self._core.step(fact, time.monotonic(), self._random.random()):
+        for command in self._core.step(fact, time.monotonic(), _draw()):
             self._obey(command)
 
     def _obey(self, command: Command) -> None:
@@ -233,3 +232,8 @@ class Loop:
     def _unregister(self, fd: int) -> None:
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
+
+
+def _draw() -> float:
+    """Return a number from [0, 1); the `random` module is more than that needs in a process that stays small."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32

@@ -1,7 +1,6 @@
 """Which program fills a unit, and in which environment."""
 
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def new_worker_id(pid: int) -> str:
     """Return a `leased_by` that no process ever had: `<hostname>-<pid>-<random>`."""
-    return f"{socket.gethostname()}-{pid}-{secrets.token_hex(4)}"
+    return f"{socket.gethostname()}-{pid}-{os.urandom(4).hex()}"
 
 
 def parent_environment() -> dict[str, str]:
