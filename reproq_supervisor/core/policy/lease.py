@@ -1,4 +1,4 @@
-"""How long before the end of its lease an execution is killed when the lease cannot be renewed: by the shard, and if that is frozen, by its nursery.
+"""When an execution is killed because its lease cannot be renewed: by the shard, and if that is frozen, by its nursery.
 
     |---------------- lease ----------------|
                           shard kills ^  ^ nursery kills
