@@ -31,6 +31,8 @@ from tests.sim.settings import settings
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
 SPEAKING = (Role.SHARD, Role.KEEPER)
+LATE_S = 1e-5
+"""A loop is never woken exactly on time; sums of times are not exact either."""
 
 
 class SteppedCore:
@@ -74,11 +76,11 @@ class SteppedCore:
     def wait(self, seconds: float) -> list[Command]:
         """Let time go by, the core being woken whenever it asked to be and living children beating; return its commands."""
         end, since = self.now + seconds, len(self.history)
-        while self.core.wake_at <= end and not self.state.exited:
-            self.now = max(self.now, self.core.wake_at)
+        while self.core.wake_at <= end + LATE_S and not self.state.exited:
+            self.now = max(self.now, self.core.wake_at) + LATE_S
             self._beat()
             self.step()
-        self.now = end
+        self.now = max(self.now, end)
         self._beat()
         return [command for _, command in self.history[since:]]
 

@@ -86,9 +86,6 @@ def _kill_step(state: State, process: Process, now: float) -> None:
 
 
 def _check_boot(state: State, process: Process, now: float) -> None:
-    if process.snapshot.get("database", {}).get("up") is False:
-        # It waits for the database, and killing it would not bring that back.
-        process.boot_mono = now
     limit_s = state.plan_of(process).deadlines(process.unit).boot_s
     if state.counts(process) and waits_for_database(process) and now - process.heard_mono < LOOK_AGAIN_S * 5:
         # It boots no sooner for being killed. A canary gets no such patience: somebody waits for the answer.
@@ -159,7 +156,7 @@ def next_look(state: State, now: float) -> float:
             soonest = min(soonest, process.boot_mono + state.plan_of(process).deadlines(process.unit).boot_s)
     for process, limit in _liveness(state):
         if process.state in _WATCHED:
-            soonest = min(soonest, process.heard_mono + limit)
+            soonest = min(soonest, max(process.heard_mono + limit, state.spared_until))
     for health in state.healths.values():
         for unit in health.units:
             start_at = health.start_at(unit, now)
