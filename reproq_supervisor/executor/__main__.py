@@ -4,10 +4,12 @@ import gc
 import os
 import signal
 import socket
+import struct
 import sys
 from typing import Any
 
 from reproq_supervisor.core import frames
+from reproq_supervisor.executor.elders import Elders
 from reproq_supervisor.executor.nursery import Nursery, freeze, parse_start
 from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
 from reproq_supervisor.process import prctl, stacks
@@ -17,6 +19,7 @@ from reproq_supervisor.process.spawn import adopt_channel
 from reproq_supervisor.process.title import ProcessTitle
 
 PERMANENT = 78
+SEND_TIMEOUT_S = 1
 
 
 def main() -> int:
@@ -29,6 +32,12 @@ def main() -> int:
     start, table = _receive_start(channel)
     prctl.become_subreaper()
     prctl.set_pdeathsig(signal.SIGTERM, parent_pid=start["shard_pid"])
+    try:
+        elders = Elders(start["supervisor_pid"], start["shard_pid"])
+    except ProcessLookupError:
+        return 0  # nobody is left to serve
+    # A shard that does not read for so long is frozen; see `Nursery._say`.
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
     prctl.set_name("reproq-nursery")
     stacks.write_stacks_on_signal()
     title = ProcessTitle()
@@ -49,6 +58,7 @@ def main() -> int:
         channel,
         table,
         {
+            "elders": elders,
             "child": start["child"],
             "keep_output": start["keep_output"],
             "allowed_task_modules": start["app"].get("allowed_task_modules") or [],

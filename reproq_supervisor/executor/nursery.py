@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from reproq_supervisor.core.frames import FrameReader, encode_message
 from reproq_supervisor.executor.capture import new_capture_file
+from reproq_supervisor.executor.elders import Elders
 from reproq_supervisor.executor.executor import ExecutorStart, executor_main
 from reproq_supervisor.process import clock, proctable
 from reproq_supervisor.process.deadlines import DeadlineTable
@@ -56,6 +57,7 @@ class Nursery:
         self._keep_output: bool = settings["keep_output"]
         self._allowed: list[str] = settings["allowed_task_modules"]
         self._tick_s: float = settings["tick_s"]
+        self._elders: Elders = settings["elders"]
         self._executors: dict[int, _Executor] = {}
         self._reader = FrameReader()
         self._selector = selectors.DefaultSelector()
@@ -71,12 +73,18 @@ class Nursery:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whatever the imports held back
         self._selector.register(self._channel, selectors.EVENT_READ)
         self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._selector.register(self._elders.supervisor, selectors.EVENT_READ)
         self._say({"type": "ready"})
         while not self._leaving:
-            for key, _ in self._selector.select(self._tick_s if self._executors else None):
+            for key, _ in self._selector.select(self._wait_s()):
                 self._handle(key)
             self._look_after_executors()
+            self._elders.look(time.monotonic())
         self._end_everything()
+
+    def _wait_s(self) -> float | None:
+        waits = [self._tick_s if self._executors else None, self._elders.wait_s(time.monotonic())]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _on_term(self, *_: object) -> None:
         self._leaving = True
@@ -86,6 +94,9 @@ class Nursery:
             self._read_channel()
         elif key.fd == self._wake_read:
             os.read(self._wake_read, 4096)
+        elif key.fd == self._elders.supervisor:
+            self._selector.unregister(self._elders.supervisor)
+            self._elders.supervisor_died(time.monotonic())
         else:
             self._report_exit(key.data)
 
@@ -113,7 +124,8 @@ class Nursery:
     def _say(self, message: dict[str, object], descriptors: tuple[int, ...] = ()) -> None:
         try:
             send_frame(self._channel, encode_message(message), descriptors)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, BlockingIOError):
+            # Gone, or it has not read for so long that it must be frozen: what overdue executors need is a nursery that does not wait.
             self._leaving = True
 
     # -- fork ---------------------------------------------------------------------------------------------------------
@@ -166,6 +178,7 @@ class Nursery:
         # A copy of the channel or of a sibling's ends would hide the death of their owners.
         self._selector.close()
         self._channel.close()
+        self._elders.close()
         for executor in self._executors.values():
             os.close(executor.pidfd)
         for fd in (self._wake_read, self._wake_write, *more):

@@ -17,7 +17,8 @@ def main() -> int:
     # Until the loop runs nothing is owned: leaving at once is the right answer to TERM.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prctl.set_pdeathsig(signal.SIGTERM, parent_pid=os.getppid())
+    # It owns no process, and its transactions are whole or nothing: it may die at any moment, even while it is frozen.
+    prctl.set_pdeathsig(signal.SIGKILL, parent_pid=os.getppid())
     prctl.set_name("reproq-keeper")
     stacks.write_stacks_on_signal()
     channel = Channel(adopt_channel())

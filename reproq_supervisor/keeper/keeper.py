@@ -22,6 +22,8 @@ from reproq_supervisor.process.title import ProcessTitle
 from reproq_supervisor.store.errors import StoreError, StoreUnavailable
 from reproq_supervisor.store.keeper import KeeperStore
 
+RELEASE_AGAIN_S = 1.0
+"""Between two releases of a dead worker: a claim that its server process was still committing when it died is found by the second."""
 WAKE_POLL_S = 0.5
 """The longest time between two looks for due rows: a row that becomes due sooner than known is found by then."""
 REPAIR_INTERVAL_S = 3600.0
@@ -51,6 +53,7 @@ class Keeper:
         self._since_mono = time.monotonic()
         self._error: str | None = None
         self._dead: dict[str, None] = {}  # workers whose leases are to be released, in the order they died
+        self._released: dict[str, None] = {}  # released once; looked at once more
         self._ready = False
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
@@ -187,15 +190,17 @@ class Keeper:
     # -- the duties ---------------------------------------------------------------------------------------------------
 
     async def _release(self) -> Ran:
-        if not self._dead:
-            return Ran(0)
         assert self._store is not None
-        workers = list(self._dead)
-        count = await self._store.release_workers(workers)
+        workers, again = list(self._dead), list(self._released)
+        if not workers and not again:
+            return Ran(0)
+        count = await self._store.release_workers([*workers, *again])
+        self._released = dict.fromkeys(workers)
         for worker in workers:
             self._dead.pop(worker, None)
-        self._channel.say("released", worker_ids=workers, count=count)
-        return Ran(count)
+        if workers:
+            self._channel.say("released", worker_ids=workers, count=count)
+        return Ran(count, RELEASE_AGAIN_S if workers else math.inf)
 
     async def _sync_settings(self) -> Ran:
         assert self._store is not None

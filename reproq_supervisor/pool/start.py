@@ -92,6 +92,7 @@ class ShardStart:
     def nursery_message(self, shard_pid: int, *, keep_output: bool) -> dict[str, Any]:
         """Return the first message for the nursery."""
         return {
+            "supervisor_pid": self.supervisor_pid,
             "shard_pid": shard_pid,
             "child": self.child,
             "app": dict(self.app),

@@ -211,6 +211,21 @@ def test_a_frozen_shard_stops_running_tasks_before_a_second_daemon_may_have_them
     assert_all_ended_once(database, trail, 24)
 
 
+@pytest.mark.parametrize("kind", ["shard", "keeper", "nursery", "executor"])
+def test_nothing_is_alive_after_the_supervisor_was_killed_while_a_child_was_frozen(
+    kind: str, start_daemon: StartDaemon, database: Database
+) -> None:
+    """A frozen process does not act on its parent's death; those above and below it do."""
+    daemon = start_daemon(config(database, timeout="10m", lease="600s", heartbeat="60s"))
+    with database.connect(autocommit=True) as connection:
+        enqueue(connection, [NewRun("workers.demo.tasks.leave_grandchild"), NewRun("workers.demo.tasks.hang_stubbornly")])
+    eventually(lambda: daemon.pids("other"), what="an escaped grandchild runs")
+    kill(daemon, kind, signum=signal.SIGSTOP)
+    kill(daemon, "supervisor")
+    daemon.wait_exit()
+    daemon.wait_gone(timeout=20)
+
+
 def test_nothing_is_alive_after_the_supervisor_was_killed(start_daemon: StartDaemon, database: Database, tmp_path: Path) -> None:
     trail = tmp_path / "trail"
     daemon = start_daemon(config(database))

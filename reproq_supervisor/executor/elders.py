@@ -1,0 +1,39 @@
+"""The nursery's eye on its parent's parent: a frozen shard cannot notice that the supervisor died, and its death signal stays pending.
+
+supervisor dies ──► the shard ends by itself, and with it the nursery (its channel ends)
+               └──► the shard is frozen: after a second the nursery kills it, and then the same follows
+"""
+
+import os
+import signal
+
+SHARD_LEAVES_WITHIN_S = 1.0
+
+
+class Elders:
+    """Pidfds of supervisor and shard."""
+
+    def __init__(self, supervisor_pid: int, shard_pid: int) -> None:
+        self._shard = os.pidfd_open(shard_pid)
+        self.supervisor = os.pidfd_open(supervisor_pid)
+        """Readable when the supervisor is dead."""
+        self._kill_shard_mono: float | None = None
+
+    def supervisor_died(self, now_mono: float) -> None:
+        """Give the shard a moment to leave by itself."""
+        self._kill_shard_mono = now_mono + SHARD_LEAVES_WITHIN_S
+
+    def wait_s(self, now_mono: float) -> float | None:
+        """Return the seconds until `look` has something to do, None for never."""
+        return None if self._kill_shard_mono is None else max(0.0, self._kill_shard_mono - now_mono)
+
+    def look(self, now_mono: float) -> None:
+        """Kill the shard if its time is over; our channel then ends."""
+        if self._kill_shard_mono is not None and now_mono >= self._kill_shard_mono:
+            self._kill_shard_mono = None
+            signal.pidfd_send_signal(self._shard, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give the descriptors back, in a forked child."""
+        os.close(self._shard)
+        os.close(self.supervisor)
