@@ -79,14 +79,14 @@ def message_of(error: BaseException) -> str:
     """Return str(*error*), or a note when even that fails."""
     try:
         return str(error)
-    except Exception as second:  # boundary: __str__ is user code
+    except BaseException as second:  # boundary: __str__ is user code
         return f"({type(error).__name__} whose text failed with {type(second).__name__})"
 
 
 def _traceback(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, _below_ours(error.__traceback__)))
-    except Exception as second:  # boundary: formatting calls user code
+    except BaseException as second:  # boundary: formatting calls user code
         return f"(no traceback: formatting failed with {type(second).__name__})"
     return text if len(text) <= MAX_TRACEBACK_CHARS else "…" + text[-MAX_TRACEBACK_CHARS + 1 :]
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_MOST_WRAPPINGS = 16
+
 
 class ForbiddenTaskError(Exception):
     """The path, or the code behind it, is outside `app.allowed_task_modules`."""
@@ -63,8 +65,9 @@ class Resolver:
         return self._anything or path.startswith(self._allowed)
 
     def _check_origin(self, path: str, call: object) -> None:
-        while hasattr(call, "func"):  # functools.partial and the like
-            call = call.func
+        # functools.partial and the like; a proxy or a mock has a .func for ever.
+        for _ in range(_MOST_WRAPPINGS):
+            call = getattr(call, "func", call)
         definer = getattr(call, "__module__", None)
         if not isinstance(definer, str):
             definer = type(call).__module__

@@ -37,6 +37,7 @@ class SoftSignal:
         self._running = seq
         asked, reason = self._table.soft(self._row)
         if asked == seq:
+            self._running = 0
             raise SoftTimeout(reason.name.lower())
 
     def end(self) -> None:
@@ -63,6 +64,8 @@ class SoftSignal:
         seq, reason = self._table.soft(self._row)
         if not self._running or seq != self._running:
             return
+        # Once for each hand-out: a second exception could leave the very code that deals with the first.
+        self._running = 0
         self._asked = reason
         if self._coroutine is not None:
             loop = self._coroutine.get_loop()
