@@ -391,9 +391,3 @@ def test_the_next_look_is_a_second_away_or_at_the_next_deadline() -> None:
     assert core.core.wake_at == core.now + 1.0
     core.exit(core.process("mail/0"), 70)
     assert core.core.wake_at == core.now + 0.5
-    core.now += 0.5
-    core.step()
-    condemned = core.process("mail/0")
-    core.wait(20.0)
-    assert condemned.state is ProcessState.STOPPING
-    assert core.core.wake_at == pytest.approx(core.now + 0.3)
