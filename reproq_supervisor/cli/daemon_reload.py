@@ -1,6 +1,7 @@
 """`reload`: the new configuration, or the old one and the reason."""
 
 import json
+from typing import Any
 
 import click
 
@@ -28,10 +29,19 @@ def reload(options: Options, dry_run: bool) -> None:
     if not plan:
         output.line("nothing to change" if dry_run else f"nothing changed; generation {answer.get('generation')}")
         return
-    rows = [(change["key"], _text(change.get("old")), _text(change.get("new")), _MEANINGS[change["class"]]) for change in plan]
-    output.table(["key", "old", "new", "how"], rows)
+    output.table(["key", "old", "new", "how"], [_row(change) for change in plan])
     if not dry_run:
         output.line(f"reloaded; generation {answer.get('generation')}")
+
+
+def _row(change: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Return a line for people: a whole pool that comes or goes is named, not spelled out."""
+    old, new, how = change.get("old"), change.get("new"), _MEANINGS[change["class"]]
+    if isinstance(old, dict) and new is None:
+        return change["key"], "there", "removed", "at once; what runs may finish" if change["key"].startswith("pools.") else how
+    if isinstance(new, dict) and old is None:
+        return change["key"], "none", "added", how
+    return change["key"], _text(old), _text(new), how
 
 
 def _text(value: object) -> str:

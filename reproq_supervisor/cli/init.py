@@ -40,13 +40,14 @@ def init(options: Options, tasks: str, force: bool) -> None:
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
-    """Write the whole file or nothing.
+    """Write the whole file or nothing. The file's own folder is made; one further up that is missing is more likely a slip.
 
     Raises:
       FileExistsError: there is one, and *replace* is not set.
     """
     if not replace and os.path.lexists(path):
         raise FileExistsError(path)
+    path.parent.mkdir(exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

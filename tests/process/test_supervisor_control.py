@@ -176,7 +176,10 @@ def test_many_silent_and_slow_clients_block_nobody(supervised: Make) -> None:
 def test_one_client_too_many_is_told_so_and_later_served(supervised: Make) -> None:
     daemon = supervised().start()
     held = [connect(daemon) for _ in range(64)]
-    eventually(lambda: "at most 64 clients" in str(daemon.ask("status").get("error")), what="a refusal")
+    refusal = eventually(lambda: next((a for a in [daemon.ask("status")] if not a["ok"]), None), what="a refusal")
+    assert refusal is not None
+    assert "at most 64 clients" in refusal["error"]
+    assert refusal["code"] == 75
     for sock in held:
         sock.close()
     eventually(lambda: daemon.ask("status")["ok"], what="an answer")

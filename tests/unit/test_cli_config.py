@@ -90,8 +90,13 @@ def test_init_replaces_a_file_only_by_force(tmp_path: Path, capsys: pytest.Captu
 def test_init_leaves_nothing_but_its_file(tmp_path: Path) -> None:
     assert run("init", "-c", "c.yaml") == 0
     assert run("init", "-c", "c.yaml") == 1
-    assert run("init", "-c", "none/c.yaml") == 1
+    assert run("init", "-c", "no/such/c.yaml") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+
+
+def test_init_makes_the_folder_of_its_file(tmp_path: Path) -> None:
+    assert run("init", "-c", "config/supervisor.yaml") == 0
+    assert (tmp_path / "config" / "supervisor.yaml").is_file()
 
 
 def test_init_wants_the_name_of_a_module() -> None:
