@@ -5,15 +5,17 @@ import pickle
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from reproq_supervisor.core.runs import CycleRequest, Ending, Outcome, RunId
+from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.errors import SchemaOutdated, StoreError, StoreUnavailable, translate
 from reproq_supervisor.store.shard import ShardStore
 from tests.store.actors import Keeper, Shard, ended, record
@@ -173,6 +175,48 @@ def test_every_call_leaves_no_state_in_its_session(put: Put, shard: Shard, keepe
         )
     )
     assert shard.run(cursor.fetchone()) == (0, 0, 0, 0, 0)
+
+
+class Pooled:
+    """Gives every call to another session, as a transaction pooler may."""
+
+    def __init__(self, sessions: list[StoreConnection]) -> None:
+        self._sessions = sessions
+        self.calls = 0
+
+    async def ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        self.calls += 1
+        return await self._sessions[self.calls % len(self._sessions)].ask(table, name, parameters)
+
+    async def close(self) -> None:
+        for session in self._sessions:
+            await session.close()
+
+
+def test_every_call_may_go_to_another_session(put: Put, database: Database) -> None:
+    async def sessions() -> list[StoreConnection]:
+        return [await StoreConnection.open(database.dsn, application_name="pooled", prepare=False) for _ in range(3)]
+
+    shard = Shard(database.dsn)
+    with ended(shard):
+        pooled: Any = Pooled(shard.run(sessions()))
+        shard.run(shard.store.close())
+        shard.store = ShardStore(pooled, "worker-1")
+        put(8)
+        first, second, third, fourth = shard.claim(4)
+        assert len(shard.held(first, second, third, fourth)) == 4
+        assert shard.renew(first).lost == shard.show(second).lost == frozenset()
+        assert [shard.succeed(first).ended, shard.fail(second).ended, shard.release(third).ended] == [
+            {first.result_id: "SUCCESSFUL"},
+            {second.result_id: "READY"},
+            {third.result_id: "READY"},
+        ]
+        assert len(shard.claim(10)) == 5
+        eventually(lambda: shard.settle_idle() == 0, what="the last look")
+        put()
+        assert len(shard.claim(10)) == 1
+        assert database.query("SELECT 1 FROM reproq_queue_idle") == []
+        assert pooled.calls > 9
 
 
 def test_a_crash_of_the_server_is_survived_and_endings_are_sent_again(own_cluster: Cluster, own_database: Database) -> None:
