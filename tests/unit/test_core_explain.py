@@ -1,0 +1,132 @@
+"""`explain`: why a pool is as it is, in words that name what to do."""
+
+from reproq_supervisor.core.supervision.facts import Orphan, SignalName
+from tests.sim.settings import pool, settings
+from tests.support.stepped_core import SteppedCore, running
+
+
+def lines(core: SteppedCore) -> list[str]:
+    """Ask about the pool mail."""
+    found: list[str] = core.asked("explain", pool="mail")["lines"]
+    return found
+
+
+def test_a_pool_that_works_says_since_when() -> None:
+    core = running()
+    core.wait(12.0)
+    assert lines(core) == ["mail/0 (pid 102) has been running for 12 s."]
+    core.say(core.process("mail/0"), "snapshot", snapshot={"why": "4 of 4 executors are busy"})
+    assert lines(core) == ["mail/0 (pid 102) has been running for 12 s. It says: 4 of 4 executors are busy"]
+
+
+def test_times_below_ten_seconds_are_told_in_tenths() -> None:
+    core = running()
+    core.wait(2.5)
+    assert lines(core) == ["mail/0 (pid 102) has been running for 2.5 s."]
+
+
+def test_a_boot_says_how_long_it_takes_and_may_take() -> None:
+    core = SteppedCore()
+    core.wait(3.0)
+    assert lines(core) == ["mail/0 (pid 102) has been starting for 3.0 s and is killed after 20 s."]
+
+
+def test_a_missing_database_is_told_with_its_error() -> None:
+    core = running()
+    core.say(core.process("mail/0"), "snapshot", snapshot={"database": {"up": False, "since_s": 75.0, "error": "connection refused"}})
+    assert lines(core)[1] == "mail/0 has been without the database for 75 s: connection refused."
+    core.say(core.process("mail/0"), "snapshot", snapshot={"database": {"up": False}})
+    assert lines(core)[1] == "mail/0 has been without the database for 0.0 s."
+    core.say(core.process("mail/0"), "snapshot", snapshot={"database": {"up": True}})
+    assert len(lines(core)) == 1
+
+
+def test_a_unit_that_waits_says_for_what_and_why() -> None:
+    core = running()
+    core.exit(core.process("mail/0"), 70)
+    core.wait(0.4)
+    assert lines(core) == [
+        "mail/0 has no process; it starts again in 0.1 s after 1 failures in a row. Its predecessor exited with code 70, 0.4 s ago."
+    ]
+
+
+def test_quarantine_says_its_rule_its_cause_and_its_next_try() -> None:
+    core = running(settings({"mail": pool(quarantine={"exits": 1, "window": 60.0})}))
+    for _ in range(2):
+        core.exit(core.process("mail/0"), 70)
+        core.wait(0.5)
+    assert lines(core) == [
+        "mail is in quarantine (more than 1 abnormal exits within 60 s); the last one exited with code 70. "
+        "One process is tried in 30 s; `reload` tries at once.",
+        "mail/0 has no process. Its predecessor exited with code 70, 0.5 s ago.",
+    ]
+    core.wait(30.0)
+    assert lines(core)[0] == (
+        "mail is in quarantine (more than 1 abnormal exits within 60 s) and mail/0 is being tried: it must stay ready for 10 s."
+    )
+
+
+def test_a_pool_that_was_given_up_says_what_to_do() -> None:
+    core = running()
+    core.exit(core.process("mail/0"), 78)
+    assert lines(core)[0] == (
+        "mail is not started any more: its process exited with code 78. Trying again would not help; after mending the cause: "
+        "reproq-supervisor reload"
+    )
+
+
+def test_a_database_that_is_not_prepared_is_told() -> None:
+    core = SteppedCore(settings(embedded=True))
+    assert lines(core) == ["The embedded database is not prepared yet; shards start after it.", "mail/0 has no process."]
+
+
+def test_those_who_leave_are_told_with_the_time_they_have() -> None:
+    core = running()
+    old = core.process("mail/0")
+    core.say(old, "nursery", pid=777)
+    core.signal(SignalName.TERM)
+    core.wait(0.5)
+    assert "mail/0 (pid 102, generation 1) finishes what it runs and leaves, for at most 7.0 s more." in lines(core)
+    core.wait(7.0)
+    assert "mail/0 (pid 102, generation 1) is being killed: did not leave in time after being asked to." in lines(core)
+    core.exit(old, None, "SIGKILL", orphans=(Orphan(777, "reproq"), Orphan(888, "task")))
+    assert "mail/0 (pid 102, generation 1) is dead, but 2 of its processes are not reaped yet." in lines(core)
+
+
+def test_what_people_did_by_hand_is_told() -> None:
+    core = running()
+    core.asked("drain", pool="mail")
+    core.asked("scale", pool="mail", executors=7, for_s=600)
+    assert lines(core)[1:] == [
+        "mail claims nothing because it was drained by hand: reproq-supervisor resume mail",
+        "mail has 7 executors by hand, for 600 s more.",
+    ]
+    core.asked("scale", pool="mail", executors=7)
+    assert lines(core)[2] == "mail has 7 executors by hand, until the daemon ends."
+
+
+def test_a_refused_reload_is_told_with_its_problems() -> None:
+    core = running()
+    core.ask("reload")
+    core.load([{"path": "pools.mail.mode", "line": 3, "message": "expected a mode"}, {"path": None, "line": None, "message": "empty"}])
+    core.wait(2.0)
+    assert lines(core)[1:] == [
+        "The last reload, 2.0 s ago, was refused: the configuration has problems.",
+        "  pools.mail.mode (line 3): expected a mode",
+        "  file: empty",
+    ]
+
+
+def test_an_operation_under_way_is_told_when_it_has_begun_to_touch_something() -> None:
+    core = running()
+    core.ask("reload")
+    assert len(lines(core)) == 1
+    core.load(settings({"mail": pool(mode="thread")}))
+    assert lines(core)[-1] == "A reload is under way: canary."
+
+
+def test_work_that_does_not_move_is_told() -> None:
+    core = running()
+    core.say(core.process("mail/0"), "snapshot", snapshot={"running": 1, "progress": 5})
+    core.wait(80.0)
+    assert lines(core)[-1] == "mail/0 has finished nothing for 80 s, longer than any task may take."
