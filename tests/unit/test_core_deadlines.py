@@ -1,5 +1,7 @@
 """Boot, liveness and kill steps, each just before its moment and at it."""
 
+from typing import Any
+
 import pytest
 
 from reproq_supervisor.core.supervision.commands import AskStacks, KillOrphan
@@ -143,9 +145,10 @@ def test_a_process_that_gives_no_sign_of_life_is_killed(name: str, limit_s: floa
 def test_any_word_is_a_sign_of_life() -> None:
     core = running()
     (process,) = freeze(core, "mail/0")
-    for message in ({"type": "beat"}, {"type": "snapshot", "snapshot": {}}, {"type": "event", "event": {}}, {"type": "unheard of"}):
+    said: list[tuple[str, dict[str, Any]]] = [("beat", {}), ("snapshot", {"snapshot": {}}), ("event", {"event": {}}), ("unheard of", {})]
+    for kind, fields in said:
         core.wait(5.9)
-        core.say(process, **{"kind" if key == "type" else key: value for key, value in message.items()})
+        core.say(process, kind, **fields)
     core.wait(5.9)
     assert process.state is ProcessState.READY
 
