@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable
 
 from reproq_supervisor.core.policy.handout import Room, ServiceTimes
-from reproq_supervisor.core.policy.lease import nursery_margin_s
+from reproq_supervisor.core.policy.lease import nursery_margin_s, shard_margin_s
 from reproq_supervisor.core.work import Result, Work
 from reproq_supervisor.pool.held import Held, Phase
 from reproq_supervisor.pool.nursery_link import NurseryLink
 from reproq_supervisor.pool.worker import Executor, Output
+from reproq_supervisor.process import clock
 from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
 
 MOST_EXECUTORS = 1024
@@ -45,6 +46,7 @@ class Crew:
         self._table = table
         self._times = times
         self._kill_before_s = nursery_margin_s(lease_s)
+        self._start_before_s = shard_margin_s(lease_s)
         self._on_finished = on_finished
         self._on_crashed = on_crashed
         self._nursery: NurseryLink | None = None
@@ -142,15 +144,17 @@ class Crew:
             room.take(max(expected(held.claimed.task_path), elapsed), len(held.claimed.spec))
         if not room.is_low:
             return
+        startable_until = clock.boot_time_s() + self._start_before_s
         batch: list[tuple[Held, Work]] = []
         while self.buffer:
             held = self.buffer[0]
-            seconds, size = expected(held.claimed.task_path), len(held.claimed.spec)
-            if not room.fits(seconds, size):
-                break
-            self.buffer.popleft()
             if held.phase is Phase.ENDED:
-                continue  # cancelled or lost while it waited
+                self.buffer.popleft()  # cancelled or lost while it waited
+                continue
+            seconds, size = expected(held.claimed.task_path), len(held.claimed.spec)
+            if not room.fits(seconds, size) or held.lease_until <= startable_until:
+                break  # what has waited too long, e.g. in a shard that was frozen, the watch gives back
+            self.buffer.popleft()
             room.take(seconds, size)
             batch.append((held, self._hand(held)))
         if not batch:

@@ -84,7 +84,8 @@ class Watch:
             return
         if head.started_mono is None:
             head.started_mono = now
-        limit = min(head.claimed.timeout_s, self.limits.timeout_s)
+        own_s = head.claimed.timeout_s
+        limit = min(own_s, self.limits.timeout_s) if own_s > 0 else self.limits.timeout_s
         if head.soft_reason is None and now - head.started_mono >= limit:
             self.timeouts_total += 1
             head.limit_s = limit

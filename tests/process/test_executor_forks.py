@@ -75,3 +75,7 @@ def test_a_grandchild_that_escaped_ends_with_the_executor(shard: RunningShard, r
     eventually(lambda: escaped not in shard.processes(), what="the grandchild is gone")
     assert shard.events("stranger.killed")
     assert executor not in shard.wait_executors(1)
+
+
+def test_a_program_that_a_task_starts_inherits_standard_descriptors_only(runs: Runs) -> None:
+    assert runs.end_of(f"{ODD}descriptors_of_a_program").result == ["0", "1", "2", "3"]  # 3 is the folder that it lists

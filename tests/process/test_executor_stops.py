@@ -106,3 +106,22 @@ def test_a_run_that_waits_in_the_shard_is_cancelled_without_running(shard: Runni
     assert {run.status for run in runs.ended(waiting)} == {"CANCELLED"}
     assert runs.ended([long])[0].status == "SUCCESSFUL"
     assert "waiting start" not in record.read_text()
+
+
+def test_a_limit_of_nothing_is_no_limit_of_its_own(runs: Runs) -> None:
+    for nothing in (0, -5):
+        assert runs.end_of("nap", 0.4, timeout_seconds=nothing).end == ("SUCCESSFUL", None, 1)
+
+
+def test_a_signal_that_meets_the_end_of_a_task_never_hits_the_next(database: Database) -> None:
+    runs = Runs(database)
+    with running_shard(database, executors=8, queues={"brink": 1}, timeout=0.3, logs_dir=None) as shard:
+        pids = shard.wait_executors(8)
+        quick, brink = [], []
+        for number in range(120):
+            brink += runs.add("nap", 0.25 + number % 20 * 0.01, queue_name="brink", max_attempts=1)
+            quick += runs.add("echo", queue_name="brink", max_attempts=1)
+        assert {run.end for run in runs.ended(quick)} == {("SUCCESSFUL", None, 1)}
+        ends = {run.end for run in runs.ended(brink)}
+        assert ends == {("SUCCESSFUL", None, 1), ("FAILED", "timeout", 1)}
+        assert shard.wait_executors(8) == pids

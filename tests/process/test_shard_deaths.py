@@ -153,6 +153,20 @@ def test_a_nursery_that_is_told_to_reap_what_it_has_not_yet_seen_dead_does_so(da
         assert "Traceback" not in shard.log
 
 
+def test_a_shard_that_was_frozen_for_a_while_goes_on_as_if_nothing_had_been(database: Database, runs: Runs, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    with running_shard(database, executors=2, heartbeat=0.3) as shard:
+        pieces = [shard.nursery_pid, *shard.wait_executors(2)]
+        ids = add_backlog(runs, record)
+        for count in (20, 60, 100):
+            wait_started(record, count)
+            shard.kill(signal.SIGSTOP)
+            shard.let_run(1.5)
+            shard.kill(signal.SIGCONT)
+        assert attempts_of(runs.ended(ids)) == {1: BACKLOG}
+        assert [shard.nursery_pid, *shard.wait_executors(2)] == pieces
+
+
 def test_a_killed_shard_takes_everything_along_and_its_runs_go_on_elsewhere_uncounted(
     database: Database, runs: Runs, tmp_path: Path
 ) -> None:

@@ -97,6 +97,25 @@ def test_an_execution_under_a_frozen_shard_is_dead_before_another_shard_claims_i
         assert runs.end_of("echo").status == "SUCCESSFUL"
 
 
+def test_a_shard_that_was_frozen_beyond_its_leases_starts_nothing_under_them(database: Database, tmp_path: Path) -> None:
+    runs, path = Runs(database), tmp_path / "ticks"
+    with running_shard(database, **SHORT) as shard:
+        runs.ended(runs.add(f"{ODD}tick", str(path), 0, count=120))
+        (pid,) = ticks(path)
+        long = runs.add(f"{ODD}tick", str(path), 1.0, priority=1)
+        behind = runs.add(f"{ODD}tick", str(path), 0, count=30)
+        shard.wait_snapshot(lambda s: s["held"] == 31, "it holds all of them")
+        shard.kill(signal.SIGSTOP)
+        eventually(lambda: runs.reclaim() > 0 and not runs.lane().get("running"), interval=0.1, what="all leases expire")
+        runs.cancel(behind)
+        before = len(ticks(path)[pid])
+        shard.kill(signal.SIGCONT)
+        shard.wait_snapshot(lambda s: s["held"] == 0, "it has let go of all of them")
+        assert len(ticks(path)[pid]) == before
+        assert {run.status for run in runs.look(behind)} == {"CANCELLED"}
+        assert {run.status for run in runs.ended(long)} == {"SUCCESSFUL"}
+
+
 def test_a_result_that_comes_after_the_lease_was_given_away_is_dropped(database: Database, tmp_path: Path) -> None:
     runs, path = Runs(database), tmp_path / "ticks"
     with running_shard(database, executors=1) as shard:
