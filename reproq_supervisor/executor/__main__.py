@@ -1,6 +1,7 @@
 """Entry of a nursery: `python -P -m reproq_supervisor.executor`, started by a shard with its channel at descriptor 3."""
 
 import gc
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ from typing import Any
 
 from reproq_supervisor.core import frames
 from reproq_supervisor.executor.elders import Elders
-from reproq_supervisor.executor.nursery import Nursery, freeze, parse_start
+from reproq_supervisor.executor.nursery import Nursery
 from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
 from reproq_supervisor.process import prctl, stacks
 from reproq_supervisor.process.deadlines import DeadlineTable
@@ -52,7 +53,8 @@ def main() -> int:
     except PreloadError as error:
         send_frame(channel, frames.encode_message({"type": "failed", "reason": str(error), "permanent": False}))
         return PERMANENT
-    freeze()
+    # What is imported so far stays in shared pages: no collection will ever touch it.
+    gc.freeze()
     title.set(f"reproq: nursery {start['child']}")
     Nursery(
         channel,
@@ -78,7 +80,14 @@ def _receive_start(channel: socket.socket) -> tuple[dict[str, Any], DeadlineTabl
         if not data:
             os._exit(0)
         for frame in reader.feed(data):
-            return parse_start(frame), DeadlineTable.attach(table_fd)
+            return _read_start(frame), DeadlineTable.attach(table_fd)
+
+
+def _read_start(payload: bytes) -> dict[str, Any]:
+    message = json.loads(payload)
+    if message.get("type") != "start":
+        raise ValueError(f"nursery: expected a start message, got {message.get('type')!r}")
+    return dict(message)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ unanswered and the shard kills it. When the shard is frozen, the nursery reads t
 """
 
 import contextlib
-import gc
-import json
 import os
 import selectors
 import signal
@@ -290,16 +288,3 @@ def _kill_group(leader: int) -> None:
             kill(leader, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
-
-
-def freeze() -> None:
-    """Keep what is imported so far in shared pages: no collection will ever touch it."""
-    gc.freeze()
-
-
-def parse_start(payload: bytes) -> dict[str, Any]:
-    """Return the shard's first message."""
-    message = json.loads(payload)
-    if message.get("type") != "start":
-        raise ValueError(f"nursery: expected a start message, got {message.get('type')!r}")
-    return dict(message)
