@@ -12,11 +12,13 @@ import asyncio
 import contextlib
 import math
 import random
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from reproq_supervisor import __version__
 from reproq_supervisor.core.runs import CycleReply, CycleRequest, RunId
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.ledger import Ledger
@@ -30,6 +32,7 @@ _T = TypeVar("_T")
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 CYCLE_TIMEOUT_S = 30.0
+ANNOUNCE_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class StoreOptions:
     prepare: bool
     poll_min_s: float
     poll_max_s: float
+    concurrency: int
 
 
 class Conversation:
@@ -65,6 +69,7 @@ class Conversation:
         self.up = False
         self.since_mono = time.monotonic()
         self.error: str | None = None
+        self._announce_mono = 0.0
         self._options = options
         self._ledger = ledger
         self._wanted = wanted
@@ -154,6 +159,7 @@ class Conversation:
         while not self._stopping:
             # Cleared first: what comes while we work wakes us again.
             self._wake.clear()
+            await self._announce_in_time()
             asked = max(0, self._wanted())
             boot_sent = clock.boot_time_s()
             request = self._ledger.request(asked, boot_sent)
@@ -167,6 +173,16 @@ class Conversation:
             self._on_reply(held, lost, reply.cancel)
             # Let results and control messages in between two cycles.
             await asyncio.sleep(0)
+
+    async def _announce_in_time(self) -> None:
+        """Say in the table of workers that this one is here: at once, then every half minute, as readers of the contract expect."""
+        now = time.monotonic()
+        if now < self._announce_mono:
+            return
+        assert self._store is not None
+        self._announce_mono = now + ANNOUNCE_EVERY_S
+        queues = list(self._ledger.turns.weights)
+        await self._store.announce(hostname=socket.gethostname(), concurrency=self._options.concurrency, queues=queues, version=__version__)
 
     async def flush(self, deadline_mono: float) -> bool:
         """Write back what has ended, without claiming; True when nothing is left. For the end of a shard, after `run` has ended."""

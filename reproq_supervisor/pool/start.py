@@ -82,6 +82,7 @@ class ShardStart:
             prepare=bool(self.store.get("prepare", True)),
             poll_min_s=float(poll["min"]),
             poll_max_s=float(poll["max"]),
+            concurrency=self.executors,
         )
 
     def retry(self) -> RetryPolicy:

@@ -66,6 +66,12 @@ def test_rows_of_older_producers_run_to_completion(start_daemon: StartDaemon, da
     assert row == [(1, "workers.demo.tasks.echo", 1, None, None, None, True)]
 
 
+def test_a_shard_enters_itself_into_the_table_of_workers(start_daemon: StartDaemon, database: Database) -> None:
+    start_daemon(demo_config(database.dsn, pool={"executors": 2}))
+    statement = "SELECT concurrency, queues, version IS NOT NULL, last_seen_at >= started_at FROM reproq_workers"
+    assert eventually(lambda: database.query(statement), what="a row of the worker") == [(2, ["default"], True, True)]
+
+
 def test_rows_by_copy_run_to_completion(start_daemon: StartDaemon, database: Database) -> None:
     start_daemon(demo_config(database.dsn))
     with database.connect() as connection, connection.cursor() as cursor:
