@@ -191,6 +191,19 @@ def test_when_many_fall_silent_at_once_the_host_is_suspected_for_one_window() ->
     assert len(core.events(HungSpared)) == 1
 
 
+def test_the_silent_are_spared_for_the_longest_of_their_deadlines() -> None:
+    core = running(settings({"mail": pool(shards=2)}))
+    silent = freeze(core, "keeper")
+    core.wait(9.0)
+    silent += freeze(core, "mail/0", "mail/1")
+    core.wait(6.0)
+    assert core.events(HungSpared) == [HungSpared(3, 3)]
+    core.wait(14.9)
+    assert {process.state for process in silent} == {ProcessState.READY}
+    core.wait(0.2)
+    assert {process.state for process in silent} == {ProcessState.STOPPING}
+
+
 def test_the_loop_does_not_spin_while_it_spares_the_silent() -> None:
     core = four_shards()
     freeze(core, "mail/0", "mail/1", "mail/2")
@@ -249,6 +262,16 @@ def test_a_drain_and_the_end_have_the_time_that_we_slept() -> None:
     assert (process.kill_at, stopping.deadline) == (kill_at + 50.0, deadline + 50.0)
 
 
+def test_a_kill_that_was_decided_comes_at_once_after_our_sleep() -> None:
+    core = running()
+    (process,) = freeze(core, "mail/0")
+    core.wait(6.0)
+    assert core.signals(process) == []
+    core.now = core.core.wake_at + 50.0
+    core.step()
+    assert core.signals(process) == KILL
+
+
 def test_being_a_second_late_is_no_sleep() -> None:
     core = running()
     core.now = core.core.wake_at + 1.0
@@ -269,6 +292,19 @@ def test_failures_are_forgotten_after_a_minute_of_health() -> None:
     assert core.state.health(unit).of(unit).failures == 1
     core.wait(2.0)
     assert core.state.health(unit).of(unit).failures == 0
+
+
+def test_the_health_of_an_old_generation_forgives_the_new_one_nothing() -> None:
+    core = running(settings({"mail": pool(shards=2)}))
+    old = core.process("mail/1")
+    core.wait(100.0)
+    core.ask("restart", pool="mail")
+    core.make_ready("mail/0")
+    core.wait(1.1)
+    core.exit(core.process("mail/1"), 70)
+    core.step()
+    assert (old.state, old.generation) == (ProcessState.READY, 1)
+    assert core.state.health(old.unit).of(old.unit).failures == 1
 
 
 def test_a_probe_that_stays_ready_ends_the_quarantine() -> None:
