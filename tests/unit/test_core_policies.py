@@ -81,6 +81,7 @@ def test_the_shorter_the_tasks_the_more_are_held_for_each_executor(service_s: fl
 
 def test_payloads_held_ahead_are_bounded_by_memory_but_every_executor_has_one() -> None:
     assert hold_target(4, 0.001, MIB) == 64
+    assert hold_target(40, 0.001, MIB / 16) == 1024
     assert hold_target(1, 0.001, MIB) == 51
     assert hold_target(4, 0.001, 100 * MIB) == 4
 
