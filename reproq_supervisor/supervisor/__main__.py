@@ -13,7 +13,6 @@ from typing import Any
 import reproq_supervisor
 from reproq_supervisor.core.supervision.supervision import Supervision
 from reproq_supervisor.process.prctl import become_subreaper, set_name
-from reproq_supervisor.process.title import ProcessTitle
 from reproq_supervisor.settings.changes import classify
 from reproq_supervisor.supervisor.address import Address, AddressError
 from reproq_supervisor.supervisor.children import Children
@@ -47,7 +46,6 @@ def main(arguments: Sequence[str] | None = None, programs: Programs | None = Non
             return EXIT_USAGE
     become_subreaper()
     set_name("reproq-super")
-    ProcessTitle().set("reproq: supervisor")
     try:
         return _supervise(settings, signals, programs or Programs())
     except AddressError as error:

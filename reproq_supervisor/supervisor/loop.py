@@ -28,6 +28,7 @@ from reproq_supervisor.core.supervision.commands import (
 )
 from reproq_supervisor.core.supervision.facts import ClientLeft, Fact, Tick
 from reproq_supervisor.core.supervision.supervision import Supervision
+from reproq_supervisor.process.title import ProcessTitle
 from reproq_supervisor.supervisor.children import Child, Children
 from reproq_supervisor.supervisor.control import Client, Control
 from reproq_supervisor.supervisor.dump import dump_lines
@@ -58,6 +59,8 @@ class Loop:
         self._feed = Feed(log, control)
         self._selector = selectors.DefaultSelector()
         self._facts: deque[Fact] = deque()
+        self._started: list[Fact] = []
+        self._title = ProcessTitle()
         self._exit_code: int | None = None
         self._orphans_mono = 0.0
         self._watchdog_mono = 0.0
@@ -71,6 +74,8 @@ class Loop:
             # What a step leads to waits for the next round: however much there is to do, signals are looked at in between.
             for _ in range(len(self._facts)):
                 self._step(self._facts.popleft())
+            if self._exit_code is None and time.monotonic() >= self._core.wake_at:
+                self._step(Tick())
             if self._exit_code is None:
                 self._wait()
         self._say_farewell()
@@ -91,10 +96,9 @@ class Loop:
             if current is not None and current.data is key.data:
                 react: Callable[[int], None] = key.data
                 react(mask)
-        self._facts.extend(self._orphans.reap())
+        if self._signals.take_child_died():
+            self._facts.extend(self._orphans.reap())
         self._keep_house()
-        if not self._facts:
-            self._facts.append(Tick())
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -105,6 +109,7 @@ class Loop:
         if watchdog_s is not None and now - self._watchdog_mono >= watchdog_s:
             self._watchdog_mono = now
             self._notifier.tell((("WATCHDOG", "1"),))
+        self._title.set(self._core.title)
         for client in self._control:
             if self._control.is_over(client, now):
                 self._part(client)
@@ -146,6 +151,9 @@ class Loop:
     def _step(self, fact: Fact) -> None:
         for command in self._core.step(fact, time.monotonic(), _draw()):
             self._obey(command)
+        # Before anything that the children themselves may say, in the order of their start.
+        self._facts.extendleft(reversed(self._started))
+        self._started.clear()
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -185,8 +193,7 @@ class Loop:
         if child is not None:
             self._selector.register(child.pidfd, _READ, lambda mask: self._on_death(child))
             self._selector.register(child.wire.sock, _READ, lambda mask: self._on_channel(child, mask))
-        # What the child says next must find it started.
-        self._facts.appendleft(fact)
+        self._started.append(fact)
 
     def _say_farewell(self) -> None:
         """Give clients a moment to take their last answer, and the log to take its last lines."""

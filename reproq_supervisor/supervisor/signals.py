@@ -43,6 +43,10 @@ class SignalFlags:
             pass
         return [SignalReceived(name) for signum, name in _MEANINGFUL.items() if self._flags.pop(signum, False)]
 
+    def take_child_died(self) -> bool:
+        """Answer whether any child has died since the last call."""
+        return self._flags.pop(signal.SIGCHLD, False)
+
     def close(self) -> None:
         """Give the pipe back; handlers stay, since a late signal must not kill us on the last lines."""
         signal.set_wakeup_fd(-1)

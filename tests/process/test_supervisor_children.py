@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.marked import children_of
 from tests.support.supervised import Supervised, fake
 
 Make = Callable[..., Supervised]
@@ -21,6 +22,12 @@ if os.fork() == 0:
     open(sys.argv[0], "w").write(str(os.getpid()))
     signal.pause()
 """
+
+
+def kill_and_wait_for_another(daemon: Supervised, name: str) -> None:
+    before = daemon.pids()[name]
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: daemon.pids().get(name, before) != before, what=f"a new {name}")
 
 
 def test_keeper_and_shards_start_and_stop_in_order(supervised: Make) -> None:
@@ -193,3 +200,38 @@ def test_nothing_outlives_a_supervisor_that_was_killed(supervised: Make) -> None
 
 def _events(daemon: Supervised) -> set[str]:
     return {word.removeprefix("name=") for line in daemon.log.splitlines() for word in line.split() if word.startswith("name=")}
+
+
+def test_a_storm_of_signals_is_borne_and_every_kind_is_seen(supervised: Make) -> None:
+    pools = {"mail": fake(shards=3, heartbeat=10.0)}
+    daemon = supervised(pools).start()
+    daemon.write_config(pools)
+    storm = [signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD]
+    for turn in range(3000):
+        daemon.signal(storm[turn % 3])
+        if turn % 1000 == 500:
+            kill_and_wait_for_another(daemon, "mail/0")
+    eventually(lambda: daemon.status()["last_reload"], what="a reload came of it")
+    assert daemon.status()["state"] in ("running", "reloading")
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait_exit() == 0
+
+
+def test_hundreds_of_orphans_leave_no_zombie(supervised: Make) -> None:
+    many = "import os, signal\nfor _ in range(300):\n    if os.fork() == 0:\n        os._exit(0) if os.fork() else signal.pause()"
+    daemon = supervised({"mail": fake({"nursery": many}, heartbeat=10.0)}).start()
+    descriptors = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+    before = daemon.pids()["mail/0"]
+    eventually(lambda: len(children_of(daemon.pid)) > 300, what="they are all there: the fake shard is no subreaper")
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: daemon.pids().get("mail/0", before) != before, what="a new shard")
+    eventually(lambda: "workers.released" in _events(daemon), what="the death is complete", timeout=20)
+    assert "process.condemned" not in _events(daemon)
+    eventually(lambda: set(children_of(daemon.pid)) == set(daemon.pids().values()), what="no child but ours, dead or alive")
+    eventually(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) == descriptors, what="as many descriptors as before")
+
+
+def test_a_title_says_what_the_supervisor_does(supervised: Make) -> None:
+    daemon = supervised().start()
+    title = Path(f"/proc/{daemon.pid}/cmdline")
+    eventually(lambda: title.read_bytes().startswith(b"reproq: supervisor (running, 2 children)"), what="the title")

@@ -15,7 +15,7 @@ from reproq_supervisor.core.supervision.events import (
 )
 from reproq_supervisor.core.supervision.facts import SignalName
 from reproq_supervisor.core.supervision.process import Process
-from reproq_supervisor.core.supervision.readiness import waits_for_database
+from reproq_supervisor.core.supervision.readiness import proven_at, waits_for_database
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessEvent, ProcessState
 from reproq_supervisor.core.supervision.units import ONE_SHOTS, Role
@@ -157,6 +157,9 @@ def next_look(state: State, now: float) -> float:
     for process, limit in _liveness(state):
         if process.state in _WATCHED:
             soonest = min(soonest, max(process.heard_mono + limit, state.spared_until))
+    for override in state.overrides.values():
+        soonest = min(soonest, override.until_mono)
+    soonest = min(soonest, proven_at(state))
     for health in state.healths.values():
         for unit in health.units:
             start_at = health.start_at(unit, now)

@@ -3,6 +3,7 @@
 from reproq_supervisor.core.supervision.commands import Notify
 from reproq_supervisor.core.supervision.events import ProcessReady, SupervisorReady
 from reproq_supervisor.core.supervision.health import Circuit
+from reproq_supervisor.core.supervision.operation import PROBATION_S, OperationPhase
 from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessEvent, ProcessState
@@ -24,6 +25,20 @@ def is_ready(state: State, unit: Unit, generation: int) -> bool:
     """Is the unit filled by a process of that generation that is ready?"""
     process = state.roster.filling(unit, generation)
     return process is not None and process.state is ProcessState.READY
+
+
+def proven_at(state: State) -> float:
+    """Return when the canaries of the operation under way will have been ready for long enough, infinity while that is open."""
+    operation = state.operation
+    if operation is None or operation.phase is not OperationPhase.CANARY:
+        return float("inf")
+    at = float("-inf")
+    for unit in operation.canaries:
+        canary = state.roster.filling(unit, operation.generation)
+        if canary is None or canary.state is not ProcessState.READY or canary.ready_mono is None:
+            return float("inf")
+        at = max(at, canary.ready_mono + PROBATION_S)
+    return at
 
 
 def waits_for_database(process: Process) -> bool:

@@ -8,7 +8,6 @@ from reproq_supervisor.core.supervision.commands import Notify, Reply
 from reproq_supervisor.core.supervision.events import ReloadCanarying, ReloadEnded, ReloadRefused, ReloadStarted
 from reproq_supervisor.core.supervision.operation import (
     CODE,
-    PROBATION_S,
     Change,
     Operation,
     OperationPhase,
@@ -17,7 +16,7 @@ from reproq_supervisor.core.supervision.operation import (
 )
 from reproq_supervisor.core.supervision.plan import Plan
 from reproq_supervisor.core.supervision.process import Process
-from reproq_supervisor.core.supervision.readiness import is_ready
+from reproq_supervisor.core.supervision.readiness import proven_at
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.units import LOADER, Role, Unit
 
@@ -111,22 +110,11 @@ def advance(state: State, now: float) -> None:
     if operation is None:
         start_next(state, now)
         return
-    if operation.phase is OperationPhase.CANARY and _proven(state, operation, now):
+    if operation.phase is OperationPhase.CANARY and now >= proven_at(state):
         switching.commit(state, operation, now)
         operation.phase = OperationPhase.ROLLING
     if operation.phase is OperationPhase.ROLLING and switching.complete(state, operation):
         _end(state, operation, now)
-
-
-def _proven(state: State, operation: Operation, now: float) -> bool:
-    """Have all canaries been ready for as long as it takes to believe them?"""
-    for unit in operation.canaries:
-        if not is_ready(state, unit, operation.generation):
-            return False
-        canary = state.roster.filling(unit, operation.generation)
-        if canary is None or canary.ready_mono is None or now < canary.ready_mono + PROBATION_S:
-            return False
-    return True
 
 
 def refuse(state: State, reason: str, now: float, *, code: int = EXIT_FAILED, problems: list[dict[str, Any]] | None = None) -> None:

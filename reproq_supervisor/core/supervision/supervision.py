@@ -14,7 +14,7 @@ from reproq_supervisor.core.supervision import (
     rolling,
     telling,
 )
-from reproq_supervisor.core.supervision.answers import status
+from reproq_supervisor.core.supervision.answers import state_word, status
 from reproq_supervisor.core.supervision.commands import Command, DumpState, ReopenLog, Send, Spawn
 from reproq_supervisor.core.supervision.events import SupervisorStarted
 from reproq_supervisor.core.supervision.facts import (
@@ -53,7 +53,9 @@ class Supervision:
         self.state.emit(SupervisorStarted(pid, version, settings["runtime"].get("config_path")))
 
     def step(self, fact: Fact, now: float, jitter: float) -> list[Command]:
-        """Take *fact*, do what time demands, and return the commands in their order.
+        """Take *fact*, reconcile, and return the commands in their order.
+
+        Deadlines are looked at by a `Tick` only, and that comes last of what is known at a time: nobody is silent whose word is waiting.
 
         Args:
           now: monotonic seconds.
@@ -66,7 +68,8 @@ class Supervision:
             return self._collect()
         deadlines.forgive_oversleep(state, now)
         self._take(fact, now, jitter)
-        deadlines.check(state, now)
+        if isinstance(fact, Tick):
+            deadlines.check(state, now)
         rolling.advance(state, now)
         filling.fill(state, now)
         telling.tell_keeper(state)
@@ -84,6 +87,11 @@ class Supervision:
         """Return the plan that a process to be started belongs to."""
         process = self.state.roster.get(command.serial)
         return self.state.plan if process is None else self.state.plan_of(process)
+
+    @property
+    def title(self) -> str:
+        """What a list of processes shows."""
+        return f"reproq: supervisor ({state_word(self.state)}, {sum(process.alive for process in self.state.roster)} children)"
 
     @property
     def wake_at(self) -> float:
