@@ -127,10 +127,14 @@ class CycleReply:
     Attributes:
       ended: run → the status its record has now (READY after a retry or release).
       lost: runs of `endings`, `started` or `renew` whose lease is no longer ours: drop them, stop what still runs.
+      busy: runs of `endings` or `started` that somebody else has locked: still ours, nothing is written, say it again later.
+      unrenewed: runs of `renew` whose lease stays as it was, for the same reason.
       cancel: watched runs that somebody asked to cancel.
     """
 
     ended: dict[RunId, RunStatus] = field(default_factory=dict)
     lost: frozenset[RunId] = frozenset()
+    busy: frozenset[RunId] = frozenset()
+    unrenewed: frozenset[RunId] = frozenset()
     cancel: frozenset[RunId] = frozenset()
     claimed: tuple[Claimed, ...] = ()

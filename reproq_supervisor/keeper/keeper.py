@@ -24,6 +24,8 @@ from reproq_supervisor.store.keeper import KeeperStore
 
 RELEASE_AGAIN_S = 1.0
 """Between two releases of a dead worker: a claim that its server process was still committing when it died is found by the second."""
+RELEASE_ROUNDS = 60
+"""How often that is tried for runs that somebody has locked; then they are left to the sweep for expired leases."""
 WAKE_POLL_S = 0.5
 """The longest time between two looks for due rows: a row that becomes due sooner than known is found by then."""
 REPAIR_INTERVAL_S = 3600.0
@@ -53,7 +55,7 @@ class Keeper:
         self._since_mono = time.monotonic()
         self._error: str | None = None
         self._dead: dict[str, None] = {}  # workers whose leases are to be released, in the order they died
-        self._released: dict[str, None] = {}  # released once; looked at once more
+        self._released: dict[str, int] = {}  # released once; looked at once more, and while they hold runs at most so often
         self._ready = False
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
@@ -195,12 +197,14 @@ class Keeper:
         if not workers and not again:
             return Ran(0)
         count = await self._store.release_workers([*workers, *again])
-        self._released = dict.fromkeys(workers)
+        holding = await self._store.holders(again) if again else frozenset()
+        left = {worker: rounds - 1 for worker, rounds in self._released.items() if worker in holding and rounds > 1}
+        self._released = left | dict.fromkeys(workers, RELEASE_ROUNDS)
         for worker in workers:
             self._dead.pop(worker, None)
         if workers:
             self._channel.say("released", worker_ids=workers, count=count)
-        return Ran(count, RELEASE_AGAIN_S if workers else math.inf)
+        return Ran(count, RELEASE_AGAIN_S if self._released else math.inf)
 
     async def _sync_settings(self) -> Ran:
         assert self._store is not None

@@ -189,9 +189,13 @@ class Conversation:
         while time.monotonic() < deadline_mono:
             boot_sent = clock.boot_time_s()
             request = self._ledger.request(0, boot_sent)
-            if request is None or not request.endings:
+            if not self._ledger.unwritten:
                 return True
             left = deadline_mono - time.monotonic()
+            if request is None or not request.endings:
+                # All of them wait for somebody's lock.
+                await asyncio.sleep(min(_FIRST_RETRY_S, max(0.0, left)))
+                continue
             try:
                 async with asyncio.timeout(left):
                     if self._store is None:

@@ -40,6 +40,8 @@ class Held:
       limit_s: the time limit that it ran into.
       kill_at_mono: when its executor is killed if it does not stop.
       shown: its record says RUNNING.
+      busy_until_mono: when to try again to write what somebody's lock kept from its record.
+      unrenewed_until_mono: when to try again to renew a lease that somebody's lock kept from it.
     """
 
     claimed: Claimed
@@ -52,6 +54,8 @@ class Held:
     limit_s: float | None = None
     kill_at_mono: float | None = None
     shown: bool = False
+    busy_until_mono: float = 0.0
+    unrenewed_until_mono: float = 0.0
     end: End | None = None
 
     def ending(self, now_mono: float) -> Ending:

@@ -14,6 +14,9 @@ SHOW_AFTER_S = 0.5
 WATCH_EVERY_S = 0.4
 """How often running tasks are checked for a request to cancel them."""
 
+BUSY_FOR_S = 2.0
+"""How long a run is left alone that somebody else has locked: every try costs the cycle a wait for the lock."""
+
 
 @dataclass
 class Totals:
@@ -55,15 +58,18 @@ class Ledger:
         renew_before = boot_now + self.lease_s * 2 / 3
         for held in self._held.values():
             claimed = held.claimed
-            if held.phase is Phase.ENDED:
+            is_busy = now < held.busy_until_mono
+            if held.phase is Phase.ENDED and not is_busy:
                 if len(endings) < MOST_ENDINGS:
                     endings.append(held.ending(now))
                 continue
-            if held.lease_until < renew_before:
+            if held.lease_until < renew_before and now >= held.unrenewed_until_mono:
                 renew.append((claimed.result_id, claimed.lease_no))
+            if held.phase is Phase.ENDED:
+                continue
             if watching and now - held.claimed_mono > WATCH_EVERY_S:
                 watch.append(claimed.result_id)
-            if not held.shown and held.started_mono is not None and now - held.started_mono > SHOW_AFTER_S:
+            if not held.shown and not is_busy and held.started_mono is not None and now - held.started_mono > SHOW_AFTER_S:
                 started.append(Started(claimed.result_id, claimed.lease_no, now - held.started_mono))
         if watching:
             self._next_watch_mono = now + WATCH_EVERY_S
@@ -78,17 +84,27 @@ class Ledger:
         Returns:
           (newly held runs, open runs whose lease is lost: stop them)
         """
+        now = time.monotonic()
+        for run in reply.busy:
+            if (held := self._held.get(run)) is not None:
+                held.busy_until_mono = now + BUSY_FOR_S
         for ending in request.endings:
+            if ending.result_id in reply.busy:
+                continue
             held = self._held.drop(ending.result_id, ending.lease_no)
             if held is not None and ending.result_id not in reply.lost:
                 self._count(ending.outcome, reply.ended.get(ending.result_id))
         for run, lease_no in request.renew:
             held = self._held.get(run)
-            if held is not None and held.claimed.lease_no == lease_no and run not in reply.lost:
+            if held is None or held.claimed.lease_no != lease_no or run in reply.lost:
+                continue
+            if run in reply.unrenewed:
+                held.unrenewed_until_mono = now + min(BUSY_FOR_S, request.lease_s / 10)
+            else:
                 held.lease_until = boot_sent + request.lease_s
         for start in request.started:
             held = self._held.get(start.result_id)
-            if held is not None:
+            if held is not None and start.result_id not in reply.busy:
                 held.shown = True
         lost = self._drop_lost(reply.lost)
         return [self._hold(claimed, boot_sent) for claimed in reply.claimed], lost
@@ -105,6 +121,11 @@ class Ledger:
         self.totals.lost += len(lost)
         dropped = [self._held.drop(run) for run in lost]
         return [held for held in dropped if held is not None and held.phase is not Phase.ENDED]
+
+    @property
+    def unwritten(self) -> int:
+        """Endings that the database does not know yet, those that wait for somebody's lock included."""
+        return self._held.ended
 
     def open_leases(self) -> list[tuple[RunId, LeaseNo]]:
         """Return (run, lease number) of everything that has not ended."""

@@ -46,11 +46,16 @@ class KeeperStore:
         return await self._number("reclaim", limit=limit)
 
     async def release_workers(self, worker_ids: Sequence[str], batch: int = 500) -> int:
-        """Give back, uncounted, all runs of workers of which no process is left; return how many."""
+        """Give back, uncounted, all runs of workers of which no process is left, but for those that others have locked; return how many."""
         released = 0
         while count := await self._number("release_workers", worker_ids=list(worker_ids), limit=batch):
             released += count
         return released
+
+    async def holders(self, worker_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of these workers still hold runs."""
+        rows = await self._connection.ask("keeping", "holders", {"worker_ids": list(worker_ids)})
+        return frozenset(row[0] for row in rows)
 
     async def wake_due(self, limit: int = 1000) -> Woken:
         """Make up to *limit* runs ready that have become due."""

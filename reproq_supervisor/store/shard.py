@@ -127,8 +127,7 @@ class ShardStore:
 
     def _reply(self, rows: list[tuple[Any, ...]]) -> CycleReply:
         ended: dict[RunId, RunStatus] = {}
-        lost: set[RunId] = set()
-        cancel: set[RunId] = set()
+        named: dict[str, set[RunId]] = {"lost": set(), "busy": set(), "unrenewed": set(), "cancel": set()}
         claimed: list[Claimed] = []
         for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec, key, due_at, took_s in rows:
             match what:
@@ -136,16 +135,14 @@ class ShardStore:
                     claimed.append(Claimed(run, no, attempt, queue, priority, path, float(timeout_s), max_attempts, spec.encode()))
                 case "ended":
                     ended[run] = RunStatus(status)
-                case "lost":
-                    lost.add(run)
-                case "cancel":
-                    cancel.add(run)
+                case "lost" | "busy" | "unrenewed" | "cancel":
+                    named[what].add(run)
                 case "looked":
                     reached = Place(key, due_at, run) if run is not None else None
                     self._looks.looked(queue, reached, took_s, time.monotonic())
                 case _:
-                    raise AssertionError(f"reproq_cycle: expected ended, lost, cancel, claimed or looked, got {what!r}")
-        return CycleReply(ended=ended, lost=frozenset(lost), cancel=frozenset(cancel), claimed=tuple(claimed))
+                    raise AssertionError(f"reproq_cycle: expected ended, {', '.join(named)}, claimed or looked, got {what!r}")
+        return CycleReply(ended=ended, claimed=tuple(claimed), **{name: frozenset(runs) for name, runs in named.items()})
 
 
 def _parameters(worker_id: str, request: CycleRequest, places: Sequence[Place], is_idle: bool) -> dict[str, Any]:

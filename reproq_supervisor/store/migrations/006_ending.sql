@@ -1,14 +1,18 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
 -- locks: none while migrating.
 --
---   reproq_end           guards a batch: one refused row costs only itself
+--   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
+--     reproq_set_aside   after a wait for a lock was given up: locks what is free, and says what is not
 --     reproq_end_batch   reads the values; reproq_decide says what follows from each outcome
 --       reproq_finish    the end: lane row deleted, record written
 --       reproq_give_back   retry or release: lane row back to ready or parked, record written
 --
--- Lock order is lane (by id), then record. The functions keep to nested loops over the given ids, sorted: a hash join or a sequential scan,
--- picked on stale statistics, would lock in another order and read the whole table. For the same reason the fence is leased_by and lease_no
--- without state = 'running', which says no more (only running rows have a leased_by) but lets the planner walk all leases instead.
+-- Lock order is lane (by id), then record. Nobody waits long for a lock, for whoever waits renews no leases: a transaction that others left
+-- open over one record must not stop a shard.
+--
+-- The functions keep to nested loops over the given ids, sorted: a hash join or a sequential scan, picked on stale statistics, would lock in
+-- another order and read the whole table. For the same reason the fence is leased_by and lease_no without state = 'running', which says no
+-- more (only running rows have a leased_by) but lets the planner walk all leases instead.
 -- Times are the database's clock.
 
 -- What goes to the end of errors_json for one attempt: an array of one. *refused*: the words that PostgreSQL did not take as jsonb.
@@ -233,6 +237,34 @@ BEGIN
 END
 $$;
 
+-- For a batch that met a lock: locks the lane rows and records of the runs whose fence holds, without waiting. The outcome of those that
+-- somebody else has locked becomes 'busy', which no later step knows, and they are returned. All are busy while the whole table is locked
+-- against writing, as during CREATE INDEX.
+CREATE OR REPLACE FUNCTION reproq_set_aside(
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], INOUT outcomes text[], OUT busy bigint[]
+) LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    free bigint[] := '{}';
+BEGIN
+    BEGIN
+        LOCK TABLE task_runs IN ROW EXCLUSIVE MODE NOWAIT;
+        free := ARRAY(SELECT l.result_id
+                      FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
+                      JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+                      JOIN task_runs r ON r.result_id = e.id
+                      FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED);
+    EXCEPTION WHEN lock_not_available THEN
+        free := '{}';
+    END;
+    SELECT array_agg(CASE WHEN l.result_id IS NULL THEN e.outcome ELSE 'busy' END ORDER BY e.n),
+           coalesce(array_agg(e.id) FILTER (WHERE l.result_id IS NOT NULL), '{}')
+    INTO outcomes, busy
+    FROM unnest(p_ids, p_lease_nos, outcomes) WITH ORDINALITY AS e (id, no, outcome, n)
+    LEFT JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no AND l.result_id <> ALL (free);
+END
+$$;
+
 -- Ends a batch of attempts of one holder. All arrays have one entry for each attempt:
 --   outcomes: succeed, fail, fail_finally, cancel, release, put_back;
 --   values: JSON text, the result or the error object;
@@ -240,35 +272,67 @@ $$;
 --   started_ago: seconds since the execution began, NULL = never;
 --   logs_uris: where the output went, NULL = nowhere.
 -- Returns (run, status of its record now) for every run whose fence (leased_by, lease_no) held; the others are lost to the caller.
+-- Status NULL: somebody else keeps the run locked, for longer than the lock_timeout; nothing of it is written, so say it again later.
 CREATE OR REPLACE FUNCTION reproq_end(
     p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[] DEFAULT NULL,
     p_started_ago double precision[] DEFAULT NULL, p_logs_uris text[] DEFAULT NULL
 ) RETURNS TABLE (result_id bigint, status text)
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '200ms' AS $$
 #variable_conflict use_column
 DECLARE
+    most_waits CONSTANT integer := 3;
+    outcomes text[];
+    busy bigint[];
+    met_lock boolean := false;
+    waits integer := 0;
     trouble text;
 BEGIN
     BEGIN
         RETURN QUERY
         SELECT * FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, p_outcomes, p_values, p_delays, p_started_ago, p_logs_uris);
         RETURN;
-    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
-        NULL;
+    EXCEPTION
+        WHEN lock_not_available THEN
+            met_lock := true;
+        WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+            NULL;
     END;
+    SELECT s.outcomes, s.busy INTO outcomes, busy FROM reproq_set_aside(p_leased_by, p_ids, p_lease_nos, p_outcomes) s;
+    RETURN QUERY SELECT id, NULL::text FROM unnest(busy) AS u (id);
+    IF met_lock THEN
+        BEGIN
+            RETURN QUERY
+            SELECT * FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, outcomes, p_values, p_delays, p_started_ago, p_logs_uris);
+            RETURN;
+        EXCEPTION
+            WHEN lock_not_available OR data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+                NULL;
+        END;
+    END IF;
     -- One row is refused (by its size, a constraint or somebody's trigger) and must not cost the others their endings.
     FOR i IN 1 .. cardinality(p_ids) LOOP
+        CONTINUE WHEN outcomes[i] = 'busy';
         BEGIN
             RETURN QUERY
             SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], p_outcomes[i:i], p_values[i:i], p_delays[i:i],
                                            p_started_ago[i:i], p_logs_uris[i:i]);
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+        EXCEPTION WHEN lock_not_available THEN
+            -- Not the run itself is locked, that would have been set aside, but something that somebody's trigger wants.
+            waits := waits + 1;
+            RETURN QUERY SELECT p_ids[i], NULL::text;
+            IF waits >= most_waits THEN
+                RETURN QUERY
+                SELECT e.id, NULL::text FROM unnest(p_ids[i + 1:], outcomes[i + 1:]) AS e (id, outcome) WHERE e.outcome <> 'busy';
+                EXIT;
+            END IF;
+        WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
             trouble := jsonb_build_object('kind', 'bad_result', 'message', 'the end of this attempt cannot be stored: ' || SQLERRM)::text;
             BEGIN
                 RETURN QUERY
                 SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], '{fail_finally}', ARRAY[trouble], '{NULL}',
                                                p_started_ago[i:i], '{NULL}');
-            EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+            EXCEPTION WHEN lock_not_available OR data_exception OR integrity_constraint_violation OR program_limit_exceeded
+                           OR plpgsql_error THEN
                 RAISE WARNING 'task run %: its end is refused: %', p_ids[i], SQLERRM;
             END;
         END;

@@ -115,68 +115,112 @@ END
 $$;
 
 -- Ends runs that were just claimed and shall not run: expired or cancelled. The attempt and the worker do not count, since nothing began.
+-- Those that somebody else has locked are parked, so that the next claims do not meet them again at once.
 CREATE OR REPLACE FUNCTION reproq_refuse(p_leased_by text, p_lease_no bigint, p_ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    busy bigint[];
 BEGIN
     UPDATE task_lane l SET leased_by = '', attempts = greatest(l.attempts - 1, 0)
     WHERE l.result_id = ANY (p_ids) AND l.leased_by = p_leased_by AND l.lease_no = p_lease_no;
 
-    PERFORM reproq_end('', array_agg(r.result_id), array_agg(p_lease_no),
-                       array_agg(CASE WHEN r.expires_at <= clock_timestamp() THEN 'fail_finally' ELSE 'cancel' END),
-                       array_agg(CASE WHEN r.expires_at <= clock_timestamp()
-                                      THEN jsonb_build_object('kind', 'expired', 'message', 'not run: it had expired at ' || r.expires_at)
-                                      ELSE jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request') END::text))
-    FROM task_runs r WHERE r.result_id = ANY (p_ids);
+    SELECT array_agg(e.result_id) INTO busy
+    FROM (SELECT array_agg(r.result_id) AS ids, array_agg(p_lease_no) AS nos,
+                 array_agg(CASE WHEN r.expires_at <= clock_timestamp() THEN 'fail_finally' ELSE 'cancel' END) AS outcomes,
+                 array_agg(CASE WHEN r.expires_at <= clock_timestamp()
+                                THEN jsonb_build_object('kind', 'expired', 'message', 'not run: it had expired at ' || r.expires_at)
+                                ELSE jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request') END::text) AS errors
+          FROM task_runs r WHERE r.result_id = ANY (p_ids)) u
+    CROSS JOIN LATERAL reproq_end('', u.ids, u.nos, u.outcomes, u.errors) e
+    WHERE e.status IS NULL;
+    IF busy IS NOT NULL THEN
+        UPDATE task_lane l
+        SET state = 'parked', park_reason = 'due', due_at = clock_timestamp() + interval '2 s', leased_by = NULL, leased_until = NULL
+        WHERE l.result_id = ANY (busy) AND l.leased_by = '' AND l.lease_no = p_lease_no;
+    END IF;
 END
 $$;
 
--- Extends leases to now + lease_s. Returns the runs whose lease is no longer the caller's.
+-- Extends leases to now + lease_s. Returns the runs for which it did not: lost, if the lease is no longer the caller's; unrenewed, if
+-- somebody else has locked the lane row, which others' changes of a record do until they commit.
 CREATE OR REPLACE FUNCTION reproq_renew(p_leased_by text, p_lease_s double precision, p_ids bigint[], p_lease_nos bigint[])
-RETURNS SETOF bigint
-LANGUAGE plpgsql SET search_path FROM CURRENT
+RETURNS TABLE (what text, result_id bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '200ms'
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    free bigint[] := p_ids;
+    renewed bigint[];
 BEGIN
-    RETURN QUERY
-    WITH renewed AS MATERIALIZED (
-        UPDATE task_lane l SET leased_until = clock_timestamp() + p_lease_s * interval '1 s'
-        FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
-        WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
-        RETURNING l.result_id)
-    SELECT id FROM unnest(p_ids) AS u (id) WHERE NOT EXISTS (SELECT FROM renewed r WHERE r.result_id = id);
+    FOR round IN 1 .. 2 LOOP
+        BEGIN
+            WITH own AS (
+                UPDATE task_lane l SET leased_until = clock_timestamp() + p_lease_s * interval '1 s'
+                FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) WHERE round = 1 OR id = ANY (free) ORDER BY id) e
+                WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+                RETURNING l.result_id)
+            SELECT coalesce(array_agg(o.result_id), '{}') INTO renewed FROM own o;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            renewed := '{}';
+            free := ARRAY(SELECT l.result_id FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.leased_by = p_leased_by
+                          FOR NO KEY UPDATE SKIP LOCKED);
+        END;
+    END LOOP;
+    IF cardinality(renewed) < cardinality(p_ids) THEN
+        RETURN QUERY
+        SELECT CASE WHEN l.result_id IS NULL THEN 'lost' ELSE 'unrenewed' END, e.id
+        FROM unnest(p_ids, p_lease_nos) AS e (id, no)
+        LEFT JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        WHERE e.id <> ALL (renewed);
+    END IF;
 END
 $$;
 
--- Writes RUNNING, start, attempt and worker into the records of runs that have been executing for a while. Returns the runs that are no
--- longer the caller's.
+-- Writes RUNNING, start, attempt and worker into the records of runs that have been executing for a while. Returns the runs for which it
+-- did not: lost, if they are no longer the caller's; busy, if somebody else has locked them.
 CREATE OR REPLACE FUNCTION reproq_show(p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_started_ago double precision[])
-RETURNS SETOF bigint
-LANGUAGE plpgsql SET search_path FROM CURRENT
+RETURNS TABLE (what text, result_id bigint)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '200ms'
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
 DECLARE
     clock timestamptz := clock_timestamp();
     worker jsonb := jsonb_build_array(p_leased_by);
-    own bigint[];
+    free bigint[];
 BEGIN
-    -- Locked first: between a plain look and the write, a reclaim could give the run to somebody else.
-    own := ARRAY(SELECT l.result_id
-                 FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
-                 JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
-                 FOR NO KEY UPDATE OF l);
-    UPDATE task_runs r
-    SET status = 'RUNNING',
-        started_at = coalesce(r.started_at, clock - e.started_ago * interval '1 s'),
-        last_attempted_at = l.claimed_at,
-        attempts = l.attempts,
-        worker_ids = reproq_append(r.worker_ids, worker, 50),
-        leased_by = p_leased_by,
-        leased_until = l.leased_until,
-        updated_at = clock,
-        rev = r.rev + 1
-    FROM unnest(p_ids, p_started_ago) AS e (id, started_ago)
-    JOIN task_lane l ON l.result_id = e.id
-    WHERE e.id = ANY (own) AND r.result_id = e.id AND r.status = 'READY';
-    RETURN QUERY SELECT id FROM unnest(p_ids) AS u (id) WHERE id <> ALL (own);
+    BEGIN
+        -- Locked first: between a plain look and the write, a reclaim could give the run to somebody else.
+        free := ARRAY(SELECT l.result_id
+                      FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
+                      JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+                      JOIN task_runs r ON r.result_id = e.id
+                      FOR NO KEY UPDATE OF l, r SKIP LOCKED);
+        UPDATE task_runs r
+        SET status = 'RUNNING',
+            started_at = coalesce(r.started_at, clock - e.started_ago * interval '1 s'),
+            last_attempted_at = l.claimed_at,
+            attempts = l.attempts,
+            worker_ids = reproq_append(r.worker_ids, worker, 50),
+            leased_by = p_leased_by,
+            leased_until = l.leased_until,
+            updated_at = clock,
+            rev = r.rev + 1
+        FROM unnest(p_ids, p_started_ago) AS e (id, started_ago)
+        JOIN task_lane l ON l.result_id = e.id
+        WHERE e.id = ANY (free) AND r.result_id = e.id AND r.status = 'READY';
+    EXCEPTION WHEN lock_not_available THEN
+        -- The table is locked against writing.
+        free := '{}';
+    END;
+    IF cardinality(free) < cardinality(p_ids) THEN
+        RETURN QUERY
+        SELECT CASE WHEN l.result_id IS NULL THEN 'lost' ELSE 'busy' END, e.id
+        FROM unnest(p_ids, p_lease_nos) AS e (id, no)
+        LEFT JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        WHERE e.id <> ALL (free);
+    END IF;
 END
 $$;
 
@@ -190,8 +234,8 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     WHERE r.result_id = ANY (p_ids) AND r.worker_ids ->> -1 = p_leased_by AND l.state IS DISTINCT FROM 'running'
 $$;
 
--- A shard's whole conversation. One row for each thing to tell, by *what*: ended (status), lost, cancel; claimed and looked as reproq_claim
--- tells.
+-- A shard's whole conversation. One row for each thing to tell, by *what*: ended (status), lost, cancel; busy, an ending or a start that is
+-- not written because somebody has locked the run; unrenewed as reproq_renew, claimed and looked as reproq_claim tells.
 CREATE OR REPLACE FUNCTION reproq_cycle(
     p_leased_by text, p_lease_s double precision,
     p_end_ids bigint[], p_end_lease_nos bigint[], p_end_outcomes text[], p_end_values text[], p_end_delays double precision[],
@@ -211,11 +255,11 @@ DECLARE
     has_claimed boolean := false;
 BEGIN
     IF cardinality(p_end_ids) > 0 THEN
-        what := 'ended';
         FOR result_id, status IN
             SELECT * FROM reproq_end(p_leased_by, p_end_ids, p_end_lease_nos, p_end_outcomes, p_end_values, p_end_delays, p_end_started_ago,
                                      p_end_logs_uris)
         LOOP
+            what := CASE WHEN status IS NULL THEN 'busy' ELSE 'ended' END;
             RETURN NEXT;
             ended := ended || result_id;
         END LOOP;
@@ -236,14 +280,13 @@ BEGIN
     END IF;
 
     status := NULL;
-    what := 'lost';
     IF cardinality(p_renew_ids) > 0 THEN
-        FOR result_id IN SELECT * FROM reproq_renew(p_leased_by, p_lease_s, p_renew_ids, p_renew_lease_nos) LOOP
+        FOR what, result_id IN SELECT * FROM reproq_renew(p_leased_by, p_lease_s, p_renew_ids, p_renew_lease_nos) LOOP
             RETURN NEXT;
         END LOOP;
     END IF;
     IF cardinality(p_show_ids) > 0 THEN
-        FOR result_id IN SELECT * FROM reproq_show(p_leased_by, p_show_ids, p_show_lease_nos, p_show_started_ago) LOOP
+        FOR what, result_id IN SELECT * FROM reproq_show(p_leased_by, p_show_ids, p_show_lease_nos, p_show_started_ago) LOOP
             RETURN NEXT;
         END LOOP;
     END IF;

@@ -2,9 +2,10 @@
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
--- minutes, so that one poisoned row never stops the sweep.
+-- minutes, so that one poisoned row never stops the sweep. Runs that somebody else has locked, lane row or record, wait for a later round.
 CREATE OR REPLACE FUNCTION reproq_reclaim(p_limit integer) RETURNS integer
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     found integer := 0;
     ended bigint[];
@@ -14,16 +15,19 @@ BEGIN
         WITH picked AS MATERIALIZED (
             SELECT l.result_id, l.leased_by, l.lease_no
             FROM task_lane l
+            JOIN task_runs r ON r.result_id = l.result_id
             WHERE l.state = 'running' AND l.leased_until < clock_timestamp()
             ORDER BY l.lease_no, l.result_id
             LIMIT p_limit
-            FOR UPDATE SKIP LOCKED)
+            FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED)
         SELECT p.leased_by, array_agg(p.result_id) AS ids, array_agg(p.lease_no) AS nos, array_agg('fail'::text) AS outcomes,
                array_agg('{"kind": "lease_expiry", "message": "Worker heartbeat lost or process crashed"}'::text) AS errors
         FROM picked p
         GROUP BY p.leased_by
     LOOP
-        ended := ARRAY(SELECT e.result_id FROM reproq_end(expired.leased_by, expired.ids, expired.nos, expired.outcomes, expired.errors) e);
+        ended := ARRAY(SELECT e.result_id
+                       FROM reproq_end(expired.leased_by, expired.ids, expired.nos, expired.outcomes, expired.errors) e
+                       WHERE e.status IS NOT NULL);
         found := found + cardinality(ended);
         UPDATE task_lane l SET leased_until = clock_timestamp() + interval '5 min'
         WHERE l.result_id = ANY (expired.ids) AND l.result_id <> ALL (ended) AND l.leased_by = expired.leased_by;
@@ -32,9 +36,11 @@ BEGIN
 END
 $$;
 
--- Gives back, uncounted, up to p_limit of the runs that these workers held; all their processes must be gone. Returns how many.
+-- Gives back, uncounted, up to p_limit of the runs that these workers held; all their processes must be gone. Returns how many. Runs that
+-- somebody else has locked, lane row or record, are left: say it again later, or let their leases end.
 CREATE OR REPLACE FUNCTION reproq_release_workers(p_worker_ids text[], p_limit integer) RETURNS integer
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     found integer := 0;
     ended integer;
@@ -46,15 +52,16 @@ BEGIN
         WITH picked AS MATERIALIZED (
             SELECT l.result_id, l.leased_by, l.lease_no
             FROM task_lane l
+            JOIN task_runs r ON r.result_id = l.result_id
             WHERE l.state = 'running' AND l.leased_by = ANY (p_worker_ids)
             ORDER BY l.lease_no, l.result_id
             LIMIT p_limit
-            FOR UPDATE SKIP LOCKED)
+            FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED)
         SELECT p.leased_by, array_agg(p.result_id) AS ids, array_agg(p.lease_no) AS nos, array_agg('release'::text) AS outcomes
         FROM picked p
         GROUP BY p.leased_by
     LOOP
-        SELECT count(*) INTO ended FROM reproq_end(held.leased_by, held.ids, held.nos, held.outcomes, NULL);
+        SELECT count(e.status) INTO ended FROM reproq_end(held.leased_by, held.ids, held.nos, held.outcomes, NULL) e;
         found := found + ended;
     END LOOP;
     RETURN found;
@@ -88,8 +95,8 @@ BEGIN
 END
 $$;
 
--- Cancels runs. Returns for each: cancelled (it waited, and has ended now), requested (somebody holds it), ended (it had ended before),
--- unknown.
+-- Cancels runs. Returns for each: cancelled (it waited, and has ended now), requested (somebody holds it, or has it locked), ended (it had
+-- ended before), unknown.
 CREATE OR REPLACE FUNCTION reproq_cancel(p_ids bigint[]) RETURNS TABLE (result_id bigint, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -99,15 +106,17 @@ DECLARE
     no bigint := nextval('reproq_lease_seq');
     seized bigint[];
     held bigint[];
+    unwished bigint[];
     n integer;
 BEGIN
     -- A waiting run is claimed for a moment, by nobody, so that it ends like any other.
     WITH picked AS MATERIALIZED (
         SELECT l.result_id
         FROM task_lane l
+        JOIN task_runs r ON r.result_id = l.result_id
         WHERE l.result_id = ANY (p_ids) AND l.state <> 'running'
         ORDER BY l.result_id
-        FOR UPDATE SKIP LOCKED),
+        FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED),
     taken AS (
         UPDATE task_lane l SET state = 'running', park_reason = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp()
         FROM picked p WHERE l.result_id = p.result_id RETURNING l.result_id)
@@ -115,11 +124,14 @@ BEGIN
     n := cardinality(seized);
     IF n > 0 THEN
         seized := ARRAY(SELECT e.result_id FROM reproq_end(
-            '', seized, array_fill(no, ARRAY[n]), array_fill('cancel'::text, ARRAY[n]), array_fill(error, ARRAY[n])) e);
+            '', seized, array_fill(no, ARRAY[n]), array_fill('cancel'::text, ARRAY[n]), array_fill(error, ARRAY[n])) e
+            WHERE e.status IS NOT NULL);
     END IF;
     held := ARRAY(SELECT l.result_id FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.result_id <> ALL (seized));
-    IF cardinality(held) > 0 THEN
-        PERFORM reproq_wish_cancel(held);
+    -- Not a second wish for the same run: settling looks every second at what others keep locked.
+    unwished := ARRAY(SELECT id FROM unnest(held) AS u (id) WHERE NOT EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = id));
+    IF cardinality(unwished) > 0 THEN
+        PERFORM reproq_wish_cancel(unwished);
     END IF;
     RETURN QUERY
     SELECT u.id,

@@ -6,6 +6,10 @@ SELECT reproq_reclaim(%(limit)s)
 -- Gives back up to `limit` runs of workers that are gone. One row: how many.
 SELECT reproq_release_workers(%(worker_ids)s::text[], %(limit)s)
 
+-- name: holders
+-- Which of these workers still hold runs.
+SELECT DISTINCT leased_by FROM task_lane WHERE state = 'running' AND leased_by = ANY(%(worker_ids)s::text[])
+
 -- name: wake_due
 -- Makes up to `limit` due runs ready. One row: (how many, seconds until the next one is due or NULL).
 SELECT woken, next_due_s FROM reproq_wake_due(%(limit)s)
