@@ -497,3 +497,12 @@ def test_nothing_is_told_before_hello_and_everything_with_it() -> None:
     assert told(world, shard) == ["start"]
     world.run(1.0)
     assert told(world, shard) == ["start", "adjust", "pause"]
+
+
+def test_what_was_taken_out_of_the_configuration_leaves_no_account_behind() -> None:
+    world = running(pools={"mail": pool(shards=3), "bulk": pool()})
+    world.settings_on_disk = settings({"mail": pool(shards=1)})
+    world.ask("reload")
+    world.run(10.0)
+    assert {unit.name for health in world.core.state.healths.values() for unit in health.units} == {"keeper", "mail/0"}
+    assert len(world.living()) == 2

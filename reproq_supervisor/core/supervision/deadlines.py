@@ -42,8 +42,6 @@ def forgive_oversleep(state: State, now: float) -> None:
             process.kill_at += slept_s
     if state.stopping is not None:
         state.stopping.deadline += slept_s
-    if state.operation is not None:
-        state.operation.deadline += slept_s
 
 
 def check(state: State, now: float) -> None:

@@ -89,7 +89,6 @@ class Operation:
     canaries: set[Unit] = field(default_factory=set)
     pools: set[str] = field(default_factory=set)
     keeper: bool = False
-    deadline: float = float("inf")
 
     @property
     def what(self) -> str:

@@ -62,6 +62,10 @@ class Plan:
         """Return the units that do the work: the keeper and every shard, in the order of their start."""
         return [KEEPER, *(unit for pool in self.pools for unit in self.shards(pool))]
 
+    def has(self, unit: Unit) -> bool:
+        """Answer whether the plan has such a unit: its pool exists, and is that large."""
+        return unit.role is not Role.SHARD or (unit.pool in self.pools and unit.shard < int(self.pools[unit.pool]["shards"]))
+
     def deadlines(self, unit: Unit) -> Deadlines:
         """Return the unit's deadlines.
 

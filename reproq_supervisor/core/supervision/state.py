@@ -105,14 +105,12 @@ class State:
         return self.generations.get(unit.pool or unit.role.value, 1)
 
     def counts(self, process: Process) -> bool:
-        """Does an exit of *process* go on its group's account? Canaries and old generations have none."""
-        return process.generation == self.generation_of(process.unit)
+        """Does an exit of *process* go on its group's account? Canaries, old generations and units that are no more have none."""
+        return process.generation == self.generation_of(process.unit) and self.plan.has(process.unit)
 
     def plan_of(self, process: Process) -> Plan:
         """Return the plan that *process* is judged and told by: the one in force, or its own for canaries and those on their way out."""
-        if self.counts(process) and (not process.unit.pool or process.unit.pool in self.plan.pools):
-            return self.plan
-        return process.plan
+        return self.plan if self.counts(process) else process.plan
 
     def pool_settings(self, plan: Plan, pool: str) -> Mapping[str, Any] | None:
         """Return a pool's settings with the operator's override in them; None for units without a pool."""
