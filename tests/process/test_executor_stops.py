@@ -118,7 +118,7 @@ def test_a_signal_that_meets_the_end_of_a_task_never_hits_the_next(database: Dat
     with running_shard(database, executors=8, queues={"brink": 1}, timeout=0.3, logs_dir=None) as shard:
         pids = shard.wait_executors(8)
         quick, brink = [], []
-        for number in range(120):
+        for number in range(80):
             brink += runs.add("nap", 0.25 + number % 20 * 0.01, queue_name="brink", max_attempts=1)
             quick += runs.add("echo", queue_name="brink", max_attempts=1)
         assert {run.end for run in runs.ended(quick)} == {("SUCCESSFUL", None, 1)}

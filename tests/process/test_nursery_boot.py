@@ -125,6 +125,7 @@ def test_a_shard_leaves_at_once_while_its_nursery_imports(booting: Booting, tmp_
         shard.wait_gone(timeout=2)
 
 
+@pytest.mark.slow
 def test_a_term_at_any_moment_of_the_start_is_not_lost(database: Database) -> None:
     for at in range(40):
         with running_shard(database, ready=False) as shard:
