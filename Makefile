@@ -8,7 +8,9 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done || echo python3)
 VENV ?= .venv
 RUN := $(VENV)/bin/python
-PYTEST := $(RUN) -m pytest
+# Tests wait more than they compute: three at once keep two cores busy. JOBS=0 runs them one after the other.
+JOBS ?= 3
+PYTEST := $(RUN) -m pytest -n $(JOBS)
 # More options for pytest, as in: make test ARGS="-k lease -x"
 ARGS ?=
 

@@ -18,6 +18,7 @@ class Channel:
         self._sock = sock
         self._reader = frames.FrameReader()
         self._unsent = bytearray()
+        self._early: list[dict[str, Any]] = []
         self._on_message: Callable[[dict[str, Any]], None] | None = None
         self._on_lost: Callable[[], None] | None = None
 
@@ -29,13 +30,19 @@ class Channel:
                 os._exit(0)  # the supervisor is gone before we began
             messages = self._reader.feed_messages(data)
             if messages:
+                # What came along with it waits for `attach`.
+                self._early = messages[1:]
                 return messages[0]
 
     def attach(self, on_message: Callable[[dict[str, Any]], None], on_lost: Callable[[], None]) -> None:
         """Serve the channel from the running loop from now on."""
         self._on_message, self._on_lost = on_message, on_lost
         self._sock.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._sock, self._read)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._sock, self._read)
+        for message in self._early:
+            loop.call_soon(on_message, message)
+        self._early = []
 
     def say(self, kind: str, **fields: object) -> None:
         """Send a message; a supervisor that does not read for long loses the newest, never stops us."""
