@@ -14,12 +14,12 @@ import math
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from reproq_supervisor import __version__
-from reproq_supervisor.core.runs import CycleReply, CycleRequest, RunId
+from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.ledger import Ledger
 from reproq_supervisor.process import clock
@@ -138,7 +138,7 @@ class Conversation:
         assert self._store is not None
         ours = self._ledger.open_leases()
         if ours:
-            kept = await self._store.held(ours)
+            kept = await self._answer(self._store.held(ours))
             self._on_reply([], self._ledger.forget_lost(kept), frozenset())
 
     async def _disconnected(self, error: str) -> None:
@@ -166,7 +166,8 @@ class Conversation:
             if request is None or (self._hungry and request.only_claims):
                 await self._idle()
                 continue
-            reply = await self._cycle(request)
+            assert self._store is not None
+            reply = await self._answer(self._store.cycle(request))
             if asked:
                 self._note_claim(asked, len(reply.claimed))
             held, lost = self._ledger.apply(request, reply, boot_sent)
@@ -182,7 +183,10 @@ class Conversation:
         assert self._store is not None
         self._announce_mono = now + ANNOUNCE_EVERY_S
         queues = list(self._ledger.turns.weights)
-        await self._store.announce(hostname=socket.gethostname(), concurrency=self._options.concurrency, queues=queues, version=__version__)
+        here = self._store.announce(
+            hostname=socket.gethostname(), concurrency=self._options.concurrency, queues=queues, version=__version__
+        )
+        await self._answer(here)
 
     async def flush(self, deadline_mono: float) -> bool:
         """Write back what has ended, without claiming; True when nothing is left. For the end of a shard, after `run` has ended."""
@@ -200,7 +204,8 @@ class Conversation:
                 async with asyncio.timeout(left):
                     if self._store is None:
                         await self._connect()
-                    reply = await self._cycle(request)
+                    assert self._store is not None
+                    reply = await self._answer(self._store.cycle(request))
             except (StoreUnavailable, TimeoutError):
                 await self._close()
                 await asyncio.sleep(min(_FIRST_RETRY_S, max(0.0, left)))
@@ -211,11 +216,11 @@ class Conversation:
     async def close(self) -> None:
         await self._close()
 
-    async def _cycle(self, request: CycleRequest) -> CycleReply:
-        assert self._store is not None
+    async def _answer(self, call: Awaitable[_T]) -> _T:
+        """Wait for an answer of the database, but not for ever: a host that is gone never closes a connection."""
         try:
             async with asyncio.timeout(CYCLE_TIMEOUT_S):
-                return await self._store.cycle(request)
+                return await call
         except TimeoutError as error:
             raise StoreUnavailable(f"no answer from the database within {CYCLE_TIMEOUT_S:g} s") from error
 
@@ -232,7 +237,7 @@ class Conversation:
         seconds = self._poll_s
         if self._hungry and self._options.listen:
             assert self._store is not None
-            seconds = min(self._options.poll_max_s, await self._store.settle_idle(list(self._ledger.turns.weights)))
+            seconds = min(self._options.poll_max_s, await self._answer(self._store.settle_idle(list(self._ledger.turns.weights))))
         now = time.monotonic()
         # A point in time, kept from wait to wait: the watch wakes us ten times a second, and would put off a mere duration for ever.
         self._look_at_mono = min(self._look_at_mono, now + seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret

@@ -37,6 +37,7 @@ _QUIT_GRACE_S = 1.0
 _FLUSH_S = 5.0
 _ORPHAN_FLUSH_S = 1.0
 _NURSERY_LEAVES_WITHIN_S = 5.0
+_ORPHAN_NURSERY_LEAVES_WITHIN_S = 0.5
 
 
 class State(StrEnum):
@@ -149,7 +150,7 @@ class Shard:
             self._event("shard.left_unwritten", count=self._desk.held.ended)
         await self._conversation.close()
         if nursery is not None:
-            await nursery.wait_gone(_NURSERY_LEAVES_WITHIN_S)
+            await nursery.wait_gone(_ORPHAN_NURSERY_LEAVES_WITHIN_S if self._orphaned else _NURSERY_LEAVES_WITHIN_S)
         kill_strangers()
 
     def _on_task_done(self, task: "asyncio.Task[None]") -> None:

@@ -1,9 +1,15 @@
 """The database goes away and comes back under a working shard."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from reproq_supervisor.core.policy.claim_plan import Turns
+from reproq_supervisor.pool import conversation
+from reproq_supervisor.pool.conversation import Conversation, StoreOptions
+from reproq_supervisor.pool.held import HeldRuns
+from reproq_supervisor.pool.ledger import Ledger
 from tests.support.eventually import eventually
 from tests.support.marked import state_of
 from tests.support.postgres import Database
@@ -98,6 +104,38 @@ def test_a_drain_ends_without_a_database(own_database: Database, runs: Runs, how
         assert shard.wait_exit(timeout=10) == 0
         assert shard.events("shard.left_unwritten")
         own_database.cluster.thaw()
+
+
+@pytest.mark.slow
+def test_a_database_that_stopped_answering_is_noticed(own_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the conversation here, since its patience is half a minute."""
+    monkeypatch.setattr(conversation, "CYCLE_TIMEOUT_S", 0.3)
+    options = StoreOptions(
+        own_database.dsn, "test", "reproq test", listen=True, prepare=True, poll_min_s=0.02, poll_max_s=0.1, concurrency=1
+    )
+    ledger = Ledger(HeldRuns(), Turns({"default": 1}), 10.0)
+    talk = Conversation(options, ledger, wanted=lambda: 5, on_reply=lambda *_: None, on_event=lambda *_, **__: None)
+
+    async def scenario() -> None:
+        connected = asyncio.Event()
+        task = asyncio.create_task(talk.run(connected.set))
+        await connected.wait()
+        for _ in range(20):
+            talk.wake(work_may_wait=True)
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(own_database.cluster.freeze)
+        talk.wake(work_may_wait=True)
+        async with asyncio.timeout(20):
+            while talk.up:
+                await asyncio.sleep(0.05)
+        own_database.cluster.thaw()
+        async with asyncio.timeout(20):
+            while not talk.up:
+                await asyncio.sleep(0.05)
+        talk.stop()
+        await task
+
+    asyncio.run(scenario())
 
 
 def test_without_a_listener_everything_works_by_polling(database: Database) -> None:

@@ -193,6 +193,16 @@ def test_shard_and_nursery_killed_at_once_leave_no_executor_alive(database: Data
         shard.kill_strays()  # what the executors had started falls to the supervisor
 
 
+def test_a_frozen_nursery_does_not_hold_up_a_shard_whose_supervisor_is_gone(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors=2) as shard:
+        ids = runs.add("nap", 60)
+        shard.wait_snapshot(lambda s: s["running"] == 1, "it runs")
+        freeze(shard.nursery_pid)
+        shard.close_lifeline()
+        shard.wait_gone(timeout=2)
+        assert [run.lane for run in runs.look(ids)] == ["ready"]
+
+
 def test_the_whole_family_of_a_killed_executor_is_gone(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=1) as shard:
         own = {shard.pid, shard.nursery_pid}
