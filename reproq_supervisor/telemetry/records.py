@@ -11,6 +11,7 @@ Record = dict[str, Any]
 MAX_NAME_CHARS = 100
 _CHILD_LEVELS = {
     "executor.exited": Level.WARNING,
+    "executor.not_forked": Level.WARNING,
     "executor.overdue": Level.WARNING,
     "database.lost": Level.WARNING,
     "duty.failed": Level.ERROR,

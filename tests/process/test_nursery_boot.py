@@ -125,6 +125,15 @@ def test_a_shard_leaves_at_once_while_its_nursery_imports(booting: Booting, tmp_
         shard.wait_gone(timeout=2)
 
 
+def test_a_nursery_that_is_told_to_end_while_it_imports_ends_the_shard(booting: Booting, tmp_path: Path) -> None:
+    marker = tmp_path / "importing"
+    with booting(f"import time\nopen({str(marker)!r}, 'w').close()\ntime.sleep(3600)") as shard:
+        eventually(marker.exists, what="the import is under way")
+        os.kill(shard.nursery_pid, signal.SIGTERM)
+        assert "the nursery ended with status 0" in shard.wait_said("failed")["reason"]
+        assert shard.wait_exit() == 70
+
+
 @pytest.mark.slow
 def test_a_term_at_any_moment_of_the_start_is_not_lost(database: Database) -> None:
     for at in range(40):
