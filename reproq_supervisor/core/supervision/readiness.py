@@ -42,9 +42,9 @@ def proven_at(state: State) -> float:
 
 
 def waits_for_database(process: Process) -> bool:
-    """Does it say that the database is out of reach?"""
+    """Does it say that the database is out of reach? One that has not tried yet has no error to tell, and is only starting."""
     database = process.snapshot.get("database")
-    return isinstance(database, dict) and database.get("up") is False
+    return isinstance(database, dict) and database.get("up") is False and bool(database.get("error"))
 
 
 def check_up(state: State, now: float) -> None:
