@@ -36,12 +36,7 @@ def _quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _import_command(name: str) -> click.Command:
-    try:
-        command = program.get_command(click.Context(program), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("reproq_supervisor."):
-            pytest.skip(f"{error.name} is not written yet")
-        raise
+    command = program.get_command(click.Context(program), name)
     assert isinstance(command, click.Command)
     return command
 
