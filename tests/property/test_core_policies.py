@@ -70,7 +70,7 @@ def test_a_retry_waits_about_as_long_as_its_policy_says(base: float, cap: float,
     middle = policy.delay_s(attempt, 0.5)
     assert base <= middle <= cap
     assert middle <= policy.delay_s(attempt + 1, 0.5) <= 2 * middle
-    assert abs(policy.delay_s(attempt, draw) - middle) <= middle * jitter * (1 + 1e-9)
+    assert abs(policy.delay_s(attempt, draw) - middle) <= middle * (jitter * (1 + 1e-9) + 1e-12)
 
 
 # -- stop -------------------------------------------------------------------------------------------------------------

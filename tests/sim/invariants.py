@@ -6,7 +6,7 @@ from typing import Any
 
 from reproq_supervisor.core.policy.shutdown import Phase
 from reproq_supervisor.core.supervision.commands import Command, Send, Signal, Spawn
-from reproq_supervisor.core.supervision.events import ProcessExited
+from reproq_supervisor.core.supervision.events import ProcessCrashed, ProcessExited
 from reproq_supervisor.core.supervision.facts import ChildExited, Fact, SignalName
 from reproq_supervisor.core.supervision.states import ProcessState
 from reproq_supervisor.core.supervision.units import ONE_SHOTS, Role
@@ -14,6 +14,10 @@ from tests.sim.world import World
 
 WATCHES = []
 MOST_REPLIES = 1
+LEAST_PAUSE_S = 0.25
+"""The shortest pause after a failure: the first one, with all of its jitter."""
+MOST_STARTS_IN_10_S = 21
+"""One that leaves by itself over and over is started twice a second; nothing is started more often."""
 
 
 def watch(check: Any) -> Any:
@@ -94,6 +98,35 @@ def who_behaves_is_not_killed(world: World, fact: Fact, commands: list[Command])
         if isinstance(command, Signal) and command.signal is SignalName.KILL:
             child = world.children[command.serial]
             assert not child.behaviour.is_good or child.frozen or child.unit.role in ONE_SHOTS, child
+
+
+@watch
+def nobody_is_started_again_at_once_after_a_failure(world: World, fact: Fact, commands: list[Command]) -> None:
+    """A unit that failed waits, whether it ended by itself or was given up; only a reload forgets."""
+    for command in commands:
+        if not isinstance(command, Spawn) or command.generation != world.core.state.generation_of(command.unit):
+            continue
+        for at, event in reversed(world.events):
+            if event.name in ("reload.committed", "group.recovered") or world.now - at >= LEAST_PAUSE_S:
+                break
+            assert not _is_failure_of(world, event, command), event
+
+
+def _is_failure_of(world: World, event: Any, command: Spawn) -> bool:
+    """Is the event the one that is on the account of what is started? For one that hung that is the decision to kill it, not its exit."""
+    hung = event.name == "process.condemned" and "did not leave" not in event.why
+    crashed = isinstance(event, ProcessCrashed) and event.kind == "abnormal" and not event.cause.startswith("was killed:")
+    if not (hung or crashed) or event.child != command.unit.name:
+        return False
+    return next(child.generation for child in world.children.values() if child.pid == event.pid) == command.generation
+
+
+@watch
+def no_unit_is_started_all_the_time(world: World, fact: Fact, commands: list[Command]) -> None:
+    for command in commands:
+        if isinstance(command, Spawn) and command.unit.role not in ONE_SHOTS:
+            lately = [at for at, spawn in world.spawned if (spawn.unit, spawn.generation) == (command.unit, command.generation)]
+            assert len([at for at in lately if at > world.now - 10.0]) <= MOST_STARTS_IN_10_S, command
 
 
 @watch

@@ -76,6 +76,20 @@ def test_a_crashing_shard_is_restarted_after_growing_pauses_then_quarantined_the
     assert [event.group for event in events(world, "group.quarantined")] == ["pool mail"] * 4  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("hangs", "hung_s"), [(Behaviour(ready_s=NEVER), 20.0), (Behaviour(silent_s=0.05), 20.0), (Behaviour(ready_s=0.5, silent_s=1.0), 7.0)]
+)
+def test_what_hangs_again_and_again_is_started_after_growing_pauses_and_then_in_quarantine(hangs: Behaviour, hung_s: float) -> None:
+    world = a_world({"mail": pool(), "bulk": pool()}, behave=lambda unit, generation: hangs if unit.pool == "mail" else GOOD)
+    world.run(700.0)
+    gaps = [later - earlier for earlier, later in pairwise(starts(world, "mail/0"))]
+    # Found out after its deadline, then a pause of which jitter takes up to half: 0.5 1 2 4 8, then probes after 30, 60, 120 s.
+    for gap, pause in zip(gaps[:8], (0.5, 1, 2, 4, 8, 30, 60, 120), strict=True):
+        assert hung_s - 0.6 + pause / 2 <= gap <= hung_s + 0.6 + pause
+    assert "pool mail" in {event.group for event in events(world, "group.quarantined")}  # type: ignore[attr-defined]
+    assert {child.unit.pool for child in world.living(Role.SHARD) if child.ready and not child.frozen} == {"bulk"}
+
+
 def test_crashes_just_after_readiness_count_as_well() -> None:
     world = a_world(behave=lambda unit, generation: Behaviour(dies_s=2.0) if unit.role is Role.SHARD else GOOD)
     world.run(120.0)

@@ -66,6 +66,19 @@ def test_the_time_to_boot_begins_again_with_the_first_word() -> None:
     assert process.state is ProcessState.STOPPING
 
 
+def test_one_that_hung_is_on_the_account_from_the_decision_to_kill_it_and_only_once() -> None:
+    core = SteppedCore()
+    process = core.process("mail/0")
+    core.wait(20.0)
+    assert process.state is ProcessState.STOPPING
+    assert core.names().count("mail/0") == 1, "its successor is not started at once"
+    core.exit(process, None, "SIGKILL")
+    assert core.state.health(process.unit).of(process.unit).failures == 1
+    assert "mail/0" not in core.names()
+    core.wait(0.6)
+    assert "mail/0" in core.names()
+
+
 def test_beats_do_not_make_a_boot_longer() -> None:
     core = SteppedCore()
     process = core.process("mail/0")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reproq_supervisor.core.policy.liveness import judge_silence, slept_too_long_s
-from reproq_supervisor.core.supervision import telling
+from reproq_supervisor.core.supervision import deaths, telling
 from reproq_supervisor.core.supervision.commands import AskStacks, KillOrphan, Signal
 from reproq_supervisor.core.supervision.events import (
     GroupRecovered,
@@ -44,23 +44,30 @@ def forgive_oversleep(state: State, now: float) -> None:
         state.stopping.deadline += slept_s
 
 
-def check(state: State, now: float) -> None:
+def check(state: State, now: float, jitter: float) -> None:
     """Act on every deadline that has passed."""
     for process in state.roster:
         if process.kill_at is not None and now >= process.kill_at:
             _kill_step(state, process, now)
         elif process.state is ProcessState.BOOTING:
-            _check_boot(state, process, now)
+            _check_boot(state, process, now, jitter)
         elif process.state is ProcessState.READY:
             _check_health(state, process, now)
-    _check_silence(state, now)
+    _check_silence(state, now, jitter)
     _end_overrides(state, now)
 
 
-def condemn(state: State, process: Process, why: str, now: float, *, hung: bool) -> None:
+def _condemn_hung(state: State, process: Process, why: str, now: float, jitter: float, waited_s: float) -> None:
+    """Decide to kill *process* for its own failure, and enter that now: its unit is empty from here on, and must not be filled at once."""
+    process.hung = True
+    _condemn(state, process, why, now)
+    deaths.child_hung(state, process, now, jitter, waited_s)
+
+
+def _condemn(state: State, process: Process, why: str, now: float) -> None:
     """Decide to kill *process*: first it writes its stacks (or, being a database, closes at once), then it is killed."""
     process.move(ProcessEvent.KILL_DECIDED)
-    process.kill_why, process.hung = why, hung
+    process.kill_why = why
     state.emit(ProcessCondemned(process.unit.name, process.pid, why))
     if process.unit.role is Role.POSTGRES:
         state.do(Signal(process.serial, SignalName.QUIT))
@@ -80,17 +87,17 @@ def _kill_step(state: State, process: Process, now: float) -> None:
                 state.do(KillOrphan(pid))
             process.kill_at = now + LOOK_AGAIN_S
         case _:
-            condemn(state, process, "did not leave in time after being asked to", now, hung=False)
+            _condemn(state, process, "did not leave in time after being asked to", now)
 
 
-def _check_boot(state: State, process: Process, now: float) -> None:
+def _check_boot(state: State, process: Process, now: float, jitter: float) -> None:
     limit_s = state.plan_of(process).deadlines(process.unit).boot_s
     if state.counts(process) and waits_for_database(process) and now - process.heard_mono < LOOK_AGAIN_S * 5:
         # It boots no sooner for being killed. A canary gets no such patience: somebody waits for the answer.
         process.boot_mono = now
         return
     if now - process.boot_mono >= limit_s:
-        condemn(state, process, f"was not ready within {limit_s:g} s", now, hung=True)
+        _condemn_hung(state, process, f"was not ready within {limit_s:g} s", now, jitter, now - process.started_mono)
 
 
 def _check_health(state: State, process: Process, now: float) -> None:
@@ -109,7 +116,7 @@ def _check_health(state: State, process: Process, now: float) -> None:
         state.emit(ProcessStalled(process.unit.name, process.pid, running, round(stalled_s, 1)))
 
 
-def _check_silence(state: State, now: float) -> None:
+def _check_silence(state: State, now: float, jitter: float) -> None:
     watched = [(process, limit) for process, limit in _liveness(state) if process.state in _WATCHED]
     silent = [(process, limit) for process, limit in watched if now - process.heard_mono >= limit]
     if not silent:
@@ -124,7 +131,7 @@ def _check_silence(state: State, now: float) -> None:
         state.emit(HungSpared(len(silent), len(watched)))
         return
     for process, limit in silent:
-        condemn(state, process, f"gave no sign of life for {limit:g} s", now, hung=True)
+        _condemn_hung(state, process, f"gave no sign of life for {limit:g} s", now, jitter, now - process.heard_mono)
 
 
 def _liveness(state: State) -> Iterator[tuple[Process, float]]:

@@ -51,6 +51,15 @@ def child_exited(state: State, process: Process, fact: ChildExited, now: float, 
     _account(state, process, fact.code, kind, cause, now, jitter)
 
 
+def child_hung(state: State, process: Process, now: float, jitter: float, waited_s: float) -> None:
+    """Enter that a process is killed because it did not get ready, or fell silent: for its account that is the moment of its death.
+
+    Args:
+      waited_s: how long it did nothing before that was found out.
+    """
+    _enter_failure(state, process, ExitKind.ABNORMAL, f"was killed: {process.kill_why}", now, jitter, waited_s)
+
+
 def child_not_started(state: State, process: Process, fact: ChildNotStarted, now: float, jitter: float) -> None:
     """Enter that the operating system refused a start: like a crash, it may work a little later."""
     state.emit(ProcessNotStarted(process.unit.name, fact.reason))
@@ -62,15 +71,19 @@ def child_not_started(state: State, process: Process, fact: ChildNotStarted, now
 def _account(state: State, process: Process, code: int | None, kind: ExitKind, cause: str, now: float, jitter: float) -> None:
     """Put the exit on the right account: the reload's, the daemon's own, or the group's."""
     rolling.process_died(state, process, cause, now)
+    if process.unit.role is Role.PREPARE and code == 0:
+        state.prepared = True
+    elif not process.hung:  # else it was entered when its kill was decided
+        _enter_failure(state, process, kind, cause, now, jitter)
+
+
+def _enter_failure(state: State, process: Process, kind: ExitKind, cause: str, now: float, jitter: float, waited_s: float = 0.0) -> None:
     unit = process.unit
     if unit.role is Role.LOADER or not state.counts(process):
         return
-    if unit.role is Role.PREPARE and code == 0:
-        state.prepared = True
-        return
     health = state.health(unit)
     before = health.circuit
-    health.note_death(unit, kind, cause, now, jitter)
+    health.note_death(unit, kind, cause, now, jitter, waited_s)
     if health.circuit is before:
         return
     if health.circuit is Circuit.OPEN:

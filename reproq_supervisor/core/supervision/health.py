@@ -94,8 +94,12 @@ class Health:
             return True
         return False
 
-    def note_death(self, unit: Unit, kind: ExitKind, cause: str, now: float, jitter: float) -> None:
-        """Enter an exit and decide when, or whether, the unit starts again."""
+    def note_death(self, unit: Unit, kind: ExitKind, cause: str, now: float, jitter: float, waited_s: float = 0.0) -> None:
+        """Enter an exit and decide when, or whether, the unit starts again.
+
+        Args:
+          waited_s: how long the process did nothing before it was given up; 0 for one that ended by itself.
+        """
         health = self.of(unit)
         health.last_cause, health.last_kind, health.last_death = cause, kind, now
         match kind:
@@ -109,11 +113,13 @@ class Health:
                 pause = backoff_s(self.policy, health.failures, jitter, cap_s=self.policy.unavailable_cap_s)
                 health.not_before = now + pause
             case ExitKind.ABNORMAL:
-                self._note_failure(unit, health, cause, now, jitter)
+                self._note_failure(unit, health, cause, now, jitter, waited_s)
 
-    def _note_failure(self, unit: Unit, health: UnitHealth, cause: str, now: float, jitter: float) -> None:
+    def _note_failure(self, unit: Unit, health: UnitHealth, cause: str, now: float, jitter: float, waited_s: float) -> None:
         health.failures += 1
-        self.deaths = [died for died in self.deaths if died > now - self.policy.window_s] + [now]
+        # While one hung nothing was proved. Were that time counted, what takes a minute to be found out would never be too often.
+        died_at = [min(now, died + waited_s) for died in self.deaths]
+        self.deaths = [died for died in died_at if died > now - self.policy.window_s] + [now]
         health.not_before = now + backoff_s(self.policy, health.failures, jitter)
         if self.circuit is Circuit.PROBING and self.probe == unit:
             self.failed_probes += 1

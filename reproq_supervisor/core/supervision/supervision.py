@@ -69,7 +69,7 @@ class Supervision:
         deadlines.forgive_oversleep(state, now)
         self._take(fact, now, jitter)
         if isinstance(fact, Tick):
-            deadlines.check(state, now)
+            deadlines.check(state, now, jitter)
         rolling.advance(state, now)
         filling.fill(state, now)
         telling.tell_keeper(state)
