@@ -28,6 +28,7 @@ NOTHING: dict[str, Any] = {
     "lease_s": 60.0,
     **dict.fromkeys(("after_keys", "after_dues", "after_ids")),
     "is_idle": False,
+    "claim_bytes": 64 * 1024 * 1024,
 }
 
 

@@ -105,6 +105,7 @@ class CycleRequest:
         others in that order.
       renew: leases to extend to now + `lease_s`.
       watch: held runs to check for cancel requests.
+      claim_bytes: the claim ends with the run whose spec goes beyond it, so that there is always one.
     """
 
     lease_s: float
@@ -113,6 +114,7 @@ class CycleRequest:
     renew: tuple[tuple[RunId, LeaseNo], ...] = ()
     watch: tuple[RunId, ...] = ()
     claims: tuple[tuple[str, int], ...] = ()
+    claim_bytes: int = 64 * 1024 * 1024
 
     @property
     def only_claims(self) -> bool:
@@ -130,6 +132,7 @@ class CycleReply:
       busy: runs of `endings` or `started` that somebody else has locked: still ours, nothing is written, say it again later.
       unrenewed: runs of `renew` whose lease stays as it was, for the same reason.
       cancel: watched runs that somebody asked to cancel.
+      is_cut: `claim_bytes` ended the claim, though there was more to claim.
     """
 
     ended: dict[RunId, RunStatus] = field(default_factory=dict)
@@ -138,3 +141,4 @@ class CycleReply:
     unrenewed: frozenset[RunId] = frozenset()
     cancel: frozenset[RunId] = frozenset()
     claimed: tuple[Claimed, ...] = ()
+    is_cut: bool = False

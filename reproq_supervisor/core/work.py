@@ -15,8 +15,6 @@ _TASK = struct.Struct("!QqIIiHHI")
 _RESULT = struct.Struct("!QBBdd")
 
 MAX_TASK_PATH_BYTES = 4096
-MAX_SPEC_BYTES = 1024 * 1024
-"""The contract's limit of a payload, as the database writes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ class Conversation:
             assert self._store is not None
             reply = await self._answer(self._store.cycle(request))
             if asked:
-                self._note_claim(asked, len(reply.claimed))
+                self._note_claim(asked, len(reply.claimed), is_cut=reply.is_cut)
             held, lost = self._ledger.apply(request, reply, boot_sent)
             self._on_reply(held, lost, reply.cancel)
             # Let results and control messages in between two cycles.
@@ -224,8 +224,8 @@ class Conversation:
         except TimeoutError as error:
             raise StoreUnavailable(f"no answer from the database within {CYCLE_TIMEOUT_S:g} s") from error
 
-    def _note_claim(self, asked: int, got: int) -> None:
-        self._hungry = got < asked
+    def _note_claim(self, asked: int, got: int, *, is_cut: bool) -> None:
+        self._hungry = got < asked and not is_cut
         self._look_at_mono = math.inf
         if got:
             self._poll_s = self._options.poll_min_s

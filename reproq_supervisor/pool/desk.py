@@ -5,9 +5,9 @@ import random
 from collections.abc import Callable
 
 from reproq_supervisor.core.policy.claim_plan import Turns
-from reproq_supervisor.core.policy.handout import ServiceTimes, hold_target
+from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES, ServiceTimes, hold_target
 from reproq_supervisor.core.runs import RunId
-from reproq_supervisor.core.work import MAX_SPEC_BYTES, Result, Verdict
+from reproq_supervisor.core.work import Result, Verdict
 from reproq_supervisor.pool import verdicts
 from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import PUT_BACK, End, Held, HeldRuns, Phase
@@ -52,6 +52,8 @@ class Desk:
         """Return how many runs to claim now."""
         if not self.open or self.held.ended >= MOST_ENDINGS:
             return 0
+        if self.crew.buffer and self.held.open_bytes >= MOST_HELD_BYTES:
+            return 0
         target = hold_target(self.crew.ready, self._mean_s, self._mean_bytes)
         missing = target - self.held.open
         # A claim of few rows costs as much as one of many: with enough in hand, wait until a good part is missing.
@@ -61,7 +63,10 @@ class Desk:
         """Take the answer of a cycle in: new runs, runs that are not ours any more, and runs that somebody cancelled."""
         for held in lost:
             self._stop_lost(held)
-        self.crew.buffer.extend(held for held in new if not self._refuse(held))
+        for held in new:
+            size = len(held.claimed.spec)
+            self._mean_bytes += (0.5 if size > self._mean_bytes else 0.02) * (size - self._mean_bytes)
+            self.crew.buffer.append(held)
         if not self.open:
             self.release_unstarted()
         self.crew.dispatch()
@@ -71,14 +76,6 @@ class Desk:
             wanted = self.held.get(run)
             if wanted is not None and wanted.phase is not Phase.ENDED and self.watch.cancel(wanted):
                 self._end(wanted, verdicts.cancelled_before_start())
-
-    def _refuse(self, held: Held) -> bool:
-        """End a run whose payload is too large for an executor; True when it was."""
-        size = len(held.claimed.spec)
-        self._mean_bytes += (0.5 if size > self._mean_bytes else 0.02) * (size - self._mean_bytes)
-        if size > MAX_SPEC_BYTES:
-            self._end(held, verdicts.too_large(size))
-        return size > MAX_SPEC_BYTES
 
     def release_unstarted(self) -> None:
         """Give back everything that has not started."""

@@ -73,6 +73,8 @@ class HeldRuns:
     def __init__(self) -> None:
         self._by_id: dict[RunId, Held] = {}
         self.ended = 0
+        self.open_bytes = 0
+        """Payloads of the runs that have not ended."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -85,6 +87,8 @@ class HeldRuns:
     def add(self, held: Held) -> None:
         self.drop(held.claimed.result_id)
         self._by_id[held.claimed.result_id] = held
+        if held.phase is not Phase.ENDED:
+            self.open_bytes += len(held.claimed.spec)
 
     def get(self, result_id: RunId) -> Held | None:
         return self._by_id.get(result_id)
@@ -96,6 +100,7 @@ class HeldRuns:
         """Note how *held* ended; it stays held until the database acknowledged that."""
         if held.phase is not Phase.ENDED:
             self.ended += 1
+            self.open_bytes -= len(held.claimed.spec)
         held.phase = Phase.ENDED
         held.end = end
 
@@ -107,4 +112,6 @@ class HeldRuns:
         del self._by_id[result_id]
         if held.phase is Phase.ENDED:
             self.ended -= 1
+        else:
+            self.open_bytes -= len(held.claimed.spec)
         return held

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from reproq_supervisor.core.policy.claim_plan import Turns
+from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES
 from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, Ending, LeaseNo, Outcome, RunId, RunStatus, Started
 from reproq_supervisor.pool.held import Held, HeldRuns, Phase
 
@@ -76,7 +77,8 @@ class Ledger:
         if not (endings or started or renew or watch or wanted):
             return None
         claims = tuple(self.turns.take(wanted)) if wanted > 0 else ()
-        return CycleRequest(self.lease_s, tuple(endings), tuple(started), tuple(renew), tuple(watch), claims)
+        room_bytes = MOST_HELD_BYTES - self._held.open_bytes
+        return CycleRequest(self.lease_s, tuple(endings), tuple(started), tuple(renew), tuple(watch), claims, room_bytes)
 
     def apply(self, request: CycleRequest, reply: CycleReply, boot_sent: float) -> tuple[list[Held], list[Held]]:
         """Take the answer to *request* in.

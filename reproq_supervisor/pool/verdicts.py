@@ -4,7 +4,7 @@ import json
 import signal
 
 from reproq_supervisor.core.runs import ErrorKind, Outcome
-from reproq_supervisor.core.work import MAX_SPEC_BYTES, Result, Verdict
+from reproq_supervisor.core.work import Result, Verdict
 from reproq_supervisor.pool.held import RELEASED, End, Held
 from reproq_supervisor.process.deadlines import SoftReason
 
@@ -52,12 +52,6 @@ def _end_of_stopped(held: Held, logs_uri: str | None, policy_delay_s: float) -> 
 def cancelled_before_start() -> End:
     """Return the end of a run that was cancelled while it waited here."""
     return End(Outcome.CANCEL, _error(ErrorKind.CANCELLED, "Task cancelled by request"))
-
-
-def too_large(size_bytes: int) -> End:
-    """Return the end of a run that no executor is given."""
-    message = f"spec_json: expected at most {MAX_SPEC_BYTES} bytes, got {size_bytes}; store large data elsewhere and pass where it is"
-    return End(Outcome.FAIL_FINALLY, _error(ErrorKind.INVALID_SPEC, message))
 
 
 def _error(kind: ErrorKind, message: str) -> bytes:

@@ -129,6 +129,7 @@ class ShardStore:
         ended: dict[RunId, RunStatus] = {}
         named: dict[str, set[RunId]] = {"lost": set(), "busy": set(), "unrenewed": set(), "cancel": set()}
         claimed: list[Claimed] = []
+        is_cut = False
         for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec, key, due_at, took_s in rows:
             match what:
                 case "claimed":
@@ -137,12 +138,14 @@ class ShardStore:
                     ended[run] = RunStatus(status)
                 case "lost" | "busy" | "unrenewed" | "cancel":
                     named[what].add(run)
+                case "cut":
+                    is_cut = True
                 case "looked":
                     reached = Place(key, due_at, run) if run is not None else None
                     self._looks.looked(queue, reached, took_s, time.monotonic())
                 case _:
-                    raise AssertionError(f"reproq_cycle: expected ended, {', '.join(named)}, claimed or looked, got {what!r}")
-        return CycleReply(ended=ended, claimed=tuple(claimed), **{name: frozenset(runs) for name, runs in named.items()})
+                    raise AssertionError(f"reproq_cycle: expected ended, {', '.join(named)}, claimed, looked or cut, got {what!r}")
+        return CycleReply(ended=ended, claimed=tuple(claimed), is_cut=is_cut, **{name: frozenset(runs) for name, runs in named.items()})
 
 
 def _parameters(worker_id: str, request: CycleRequest, places: Sequence[Place], is_idle: bool) -> dict[str, Any]:
@@ -163,4 +166,5 @@ def _parameters(worker_id: str, request: CycleRequest, places: Sequence[Place], 
         "after_dues": [place.due_at for place in places] if begins_later else None,
         "after_ids": [place.result_id for place in places] if begins_later else None,
         "is_idle": is_idle,
+        "claim_bytes": request.claim_bytes,
     }

@@ -56,7 +56,7 @@ def test_a_payload_over_the_limit_fails_at_once_and_hurts_nobody(database: Datab
         (too_large,) = runs.add(f"{ODD}length", "x" * (9 * MIB), max_attempts=5)
         ids = runs.add("echo", count=10)
         run = runs.ended([too_large])[0]
-        assert run.end == ("FAILED", "invalid_spec", 1)
+        assert run.end == ("FAILED", "invalid_spec", 0)  # it was never begun
         assert "at most 1048576 bytes" in run.message
         assert {run.status for run in runs.ended(ids)} == {"SUCCESSFUL"}
         assert shard.wait_executors(1) == before

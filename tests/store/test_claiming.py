@@ -164,3 +164,59 @@ def test_run_after_and_delay_say_the_same(database: Database, delay_s: float) ->
     one, two = lane(database, by_delay), lane(database, by_time)
     assert one["park_reason"] == two["park_reason"]
     assert abs(one["order_key"] - two["order_key"]) < 1
+
+
+def large(database: Database, kib: int, count: int, queue: str = "default") -> list[RunId]:
+    """Insert runs with a payload that does not compress."""
+    rows = database.query(
+        """INSERT INTO task_runs (queue_name, spec_json, spec_hash, task_path)
+           SELECT %s, jsonb_build_object('task_path', 'app.large', 'args', jsonb_build_array(
+                      (SELECT string_agg(md5(n::text || i::text), '') FROM generate_series(1, 32 * %s) i))), md5(random()::text), 'app.large'
+           FROM generate_series(1, %s) n RETURNING result_id""",
+        queue,
+        kib,
+        count,
+    )
+    return [row[0] for row in rows]
+
+
+def test_a_claim_ends_with_the_run_that_goes_beyond_its_bytes(database: Database, shard: Shard) -> None:
+    ids = large(database, kib=100, count=10)
+    reply = shard.cycle(claims=(("default", 10),), claim_bytes=350 * 1024)
+    assert ([c.result_id for c in reply.claimed], reply.is_cut) == (ids[:3], True)
+    assert [lane(database, run)["state"] for run in ids] == ["running"] * 3 + ["ready"] * 7
+    reply = shard.cycle(claims=(("default", 10),), claim_bytes=0)
+    assert ([c.result_id for c in reply.claimed], reply.is_cut) == (ids[3:4], True)
+    reply = shard.cycle(claims=(("default", 10),))
+    assert ([c.result_id for c in reply.claimed], reply.is_cut) == (ids[4:], False)
+
+
+def test_the_bytes_of_a_claim_are_those_of_all_its_queues(database: Database, put: Put, shard: Shard) -> None:
+    large(database, kib=100, count=3)
+    large(database, kib=100, count=3, queue="bulk")
+    put(2, queue_name="mail")
+    reply = shard.cycle(claims=(("default", 3), ("bulk", 3), ("mail", 3)), claim_bytes=350 * 1024)
+    assert ([c.queue_name for c in reply.claimed], reply.is_cut) == (["default"] * 3 + ["bulk"], True)
+    reply = shard.cycle(claims=(("mail", 3), ("bulk", 3)), claim_bytes=50 * 1024)
+    assert ([c.queue_name for c in reply.claimed], reply.is_cut) == (["mail"] * 2 + ["bulk"], True)
+
+
+def test_bytes_are_those_of_the_text_not_of_what_is_stored(database: Database, shard: Shard) -> None:
+    with database.connect() as connection:
+        enqueue(connection, [NewRun("app.task", ["x" * 500_000]) for _ in range(4)])
+    ((stored,),) = database.query("SELECT max(pg_column_size(spec_json)) FROM task_runs")
+    assert stored < 50_000
+    assert len(shard.cycle(claims=(("default", 4),), claim_bytes=1_100_000).claimed) == 2
+
+
+def test_a_spec_over_the_limit_never_leaves_the_database(database: Database, put: Put, shard: Shard) -> None:
+    (before,) = put()
+    with database.connect() as connection:
+        (too_large,) = enqueue(connection, [NewRun("app.task", ["x" * 3_000_000])])
+    (after,) = put()
+    reply = shard.cycle(claims=(("default", 3),), claim_bytes=100_000)
+    assert ([c.result_id for c in reply.claimed], reply.is_cut) == ([before, after], False)
+    told = record(database, too_large)
+    assert (told["status"], told["attempts"], told["errors_json"][0]["kind"]) == ("FAILED", 0, "invalid_spec")
+    assert "at most 1048576 bytes, got 300" in told["last_error"]
+    assert_invariant(database)

@@ -30,6 +30,28 @@ def test_every_step_says_which_lock_it_takes() -> None:
     assert [step.name for step in steps() if not step.locks] == []
 
 
+def test_a_step_of_an_older_revision_is_taken_again(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("UPDATE reproq_schema_migrations SET revision = 0 WHERE version = 7")
+        assert [step.version for step in migrate(connection)] == [7]
+        assert migrate(connection) == []
+
+
+def test_a_list_of_steps_without_revisions_is_one_of_first_revisions(database: Database) -> None:
+    revised = [step.version for step in steps() if step.revision > 1]
+    with database.connect() as connection:
+        connection.execute("ALTER TABLE reproq_schema_migrations DROP COLUMN revision")
+        assert [step.version for step in migrate(connection)] == revised
+        assert migrate(connection) == []
+
+
+def test_a_step_of_a_newer_revision_is_refused(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("UPDATE reproq_schema_migrations SET revision = 99 WHERE version = 7")
+        with pytest.raises(StoreError, match=r"expected step 7 in revision .*, got 99; use the newer program"):
+            migrate(connection)
+
+
 def test_every_step_can_be_taken_twice(database: Database) -> None:
     with database.connect() as connection:
         connection.execute("DELETE FROM reproq_schema_migrations")

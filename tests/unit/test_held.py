@@ -21,6 +21,20 @@ def test_an_ended_run_stays_held_but_is_not_open() -> None:
     assert (len(runs), runs.open, runs.ended) == (2, 1, 1)
 
 
+def test_the_payloads_of_open_runs_are_counted() -> None:
+    runs = runs_with(first := held(1), second := held(2))
+    assert runs.open_bytes == 4
+    runs.end(first, RELEASED)
+    runs.end(first, RELEASED)
+    assert runs.open_bytes == 2
+    runs.add(held(2, lease_no=2))
+    runs.drop(RunId(1))
+    assert runs.open_bytes == 2
+    assert runs.drop(RunId(2), second.claimed.lease_no) is None
+    runs.drop(RunId(2))
+    assert runs.open_bytes == 0
+
+
 def test_a_second_end_replaces_the_first_and_counts_once() -> None:
     runs = runs_with(first := held())
     runs.end(first, RELEASED)

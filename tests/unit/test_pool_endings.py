@@ -7,7 +7,7 @@ import pytest
 from reproq_supervisor.core.runs import Claimed, LeaseNo, Outcome, RunId
 from reproq_supervisor.core.work import Result, Verdict
 from reproq_supervisor.pool.held import RELEASED, End, Held, HeldRuns, Phase
-from reproq_supervisor.pool.verdicts import cancelled_before_start, end_of_death, end_of_result, signal_name, too_large
+from reproq_supervisor.pool.verdicts import cancelled_before_start, end_of_death, end_of_result, signal_name
 from reproq_supervisor.process.deadlines import SoftReason
 
 POLICY_S = 30.0
@@ -97,10 +97,8 @@ def test_signals_without_a_name_have_a_number() -> None:
 
 
 def test_what_never_started_ends_with_its_reason() -> None:
-    cancelled, large = cancelled_before_start(), too_large(2_000_000)
+    cancelled = cancelled_before_start()
     assert (cancelled.outcome, error_of(cancelled)["kind"]) == (Outcome.CANCEL, "cancelled")
-    assert (large.outcome, error_of(large)["kind"]) == (Outcome.FAIL_FINALLY, "invalid_spec")
-    assert "expected at most 1048576 bytes, got 2000000" in str(error_of(large)["message"])
 
 
 # -- until it is acknowledged -----------------------------------------------------------------------------------------

@@ -85,9 +85,3 @@ def test_a_crash_says_how_the_executor_ended_and_leaves_the_delay_to_the_store(s
     end = verdicts.end_of_death(held(), status, "/log", 9.0)
     assert (end.outcome, end.delay_s, end.logs_uri) == (Outcome.FAIL, None, "/log")
     assert error_of(end) == {"kind": "worker_crashed", **fields}
-
-
-def test_a_payload_that_is_too_large_fails_for_good() -> None:
-    end = verdicts.too_large(5_000_000)
-    assert (end.outcome, error_of(end)["kind"]) == (Outcome.FAIL_FINALLY, "invalid_spec")
-    assert "5000000" in str(error_of(end)["message"])

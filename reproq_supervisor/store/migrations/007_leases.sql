@@ -1,58 +1,88 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit.
 -- locks: none while migrating.
+-- revision: 2
 
--- Claims up to p_limit runs of one queue, the first in line after a place in that line. unwanted: expired, or somebody wants it cancelled.
+-- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
+CREATE OR REPLACE FUNCTION reproq_spec_bytes(spec jsonb) RETURNS bigint
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN pg_column_size(spec) < 2000 AND pg_column_compression(spec) IS NULL THEN pg_column_size(spec)
+                ELSE octet_length(spec::text) END::bigint
+$$;
+
+-- Claims up to p_limit runs of one queue, the first in line after a place in that line: the first one whatever its size, the others while
+-- their specs are no longer than p_bytes in all. found: how many there were for p_limit; if fewer are returned, the rest was too long.
+-- unwanted: why it shall not run (expired, cancelled, too_large); such a run comes without its spec.
 CREATE OR REPLACE FUNCTION reproq_take(
-    p_leased_by text, p_lease_no bigint, p_lease_s double precision, p_queue text, p_limit integer,
+    p_leased_by text, p_lease_no bigint, p_lease_s double precision, p_queue text, p_limit integer, p_bytes bigint,
     p_after_key double precision, p_after_due timestamptz, p_after_id bigint
 ) RETURNS TABLE (result_id bigint, attempt integer, priority integer, task_path text, timeout_s integer, max_attempts integer, spec text,
-                 order_key double precision, due_at timestamptz, unwanted boolean)
+                 order_key double precision, due_at timestamptz, bytes bigint, found bigint, unwanted text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
+    most_spec_bytes CONSTANT bigint := 1048576;  -- the contract's
     clock timestamptz := clock_timestamp();
 BEGIN
     RETURN QUERY
     -- Materialised: a bare LIMIT ... FOR UPDATE may be run again as the inner side of a join and then locks more rows than its limit.
     WITH picked AS MATERIALIZED (
-        SELECT l.result_id
+        SELECT l.result_id, l.order_key, l.due_at
         FROM task_lane l
         WHERE l.state = 'ready' AND l.queue_name = p_queue AND (l.order_key, l.due_at, l.result_id) > (p_after_key, p_after_due, p_after_id)
         ORDER BY l.order_key, l.due_at, l.result_id
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED),
+    judged AS MATERIALIZED (
+        SELECT p.*, r.result_id IS NOT NULL AS is_recorded, r.spec_json, r.task_path, w.unwanted,
+               CASE WHEN w.unwanted IS NULL THEN b.bytes ELSE 0 END AS bytes
+        FROM picked p
+        LEFT JOIN task_runs r ON r.result_id = p.result_id
+        CROSS JOIN LATERAL (SELECT coalesce(reproq_spec_bytes(r.spec_json), 0) AS bytes OFFSET 0) b
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN r.expires_at <= clock THEN 'expired'
+                        WHEN r.cancel_requested OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = p.result_id)
+                        THEN 'cancelled'
+                        WHEN b.bytes > most_spec_bytes THEN 'too_large' END AS unwanted) w),
+    fitting AS MATERIALIZED (
+        SELECT j.*, sum(j.bytes) OVER line AS bytes_so_far, row_number() OVER line AS n, count(*) OVER () AS found
+        FROM judged j
+        WINDOW line AS (ORDER BY j.order_key, j.due_at, j.result_id ROWS UNBOUNDED PRECEDING)),
     taken AS (
         UPDATE task_lane l
         SET state = 'running', leased_by = p_leased_by, lease_no = p_lease_no, leased_until = clock + p_lease_s * interval '1 s',
             claimed_at = clock, attempts = l.attempts + 1
-        FROM picked p
-        WHERE l.result_id = p.result_id
-        RETURNING l.*)
-    SELECT t.result_id, t.attempts, t.priority, coalesce(r.spec_json ->> 'task_path', r.task_path), t.timeout_seconds, t.max_attempts,
-           r.spec_json::text, t.order_key, t.due_at,
-           coalesce(r.expires_at <= clock, false) OR r.cancel_requested
-           OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = t.result_id)
+        FROM fitting f
+        WHERE l.result_id = f.result_id AND (f.bytes_so_far <= p_bytes OR f.n = 1)
+        RETURNING l.attempts, l.priority, l.timeout_seconds, l.max_attempts, f.*)
+    SELECT t.result_id, t.attempts, t.priority, coalesce(t.spec_json ->> 'task_path', t.task_path), t.timeout_seconds, t.max_attempts,
+           CASE WHEN t.unwanted IS NULL THEN t.spec_json::text END, t.order_key, t.due_at, t.bytes, t.found, t.unwanted
     FROM taken t
-    JOIN task_runs r ON r.result_id = t.result_id
+    WHERE t.is_recorded
     ORDER BY t.order_key, t.due_at, t.result_id;
 END
 $$;
 
 -- Claims up to wanted[i] runs of queues[i], in that order of turns; what a queue cannot fill is offered to the others in the same order.
--- A run whose time is over (expires_at) or that somebody wants cancelled is ended here instead of returned: its record is read anyway.
+-- A run whose time is over (expires_at), that somebody wants cancelled, or whose spec is too large is ended here instead of returned: its
+-- record is read anyway.
+--
+-- A claim ends with the run whose spec goes beyond p_bytes, whatever was wanted: a reply that does not fit into the shard's memory would be
+-- asked for again and again.
 --
 -- Claims leave dead entries at the front of the ready index, and while somebody holds an old snapshot they stay: a look from the start
 -- walks over all of them (5 ms after 60,000 claims, 50 ms after 300,000). So a look that was dear is reported, with the place it reached,
 -- and the caller begins the next ones there (after_*[i]; NULL arrays = from the start). See store/looks.py for when it must look from the
 -- start again.
--- what: claimed; or looked: queue_name, order_key, due_at and result_id of the last run taken (NULL = none), took_s of a dear look from the
--- start
---   (NULL = it began at the caller's place).
+-- what: claimed; looked: queue_name, order_key, due_at and result_id of the last run taken (NULL = none), took_s of a dear look from the
+-- start (NULL = it began at the caller's place); or cut: queue_name had more, which p_bytes did not allow.
+DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
+DROP FUNCTION IF EXISTS reproq_claim(text, double precision, text[], integer[], double precision[], timestamptz[], bigint[]);
 CREATE OR REPLACE FUNCTION reproq_claim(
     p_leased_by text, p_lease_s double precision, p_queues text[], p_wanted integer[],
-    p_after_keys double precision[] DEFAULT NULL, p_after_dues timestamptz[] DEFAULT NULL, p_after_ids bigint[] DEFAULT NULL
+    p_after_keys double precision[] DEFAULT NULL, p_after_dues timestamptz[] DEFAULT NULL, p_after_ids bigint[] DEFAULT NULL,
+    p_bytes bigint DEFAULT 67108864
 ) RETURNS TABLE (what text, result_id bigint, lease_no bigint, attempt integer, queue_name text, priority integer, task_path text,
                  timeout_s integer, max_attempts integer, spec text, order_key double precision, due_at timestamptz,
                  took_s double precision)
@@ -62,34 +92,42 @@ DECLARE
     -- Queues that have nothing more to give; the paused ones from the start.
     drained text[] := ARRAY(SELECT c.queue_name FROM reproq_queue_controls c WHERE c.queue_name = ANY (p_queues) AND c.paused);
     missing integer := (SELECT sum(w) FROM unnest(p_wanted) AS u (w));
+    bytes_left bigint := p_bytes;
     share integer;
     got integer;
+    found bigint;
+    bytes bigint;
     began_at timestamptz;
     passed bigint;
     is_from_start boolean;
-    unwanted boolean;
+    why text;
     refused bigint[] := '{}';
+    reasons text[] := '{}';
 BEGIN
     -- One number for the whole claim: it only has to grow, and to differ from that of every earlier lease of the same run.
     lease_no := nextval('reproq_lease_seq');
+    <<rounds>>
     FOR round IN 1 .. 2 LOOP
         FOR i IN 1 .. cardinality(p_queues) LOOP
             share := CASE round WHEN 1 THEN p_wanted[i] ELSE missing END;
             CONTINUE WHEN share <= 0 OR p_queues[i] = ANY (drained);
             queue_name := p_queues[i];
             got := 0;
+            found := 0;
             began_at := clock_timestamp();
             passed := pg_stat_get_xact_tuples_returned('task_lane_ready'::regclass);
             is_from_start := coalesce(p_after_keys[i], '-Infinity') = '-Infinity';
             what := 'claimed';
             result_id := NULL;
-            FOR result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, unwanted IN
-                SELECT * FROM reproq_take(p_leased_by, lease_no, p_lease_s, queue_name, share, coalesce(p_after_keys[i], '-Infinity'),
+            FOR result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, bytes, found, why IN
+                SELECT * FROM reproq_take(p_leased_by, lease_no, p_lease_s, queue_name, share, bytes_left, coalesce(p_after_keys[i], '-Infinity'),
                                           coalesce(p_after_dues[i], '-infinity'), coalesce(p_after_ids[i], 0))
             LOOP
                 got := got + 1;
-                IF unwanted THEN
+                bytes_left := bytes_left - bytes;
+                IF why IS NOT NULL THEN
                     refused := refused || result_id;
+                    reasons := reasons || why;
                 ELSE
                     RETURN NEXT;
                 END IF;
@@ -99,24 +137,30 @@ BEGIN
             passed := pg_stat_get_xact_tuples_returned('task_lane_ready'::regclass) - passed;
             took_s := CASE WHEN is_from_start THEN extract(epoch FROM clock_timestamp() - began_at) END;
             -- Dear by what it read, not by the clock: a first call, which plans, is slow too. 10,000 entries are 1 to 2 ms.
-            IF (is_from_start AND passed > got + 10000) OR (NOT is_from_start AND got > 0) THEN
+            IF (is_from_start AND passed > share + 10000) OR (NOT is_from_start AND got > 0) THEN
                 RETURN NEXT;
             END IF;
             took_s := NULL;
+            IF got < found OR bytes_left <= 0 THEN
+                what := 'cut';
+                RETURN NEXT;
+                EXIT rounds;
+            END IF;
             IF got < share THEN
                 drained := drained || queue_name;
             END IF;
         END LOOP;
     END LOOP;
     IF cardinality(refused) > 0 THEN
-        PERFORM reproq_refuse(p_leased_by, lease_no, refused);
+        PERFORM reproq_refuse(p_leased_by, lease_no, refused, reasons);
     END IF;
 END
 $$;
 
--- Ends runs that were just claimed and shall not run: expired or cancelled. The attempt and the worker do not count, since nothing began.
--- Those that somebody else has locked are parked, so that the next claims do not meet them again at once.
-CREATE OR REPLACE FUNCTION reproq_refuse(p_leased_by text, p_lease_no bigint, p_ids bigint[]) RETURNS void
+-- Ends runs that were just claimed and shall not run, for these reasons: expired, cancelled, too_large. The attempt and the worker do not
+-- count, since nothing began. Those that somebody else has locked are parked, so that the next claims do not meet them again at once.
+DROP FUNCTION IF EXISTS reproq_refuse(text, bigint, bigint[]);
+CREATE OR REPLACE FUNCTION reproq_refuse(p_leased_by text, p_lease_no bigint, p_ids bigint[], p_reasons text[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -127,12 +171,15 @@ BEGIN
 
     SELECT array_agg(e.result_id) INTO busy
     FROM (SELECT array_agg(r.result_id) AS ids, array_agg(p_lease_no) AS nos,
-                 array_agg(CASE WHEN r.expires_at <= clock_timestamp() THEN 'fail_finally' ELSE 'cancel' END) AS outcomes,
-                 array_agg(CASE WHEN r.expires_at <= clock_timestamp()
-                                THEN jsonb_build_object('kind', 'expired', 'message', 'not run: it had expired at ' || r.expires_at)
-                                ELSE jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request') END::text) AS errors
-          FROM task_runs r WHERE r.result_id = ANY (p_ids)) u
-    CROSS JOIN LATERAL reproq_end('', u.ids, u.nos, u.outcomes, u.errors) e
+                 array_agg(CASE u.reason WHEN 'cancelled' THEN 'cancel' ELSE 'fail_finally' END) AS outcomes,
+                 array_agg(CASE u.reason
+                           WHEN 'expired' THEN jsonb_build_object('kind', 'expired', 'message', 'not run: it had expired at ' || r.expires_at)
+                           WHEN 'cancelled' THEN jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request')
+                           ELSE jsonb_build_object('kind', 'invalid_spec', 'message',
+                               'spec_json: expected at most 1048576 bytes, got ' || octet_length(r.spec_json::text)
+                               || '; store large data elsewhere and pass where it is') END::text) AS errors
+          FROM unnest(p_ids, p_reasons) AS u (id, reason) JOIN task_runs r ON r.result_id = u.id) f
+    CROSS JOIN LATERAL reproq_end('', f.ids, f.nos, f.outcomes, f.errors) e
     WHERE e.status IS NULL;
     IF busy IS NOT NULL THEN
         UPDATE task_lane l
@@ -235,7 +282,10 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
 $$;
 
 -- A shard's whole conversation. One row for each thing to tell, by *what*: ended (status), lost, cancel; busy, an ending or a start that is
--- not written because somebody has locked the run; unrenewed as reproq_renew, claimed and looked as reproq_claim tells.
+-- not written because somebody has locked the run; unrenewed as reproq_renew, claimed, looked and cut as reproq_claim tells.
+DROP FUNCTION IF EXISTS reproq_cycle(
+    text, double precision, bigint[], bigint[], text[], text[], double precision[], double precision[], text[], bigint[], bigint[],
+    double precision[], bigint[], bigint[], bigint[], text[], integer[], double precision[], timestamptz[], bigint[], boolean);
 CREATE OR REPLACE FUNCTION reproq_cycle(
     p_leased_by text, p_lease_s double precision,
     p_end_ids bigint[], p_end_lease_nos bigint[], p_end_outcomes text[], p_end_values text[], p_end_delays double precision[],
@@ -244,7 +294,7 @@ CREATE OR REPLACE FUNCTION reproq_cycle(
     p_renew_ids bigint[], p_renew_lease_nos bigint[],
     p_watch_ids bigint[],
     p_queues text[], p_wanted integer[], p_after_keys double precision[], p_after_dues timestamptz[], p_after_ids bigint[],
-    p_is_idle boolean
+    p_is_idle boolean, p_bytes bigint DEFAULT 67108864
 ) RETURNS TABLE (what text, result_id bigint, status text, lease_no bigint, attempt integer, queue_name text, priority integer,
                  task_path text, timeout_s integer, max_attempts integer, spec text, order_key double precision, due_at timestamptz,
                  took_s double precision)
@@ -298,7 +348,7 @@ BEGIN
     END IF;
     IF cardinality(p_queues) > 0 THEN
         FOR what, result_id, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s IN
-            SELECT * FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted, p_after_keys, p_after_dues, p_after_ids)
+            SELECT * FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted, p_after_keys, p_after_dues, p_after_ids, p_bytes)
         LOOP
             has_claimed := has_claimed OR what = 'claimed';
             RETURN NEXT;

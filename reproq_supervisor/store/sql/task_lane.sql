@@ -1,6 +1,6 @@
 -- name: cycle
 -- A shard's whole conversation in one commit. One row for each thing to tell, by its first column: ended (with status), lost, busy,
--- unrenewed, cancel, claimed, looked.
+-- unrenewed, cancel, claimed, looked, cut.
 SELECT what, result_id, status, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s
 FROM reproq_cycle(
     %(leased_by)s, %(lease_s)s,
@@ -10,7 +10,7 @@ FROM reproq_cycle(
     %(renew_ids)s::bigint[], %(renew_lease_nos)s::bigint[],
     %(watch_ids)s::bigint[],
     %(queues)s::text[], %(wanted)s::int[], %(after_keys)s::float8[], %(after_dues)s::timestamptz[], %(after_ids)s::bigint[],
-    %(is_idle)s)
+    %(is_idle)s, %(claim_bytes)s)
 
 -- name: held
 -- Which of these runs the caller still holds, with the number of the lease.
