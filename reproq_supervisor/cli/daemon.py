@@ -29,16 +29,18 @@ class DaemonRecord:
     Attributes:
       pid: of the supervisor.
       config_path: absolute; None when it runs without a file.
-      dsn: of the embedded database, which has no password; None with an external one.
+      dsn: of the database that it works with, password included: only its user may read the file.
+      embedded: the database is the daemon's own, and gone with it.
     """
 
     pid: int
     config_path: str | None
     control_socket: str
     dsn: str | None
+    embedded: bool = False
 
     def write(self, path: Path) -> None:
-        """Replace the record at *path* in one go."""
+        """Replace the record at *path* in one go, with mode 0600."""
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(self), file)

@@ -74,10 +74,15 @@ def run(options: Options) -> None:
         prepared = _prepare(options, loaded, places)
         if prepared.embedded:
             undo.callback(remove_temporary_dirs, prepared.embedded.temporary_dirs)
-        own_dsn = prepared.dsn if prepared.embedded else None
-        DaemonRecord(os.getpid(), absolute(options.config_path), str(places.control_socket), own_dsn).write(places.record)
+        _record(options, places, prepared).write(places.record)
         _introduce(options, loaded, places, prepared)
         _become_supervisor(_resolved(options, loaded, places, prepared))
+
+
+def _record(options: Options, places: Places, prepared: Prepared) -> DaemonRecord:
+    return DaemonRecord(
+        os.getpid(), absolute(options.config_path), str(places.control_socket), prepared.dsn, embedded=prepared.embedded is not None
+    )
 
 
 def _remove_empty(folder: Path) -> None:

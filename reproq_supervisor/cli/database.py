@@ -32,19 +32,25 @@ class DatabaseRefusedError(ReproqError):
 
 
 def find_dsn(options: Options) -> str:
-    """Return the libpq URL of the database that the options mean: that of the running daemon when it is the embedded one.
+    """Return the libpq URL of the database that the options mean.
+
+    That is the one named for this command; else that of the running daemon, which may have been started with `--dsn` or have got it
+    from systemd, and whose file may have changed since; else the file's.
 
     Raises:
       NoDaemonError: it is the embedded one, and no daemon runs it.
       ConfigError: the file decides and is wrong.
     """
-    dsn = options.database()
-    if dsn != EMBEDDED:
-        return dsn
+    named = options.named_database()
+    if named is not None and named != EMBEDDED:
+        return named
     record = find_record(options.config_path, os.environ)
-    if record is None or record.dsn is None or not record.answers:
+    if record is not None and record.dsn is not None and (named is None or record.embedded) and record.answers:
+        return record.dsn
+    dsn = named or options.database()
+    if dsn == EMBEDDED:
         raise NoDaemonError(f"database: expected the embedded one to run, found no daemon; start it with: {how_to_start(options)}")
-    return record.dsn
+    return dsn
 
 
 @contextmanager

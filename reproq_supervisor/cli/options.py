@@ -68,15 +68,25 @@ class Options:
             raise ConfigError("configuration", (Problem("", message, hint=hint),))
         return found
 
+    def named_database(self) -> str | None:
+        """Return what was said for this command, over any file: --dsn, DATABASE_URL, the credential `dsn`; None when nothing was.
+
+        Raises:
+          ConfigError: the credential cannot be read.
+        """
+        from reproq_supervisor.settings.credential import read_dsn
+
+        return self.dsn or os.environ.get("DATABASE_URL") or read_dsn(os.environ)
+
     def database(self) -> str:
-        """Return the libpq URL of the database, or `embedded`: --dsn, DATABASE_URL, the file's, the embedded one.
+        """Return the libpq URL of the database, or `embedded`: what was said for this command, else the file's, else the embedded one.
 
         The file is read only when it decides, so that a mistake in it does not stop a command that was told its database.
 
         Raises:
           ConfigError: the file decides and is wrong.
         """
-        return self.dsn or os.environ.get("DATABASE_URL") or self.load().settings.database
+        return self.named_database() or self.load().settings.database
 
 
 def common_options(function: Callable[..., R]) -> Callable[..., R]:

@@ -27,9 +27,13 @@ class Layers:
     overrides: dict[Path, Override] = field(default_factory=dict)
 
     @classmethod
-    def stack(cls, source: str, document: Document, environ: Mapping[str, str], flags: Mapping[str, Any]) -> "Layers":
-        """Put DATABASE_URL and the flags (by dotted key) over the file."""
+    def stack(
+        cls, source: str, document: Document, environ: Mapping[str, str], flags: Mapping[str, Any], *, credential: str | None = None
+    ) -> "Layers":
+        """Put the database of the service manager's *credential*, DATABASE_URL and the flags (by dotted key) over the file."""
         overrides: dict[Path, Override] = {}
+        if credential is not None:
+            overrides["database",] = Override(credential, "credential dsn")
         if url := environ.get("DATABASE_URL"):
             overrides["database",] = Override(url, "environment DATABASE_URL")
         for key, value in flags.items():

@@ -1,6 +1,7 @@
 """Reads the configuration: defaults, then the file, then the environment, then flags; all problems at once.
 
-Of the environment, `${VAR}` fills in the file where it stands, and DATABASE_URL replaces the file's `database`.
+Of the environment, `${VAR}` fills in the file where it stands, and DATABASE_URL replaces the file's `database`, as does systemd's
+credential `dsn`, which is weaker than DATABASE_URL.
 
 `python -P -m reproq_supervisor.settings.load` is the one-shot child that does this for a reload, so that the supervisor's loop neither
 waits for a disk nor imports a parser: one `start` frame in at descriptor 3, one `settings` or `problems` frame out.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproq_supervisor.core.frames import FrameReader, encode_message
+from reproq_supervisor.settings.credential import read_dsn
 from reproq_supervisor.settings.document import Document, parse_document
 from reproq_supervisor.settings.layers import Layers
 from reproq_supervisor.settings.model import Settings
@@ -43,14 +45,14 @@ def load(config_path: str | None, *, overrides: Mapping[str, Any] | None = None,
     Args:
       config_path: the file, or None for defaults only.
       overrides: values of flags by dotted key; they win over everything.
-      environ: for `${VAR}` and DATABASE_URL; None means this process's.
+      environ: for `${VAR}`, DATABASE_URL and CREDENTIALS_DIRECTORY; None means this process's.
 
     Raises:
       ConfigError: the file cannot be read or something in it is wrong; it holds every problem.
     """
     environ = os.environ if environ is None else environ
     document = Document() if config_path is None else parse_document(read_source(config_path), environ)
-    layers = Layers.stack(config_path or NO_FILE, document, environ, overrides or {})
+    layers = Layers.stack(config_path or NO_FILE, document, environ, overrides or {}, credential=read_dsn(environ))
     return Loaded(validate(layers), layers)
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import reproq_supervisor
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None, programs: Programs | None = Non
         return EXIT_FAILED
     finally:
         _remove_temporary(settings)
+        _remove_record(settings["runtime"])
         signals.close()
 
 
@@ -75,6 +77,16 @@ def _supervise(settings: dict[str, Any], signals: SignalFlags, programs: Program
     finally:
         notifier.close()
         address.close()
+
+
+def _remove_record(runtime: dict[str, Any]) -> None:
+    """Remove what commands found us by: the DSN in it may hold a password, and nobody needs it any more."""
+    path = Path(runtime["runtime_dir"]) / "daemon.json"
+    try:
+        if json.loads(path.read_bytes())["pid"] == os.getpid():
+            path.unlink()
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # removed with its folder, or of somebody else
 
 
 def _remove_temporary(settings: dict[str, Any]) -> None:

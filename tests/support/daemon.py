@@ -38,7 +38,10 @@ _MODULES = {
 _TITLE = re.compile(r"^reproq: (\w+)")
 _MODULE = re.compile(r"-m reproq_supervisor\.(\w+)")
 # What the environment of the test run must not decide.
-_FOREIGN = ("REPROQ_CONFIG", "DATABASE_URL", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_FOREIGN = (
+    *("REPROQ_CONFIG", "DATABASE_URL", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"),
+    *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
+)
 
 
 def demo_config(dsn: str, *, pool: Mapping[str, Any] | None = None, **keys: Any) -> dict[str, Any]:

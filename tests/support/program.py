@@ -42,5 +42,5 @@ def run_program(*arguments: object) -> Done:
 def enter_empty_surroundings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in *folder*, with an environment that names neither configuration nor database."""
     monkeypatch.chdir(folder)
-    for name in ("REPROQ_CONFIG", "DATABASE_URL", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+    for name in ("REPROQ_CONFIG", "DATABASE_URL", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)

@@ -230,6 +230,21 @@ def test_flags_win_over_environment_and_environment_over_file(written: Written) 
     assert written.load(text, environ=url, database="embedded").database == "embedded"
 
 
+def test_a_credential_wins_over_the_file_and_nothing_else(written: Written, tmp_path: Path) -> None:
+    (tmp_path / "dsn").write_text("postgresql://credential/x\n")
+    text, given = "database: ${NOPE}", {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert written.load(text, environ=given).database == "postgresql://credential/x"
+    assert written.load(text, environ={**given, "DATABASE_URL": "postgresql://environment/x"}).database == "postgresql://environment/x"
+    assert written.load("{}", environ={"CREDENTIALS_DIRECTORY": f"{tmp_path}/none"}).database == "embedded"
+
+
+def test_an_empty_credential_is_no_silent_embedded_database(written: Written, tmp_path: Path) -> None:
+    (tmp_path / "dsn").write_text("\n")
+    (problem,) = written.problems("{}", environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert (problem.path, problem.line, problem.hint) == ("database", None, "given by credential dsn")
+    assert "an empty text" in problem.message
+
+
 def test_a_flag_makes_up_for_a_variable_that_is_not_set(written: Written) -> None:
     assert written.load("database: ${NOPE}", database="embedded").database == "embedded"
 

@@ -1,0 +1,21 @@
+"""The database as a credential of systemd (`LoadCredential=dsn:/etc/…`): a file for this service alone, where a variable is for every child."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from reproq_supervisor.settings.source import read_source
+
+NAME = "dsn"
+
+
+def read_dsn(environ: Mapping[str, str]) -> str | None:
+    """Return the URL in `$CREDENTIALS_DIRECTORY/dsn`, empty when the file is; None when the service manager gave none.
+
+    Raises:
+      ConfigError: there is such a file, and it cannot be read.
+    """
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if not folder or not os.path.lexists(path := Path(folder) / NAME):
+        return None
+    return read_source(str(path)).strip()
