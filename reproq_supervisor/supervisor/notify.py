@@ -34,13 +34,17 @@ class Notifier:
 
 
 def _watchdog_s(environ: Mapping[str, str], pid: int) -> float | None:
-    """Return how often the watchdog wants to hear of us: half of its interval; None when it does not watch this process."""
+    """Return how often the watchdog is told of us, None when it does not watch this process.
+
+    That is a quarter of its interval: the loop looks twice in that time, so that even a late message comes well before the half of the
+    interval that sd_watchdog_enabled(3) asks for.
+    """
     try:
         usec = int(environ["WATCHDOG_USEC"])
         watched = int(environ.get("WATCHDOG_PID", pid))
     except (KeyError, ValueError):
         return None
-    return usec / 2e6 if usec > 0 and watched == pid else None
+    return usec / 4e6 if usec > 0 and watched == pid else None
 
 
 def notify_environment() -> Mapping[str, str]:

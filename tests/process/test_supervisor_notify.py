@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reproq_supervisor.supervisor.notify import Notifier
 from tests.support.eventually import eventually
 from tests.support.supervised import NotifySocket, Supervised, fake
 
@@ -21,24 +23,35 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NotifySo
     sock.close()
 
 
-def keys(manager: NotifySocket) -> list[str]:
-    """Return the words that matter, in their order."""
-    return [key for note in manager.read() for key in note if key in ("READY", "RELOADING", "STOPPING")]
+def life(manager: NotifySocket) -> list[dict[str, str]]:
+    """Return the datagrams that tell a change: others repeat themselves, for patience or the watchdog, as often as they must."""
+    return [note for note in manager.read() if not note.keys() & {"EXTEND_TIMEOUT_USEC", "WATCHDOG"}]
 
 
-def test_ready_reloading_ready_stopping(supervised: Make, manager: NotifySocket) -> None:
-    daemon = supervised(env={"NOTIFY_SOCKET": manager.address}).start()
-    assert keys(manager) == ["READY"]
-    daemon.write_config({"mail": fake()})
-    daemon.ask("reload")
+def test_every_datagram_of_a_life(supervised: Make, manager: NotifySocket) -> None:
+    env = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "4000000"}
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    daemon = supervised(env=env).start()
+    eventually(lambda: life(manager), what="it says that it is ready")
+    daemon.write_config({"mail": fake(queues={"default": 2})})
+    assert daemon.ask("reload")["ok"]
     daemon.write_problems("broken")
-    daemon.ask("reload")
+    assert not daemon.ask("reload")["ok"]
     daemon.signal(signal.SIGTERM)
-    daemon.wait_exit()
-    assert keys(manager) == ["READY", "RELOADING", "READY", "RELOADING", "READY", "STOPPING"]
-    assert all("MONOTONIC_USEC" in note for note in manager.notes if "RELOADING" in note), "in the same datagram"
-    refused = next(note for note in manager.notes if "refused" in note.get("STATUS", ""))
-    assert refused["READY"] == "1"
+    assert daemon.wait_exit() == 0
+
+    ready, reloading, reloaded, again, refused, stopping = life(manager)
+    assert ready == {"READY": "1", "MAINPID": str(daemon.pid), "STATUS": "running"}
+    assert (reloading.pop("RELOADING"), again.pop("RELOADING")) == ("1", "1")
+    at = [int(note.pop("MONOTONIC_USEC")) for note in (reloading, again)]
+    assert before < at[0] < at[1] < time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000, "in the same datagram, of the manager's clock"
+    assert (reloading, again) == ({"STATUS": "reload"}, {"STATUS": "reload"})
+    assert reloaded == {"READY": "1", "STATUS": f"running, generation {reloaded['STATUS'].rpartition(' ')[2]}"}
+    assert refused == {"READY": "1", "STATUS": "running; the last reload was refused: the configuration has problems"}
+    assert stopping == {"STOPPING": "1", "STATUS": "stopping: received TERM"}
+    repeated = [note for note in manager.notes if note.keys() & {"EXTEND_TIMEOUT_USEC", "WATCHDOG"}]
+    assert all(note.keys() <= {"EXTEND_TIMEOUT_USEC", "STATUS"} or note == {"WATCHDOG": "1"} for note in repeated)
+    assert set(manager.senders) == {daemon.pid}
 
 
 def test_the_stop_timeout_is_extended_while_draining(supervised: Make, manager: NotifySocket) -> None:
@@ -55,7 +68,7 @@ def test_the_watchdog_is_fed_only_when_it_watches_us(supervised: Make, manager: 
     daemon.close()
     manager.notes.clear()
     other = supervised(env={"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "500000", "WATCHDOG_PID": str(os.getpid())}).start()
-    eventually(lambda: "READY" in keys(manager), what="it runs")
+    eventually(lambda: life(manager), what="it runs")
     other.close()
     assert not any("WATCHDOG" in note for note in manager.read())
 
@@ -66,3 +79,25 @@ def test_children_cannot_speak_for_us(supervised: Make, manager: NotifySocket) -
     for pid in daemon.pids().values():
         environ = Path(f"/proc/{pid}/environ").read_bytes()
         assert not [name for name in ours if f"{name}=".encode() in environ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "period_s"),
+    [
+        ({"WATCHDOG_USEC": "30000000"}, 7.5),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "4711"}, 7.5),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "4712"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "often"}, None),
+        ({}, None),
+    ],
+)
+def test_the_watchdog_is_fed_four_times_in_its_interval(environ: dict[str, str], period_s: float | None) -> None:
+    assert Notifier(environ, 4711).watchdog_s == period_s
+
+
+@pytest.mark.parametrize("address", ["/no/such/socket", "@reproq-no-such-socket", "vsock:2:1", "", "relative"])
+def test_a_manager_that_is_not_there_hurts_nobody(address: str) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": address}, 4711)
+    notifier.tell((("READY", "1"),))
+    notifier.close()

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from tests.sim.settings import pool as pool_settings
 from tests.sim.settings import settings as resolved_settings
 from tests.support.eventually import eventually
 
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -126,24 +128,32 @@ class Supervised:
 
 
 class NotifySocket:
-    """Listens as a service manager would; *abstract* without a path in the file system."""
+    """Listens as a service manager would; *abstract* without a path in the file system.
+
+    Attributes:
+      notes: every datagram so far, as its fields.
+      senders: who sent each, as the kernel says.
+    """
 
     def __init__(self, folder: Path, *, abstract: bool = False) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         name = f"reproq-test-{os.getpid()}-{id(self)}"
         self.address = f"@{name}" if abstract else str(folder / "notify")
         self.sock.bind("\0" + name if abstract else self.address)
         self.notes: list[dict[str, str]] = []
+        self.senders: list[int] = []
 
     def read(self) -> list[dict[str, str]]:
         """Return every datagram so far, as its fields."""
         while True:
             try:
-                text = self.sock.recv(65536).decode()
+                text, ((_, _, credentials), *_), _, _ = self.sock.recvmsg(65536, socket.CMSG_SPACE(_CREDENTIALS.size))
             except BlockingIOError:
                 return self.notes
-            self.notes.append(dict(line.split("=", 1) for line in text.splitlines()))
+            self.notes.append(dict(line.split("=", 1) for line in text.decode().splitlines()))
+            self.senders.append(_CREDENTIALS.unpack(credentials)[0])
 
     def close(self) -> None:
         self.sock.close()

@@ -58,7 +58,8 @@ def check_up(state: State, now: float) -> None:
         return
     state.up = True
     state.emit(SupervisorReady(round(now - state.began_mono, 3)))
-    state.do(Notify((("READY", "1"), ("STATUS", "running"))))
+    # The pid is news only where a wrapper started us and lets everybody notify.
+    state.do(Notify((("READY", "1"), ("MAINPID", str(state.pid)), ("STATUS", "running"))))
 
 
 def _is_settled(state: State, unit: Unit) -> bool:
