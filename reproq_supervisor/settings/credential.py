@@ -1,4 +1,4 @@
-"""The database as a credential of systemd (`LoadCredential=dsn:/etc/…`): a file for this service alone, where a variable is for every child."""
+"""The database as a credential of systemd (`LoadCredential=dsn:/etc/…`): for the daemon alone, where a variable is for every child."""
 
 import os
 from collections.abc import Mapping
