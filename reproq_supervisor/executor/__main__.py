@@ -64,6 +64,7 @@ def main() -> int:
             "child": start["child"],
             "keep_output": start["keep_output"],
             "allowed_task_modules": start["app"].get("allowed_task_modules") or [],
+            "single_use": start["pool_settings"].get("isolation", "reuse") != "reuse",
             "tick_s": start["tick_s"],
         },
     ).run()

@@ -1,6 +1,7 @@
 """The executor: takes work from its socket and runs it, one task at a time.
 
-It is forked by the nursery, leads its own session, and may be killed at any moment. It ends when the shard closes the socket.
+It is forked by the nursery, leads its own session, and may be killed at any moment. It ends when the shard closes the socket, or after its
+first task when it is for single use.
 """
 
 import contextlib
@@ -43,6 +44,7 @@ class ExecutorStart:
     stderr_fd: int
     keep_output: bool
     allowed: Sequence[str]
+    single_use: bool
     nursery_pid: int
 
 
@@ -64,7 +66,7 @@ def executor_main(start: ExecutorStart) -> int:
     os.close(start.stdout_fd)
     os.close(start.stderr_fd)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    serve(BlockingLink(start.work), start.tokens_fd, Resolver(start.allowed), soft, capture)
+    serve(BlockingLink(start.work), start.tokens_fd, Resolver(start.allowed), soft, capture, single_use=start.single_use)
     return 0
 
 
@@ -82,8 +84,8 @@ def _reseed() -> None:
         numpy.random.seed()
 
 
-def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSignal, capture: Capture) -> None:
-    """Run handed-out work until the shard closes the socket.
+def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSignal, capture: Capture, *, single_use: bool = False) -> None:
+    """Run handed-out work until the shard closes the socket; when for single use, the first task only.
 
     A task starts only after its token was read; what the shard took back in the meantime is dropped.
     """
@@ -108,6 +110,8 @@ def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSign
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked and came back twice: only the parent is an executor
         _report(link, capture, replace(result, elapsed_s=time.perf_counter() - started))
+        if single_use:
+            return
 
 
 def _take_token(tokens_fd: int) -> int | None:

@@ -54,6 +54,7 @@ class Nursery:
         self._child: str = settings["child"]
         self._keep_output: bool = settings["keep_output"]
         self._allowed: list[str] = settings["allowed_task_modules"]
+        self._single_use: bool = settings["single_use"]
         self._tick_s: float = settings["tick_s"]
         self._elders: Elders = settings["elders"]
         self._executors: dict[int, _Executor] = {}
@@ -163,6 +164,7 @@ class Nursery:
                         stderr_fd=files[1],
                         keep_output=self._keep_output,
                         allowed=self._allowed,
+                        single_use=self._single_use,
                         nursery_pid=nursery_pid,
                     )
                 )

@@ -5,13 +5,13 @@ wanted ──fork──► booting ──forked──► ready ◄──► busy
 """
 
 import asyncio
-import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
 
-from reproq_supervisor.core.policy.handout import Room, ServiceTimes
+from reproq_supervisor.core.policy.fresh import executors_to_keep
+from reproq_supervisor.core.policy.handout import MOST_AHEAD, Room, ServiceTimes
 from reproq_supervisor.core.policy.lease import nursery_margin_s, shard_margin_s
 from reproq_supervisor.core.work import Result, Work
 from reproq_supervisor.pool.held import Held, Phase
@@ -19,6 +19,7 @@ from reproq_supervisor.pool.nursery_link import NurseryLink
 from reproq_supervisor.pool.worker import Executor, Output
 from reproq_supervisor.process import clock
 from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
+from reproq_supervisor.process.groups import kill_group, reap_group
 
 MOST_EXECUTORS = 1024
 FORK_AGAIN_AFTER_S = 1.0
@@ -28,6 +29,7 @@ class Crew:
     """Forks, feeds and buries executors. What a run's end means is not its business: it reports to its owner.
 
     Args:
+      single_use: executors serve one task each and leave; some wait beside those that run.
       on_finished: a run ended by itself.
       on_crashed: the executor died; the run it was running (None if none was), its exit status, what that run had written.
     """
@@ -38,11 +40,13 @@ class Crew:
         times: ServiceTimes,
         lease_s: float,
         *,
+        single_use: bool,
         on_finished: Callable[[Held, Result, Output | None], None],
         on_crashed: Callable[[Executor, Held | None, int, Output | None], None],
     ) -> None:
         self.wanted = 0
         self.buffer: deque[Held] = deque()
+        self._single_use = single_use
         self._table = table
         self._times = times
         self._kill_before_s = nursery_margin_s(lease_s)
@@ -65,8 +69,9 @@ class Crew:
 
     @property
     def ready(self) -> int:
-        """Executors that can be given work."""
-        return sum(not (e.leaving or e.exited) for e in self._executors.values())
+        """Executors that can be given work, those that only wait beside them left out."""
+        ready = sum(not (e.leaving or e.exited) for e in self._executors.values())
+        return min(ready, self.wanted) if self._single_use else ready
 
     @property
     def busy(self) -> int:
@@ -83,12 +88,13 @@ class Crew:
         """Fork what is missing; dismiss what is too many, idle ones first."""
         if self._nursery is None:
             return
+        kept = executors_to_keep(self.wanted, single_use=self._single_use)
         staying = [e for e in self._executors.values() if not (e.leaving or e.exited)]
-        for executor in sorted(staying, key=lambda e: len(e.in_hand))[: max(0, len(staying) - self.wanted)]:
+        for executor in sorted(staying, key=lambda e: len(e.in_hand))[: max(0, len(staying) - kept)]:
             self._dismiss(executor)
         if time.monotonic() < self._fork_again_mono:
             return
-        for _ in range(self.wanted - len(staying) - self._booting):
+        for _ in range(kept - len(staying) - self._booting):
             if not self._free_rows:
                 return
             row = self._free_rows.pop()
@@ -109,6 +115,7 @@ class Crew:
     def take_in(self, executor: Executor) -> None:
         """A forked executor arrived."""
         self._booting -= 1
+        executor.single_use = self._single_use
         self._executors[executor.pid] = executor
         loop = asyncio.get_running_loop()
         loop.add_reader(executor.work, self._read_results, executor)
@@ -129,7 +136,8 @@ class Crew:
         if not self.buffer:
             return
         able = [e for e in self._executors.values() if e.takes_work]
-        for executor in sorted(able, key=lambda e: len(e.in_hand)):
+        room = max(0, self.wanted - self.busy) if self._single_use else len(able)
+        for executor in sorted(able, key=lambda e: len(e.in_hand))[:room]:
             if not self.buffer:
                 return
             self._feed(executor)
@@ -137,7 +145,7 @@ class Crew:
     def _feed(self, executor: Executor) -> None:
         expected = self._times.expected_s
         now = time.monotonic()
-        room = Room()
+        room = Room(1 if self._single_use else MOST_AHEAD)
         for held in executor.in_hand:
             # The one in front may have turned out to be long: then nothing may wait behind it.
             elapsed = 0.0 if held.started_mono is None else now - held.started_mono
@@ -202,6 +210,9 @@ class Crew:
         executor.unstarted_since_mono = None
         if executor.takes_work:
             self._feed(executor)
+        else:
+            self.fit()
+            self.dispatch()
         self.set_deadline(executor)
 
     def set_deadline(self, executor: Executor) -> None:
@@ -233,7 +244,7 @@ class Crew:
         executor = self._executors.get(pid)
         if executor is None or executor.exited:
             return
-        _kill_group(pid)
+        kill_group(pid)
         self._account_for(executor, status)
         if self._nursery is not None:
             self._nursery.send({"type": "reap", "pid": pid})
@@ -271,25 +282,5 @@ class Crew:
         for executor in self.executors:
             executor.send_signal(signal.SIGKILL)
             if not executor.exited:
-                self._account_for(executor, _reap_group(executor.pid))
+                self._account_for(executor, reap_group(executor.pid))
             self.forget(executor.pid)
-
-
-def _kill_group(leader: int) -> None:
-    """Kill a whole group; its leader is dead but unreaped, so the number is still its own."""
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def _reap_group(leader: int) -> int:
-    """Kill the group of a killed executor that fell to us, and reap its leader; -9 if the nursery did both before."""
-    try:
-        # Without reaping: the group is killed while its number is surely its own.
-        os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
-    except ChildProcessError:
-        return -signal.SIGKILL
-    _kill_group(leader)
-    _, status = os.waitpid(leader, 0)
-    return os.waitstatus_to_exitcode(status)

@@ -32,7 +32,9 @@ class Desk:
         """Whether runs may be claimed; while it is closed, what comes is given back."""
         self.held = HeldRuns()
         times = ServiceTimes()
-        self.crew = Crew(table, times, start.lease_s, on_finished=self._on_finished, on_crashed=self._on_crashed)
+        self.crew = Crew(
+            table, times, start.lease_s, single_use=start.single_use, on_finished=self._on_finished, on_crashed=self._on_crashed
+        )
         self.watch = Watch(self.crew, self.held, table, start.limits())
         self.ledger = Ledger(self.held, Turns(start.queues), start.lease_s)
         self.output = OutputFiles(start.logs_dir)

@@ -63,6 +63,11 @@ class ShardStart:
         return min(self.executors, max(1, -(-int(self.pool_settings["executors"]["min"]) // self.shards)))
 
     @property
+    def single_use(self) -> bool:
+        """Whether every task gets an executor of its own."""
+        return bool(self.pool_settings.get("isolation", "reuse") != "reuse")
+
+    @property
     def lease_s(self) -> float:
         return float(self.pool_settings["lease"])
 

@@ -3,6 +3,7 @@
 running ──timeout──► soft signal ──grace──► stacks to the log ──0.2 s──► killed
 lease about to end (it could not be renewed) ──────────────────────────► killed
 holds work, starts none of it; or stopped by a signal ──heartbeat──────► killed
+told to leave, nothing in hand, and still there ────────heartbeat──────► killed
 """
 
 import time
@@ -51,6 +52,8 @@ class Watch:
                 continue
             if executor.in_hand:
                 self._look_at(executor, now)
+            elif executor.leaving:
+                self._look_at_lingering(executor, now)
             if executor.stopped_since_mono is not None and now - executor.stopped_since_mono > self.limits.heartbeat_s:
                 # An idle one, too: it is given nothing, so nothing else would ever end it.
                 self._crew.kill(executor)
@@ -75,6 +78,13 @@ class Watch:
             executor.unstarted_since_mono = now
         elif now - executor.unstarted_since_mono > self.limits.heartbeat_s:
             self._kill_with_stacks(executor, now)
+
+    def _look_at_lingering(self, executor: Executor, now: float) -> None:
+        # A thread that its task left behind may keep it from leaving.
+        if executor.lingers_since_mono is None:
+            executor.lingers_since_mono = now
+        elif now - executor.lingers_since_mono > self.limits.heartbeat_s:
+            self._crew.kill(executor)
 
     def _look_at_running(self, executor: Executor, head: Held, now: float) -> None:
         if clock.boot_time_s() >= head.lease_until - shard_margin_s(self.limits.lease_s):

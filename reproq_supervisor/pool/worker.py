@@ -44,12 +44,14 @@ class Executor:
     tokens_write: int
     tokens_read: int
     capture: tuple[int, int] | None
+    single_use: bool = False
     in_hand: deque[Held] = field(default_factory=deque)
     leaving: bool = False
     killed: bool = False
     exited: bool = False
     eof: bool = False
     stopped_since_mono: float | None = None
+    lingers_since_mono: float | None = None
     unstarted_since_mono: float | None = None
     finished_total: int = 0
     _reader: frames.FrameReader = field(default_factory=frames.FrameReader)
@@ -59,7 +61,7 @@ class Executor:
     @property
     def takes_work(self) -> bool:
         """Whether it may be given more: one that leaves would take the token and never see the task."""
-        return not (self.leaving or self.exited or self.eof or self.stopped_since_mono)
+        return not (self.leaving or self.exited or self.eof or self.stopped_since_mono or (self.single_use and self.in_hand))
 
     def hand_out(self, batch: list[tuple[Held, Work]]) -> bool:
         """Give it more work; False when the rest of the frame must wait for `flush` (the socket is full)."""
@@ -145,6 +147,7 @@ class Executor:
             raise ValueError(f"executor {self.pid}: expected a result of what it runs, got one of hand-out {result.seq}")
         finished.append((self.in_hand.popleft(), result, output))
         self.finished_total += 1
+        self.leaving = self.leaving or self.single_use  # by itself: nobody has to tell it
 
     def _exchange(self) -> Output | None:
         new = self._new_captures.popleft() if self._new_captures else None

@@ -99,8 +99,12 @@ def _check_deadlines(at: Path, pool: Pool) -> Iterator[Finding]:
 def _check_pool_is_available(at: Path, pool: Pool) -> Iterator[Finding]:
     if pool.mode is not Mode.PROCESS:
         yield _not_yet((*at, "mode"), "process", pool.mode)
-    if pool.isolation is not Isolation.REUSE:
-        yield _not_yet((*at, "isolation"), "reuse", pool.isolation)
+    if pool.isolation is Isolation.EXEC:
+        yield _not_yet((*at, "isolation"), "reuse or fork", pool.isolation)
+    if pool.isolation is not Isolation.REUSE and pool.mode is not Mode.PROCESS:
+        path = (*at, "isolation")
+        message = f"expected reuse in mode {pool.mode}, got {pool.isolation}"
+        yield Finding(path, (path, (*at, "mode")), message, "a task of its own process needs mode: process")
     if (pool.slots.min, pool.slots.max) != (1, 1) and pool.slots.min <= pool.slots.max:
         yield _not_yet((*at, "slots"), "1", f"{pool.slots.min} to {pool.slots.max}")
 

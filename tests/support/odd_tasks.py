@@ -21,10 +21,24 @@ def list_inheritable_descriptors() -> list[int]:
     return sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if os.path.lexists(f"/proc/self/fd/{fd}") and os.get_inheritable(fd))
 
 
+_calls: list[None] = []
+
+
+def count_calls() -> tuple[int, int]:
+    """Return the pid, and how often it was called in this process."""
+    _calls.append(None)
+    return os.getpid(), len(_calls)
+
+
 def print_only(text: str) -> str:
     """Print *text* from Python alone."""
     print(text)
     return text
+
+
+def print_from_a_program(text: str) -> None:
+    """Have a program print *text*."""
+    subprocess.run(["echo", text], check=True)
 
 
 def print_and_fail(text: str) -> None:

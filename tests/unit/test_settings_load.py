@@ -142,7 +142,7 @@ def test_an_unknown_key_like_no_other_comes_with_the_known_ones(written: Written
         ("pools: {a: {shards: 3, executors: 2}}", "pools.a.shards", "expected at most executors.max (2), got 3"),
         ("pools: {a: {grace: 2m}}", "pools.a.grace", "expected less than the lease (1m), got 2m"),
         ("pools: {a: {slots: 2}}", "pools.a.slots", "expected 1, got 2 to 2: not available yet in this version"),
-        ("pools: {a: {isolation: fork}}", "pools.a.isolation", "expected reuse, got fork: not available yet in this version"),
+        ("pools: {a: {isolation: exec}}", "pools.a.isolation", "expected reuse or fork, got exec: not available yet in this version"),
         ("pools: {a: {mode: fast}}", "pools.a.mode", "expected 'process', 'thread' or 'async', got 'fast'"),
         ("web: {tls: {cert: x}}", "web.tls", "expected null (more is not available yet in this version), got a mapping"),
     ],

@@ -58,7 +58,8 @@ def hold_target(executors: int, service_s: float, size_bytes: float = 0.0) -> in
 class Room:
     """How much more work fits into one executor's hands."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_AHEAD) -> None:
+        self._most = most
         self._total_s = 0.0
         self._bytes = 0
         self._count = 0
@@ -67,7 +68,7 @@ class Room:
         """Answer whether a task of *seconds* may be handed out now: always when there is nothing in hand."""
         if not self._count:
             return True
-        return self._count < MOST_AHEAD and self._total_s + seconds <= AHEAD_S and self._bytes + size_bytes <= MOST_AHEAD_BYTES
+        return self._count < self._most and self._total_s + seconds <= AHEAD_S and self._bytes + size_bytes <= MOST_AHEAD_BYTES
 
     def take(self, seconds: float, size_bytes: int) -> None:
         """Count one more task in."""
@@ -78,4 +79,4 @@ class Room:
     @property
     def is_low(self) -> bool:
         """Whether more should be handed out now. Half of what fits is still enough: a hand-out of one task costs as much as one of many."""
-        return self._count == 0 or (self._count < MOST_AHEAD / 2 and self._total_s < AHEAD_S / 2)
+        return self._count == 0 or (self._count < self._most / 2 and self._total_s < AHEAD_S / 2)
