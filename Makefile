@@ -59,6 +59,19 @@ bench-recovery: venv ## Measure how long after the death of each kind of process
 soak: venv ## Kill, freeze and reload at random while tasks run, and check that none is lost
 	$(RUN) -m benchmarks.soak $(ARGS)
 
+.PHONY: docs
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: manual-venv ## Build the manual into site/; a dead link or a page that nothing leads to is an error
+	$(RUN) -m mkdocs build --strict --quiet
+
+.PHONY: docs-serve
+docs-serve: manual-venv ## Show the manual on http://127.0.0.1:8000, anew with every change
+	$(RUN) -m mkdocs serve
+
+.PHONY: manual-venv
+manual-venv:
+	@$(PYTHON) .ci/venv.py "$(VENV)" docs
+
 .PHONY: format
 format: venv ## Format the source, and mend what lint can mend
 	$(RUN) -m ruff format .
@@ -74,5 +87,5 @@ runtime:
 
 .PHONY: clean
 clean: ## Remove everything that was made here: environments, caches, the embedded databases
-	rm -rf .venv .venv-* .venv*.lock .reproq build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .venv*.lock .reproq build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

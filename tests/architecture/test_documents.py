@@ -1,9 +1,21 @@
 """What the documents say exists: links lead somewhere, targets of make and commands are real, and none is forgotten."""
 
 import re
+from pathlib import Path
 
+import pytest
+
+from docs.generate.commands import commands_page, leaf_commands
+from docs.generate.configuration import documented_keys
 from reproq_supervisor.cli.commands import SECTIONS
+from reproq_supervisor.settings.load import load
+from reproq_supervisor.settings.schema import leaf_paths
 from tests.architecture.source import ROOT
+from tests.support.pages import Fragment, steps_of
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Made when the manual is built: docs/generate.
+GENERATED = {ROOT / "docs" / "commands.md", ROOT / "docs" / "configuration.md"}
 
 _LINK = re.compile(r"\]\(([^)#][^)#]*)(?:#[^)]*)?\)")
 _ANCHOR = re.compile(r"\]\(#([^)]+)\)")
@@ -11,12 +23,11 @@ _TARGET = re.compile(r"(?:^\s*|`)make ([a-z][a-z0-9-]+)", re.MULTILINE)
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    documents = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
     dead = [
         f"{document.relative_to(ROOT)}: {link}"
-        for document in documents
+        for document in (*PAGES, ROOT / "CHANGELOG.md")
         for link in _LINK.findall(document.read_text())
-        if "://" not in link and not (document.parent / link).exists()
+        if "://" not in link and not (document.parent / link).exists() and (document.parent / link).resolve() not in GENERATED
     ]
     assert not dead
 
@@ -38,3 +49,30 @@ def test_every_target_of_make_that_is_mentioned_exists() -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in ("README.md", ".ci/run", "setup.cfg"):
         assert set(_TARGET.findall((ROOT / document).read_text())) <= targets, document
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_lets_the_reader_type_is_run_or_says_why_not(page: Path, tmp_path: Path) -> None:
+    """The commands themselves are run by tests/e2e/test_documentation.py; fragments are read here."""
+    for step in steps_of(page):
+        match step:
+            case Fragment("python", text, line):
+                compile(text, f"{page.name}:{line}", "exec")
+            case Fragment("yaml", text):
+                (tmp_path / "fragment.yaml").write_text(text)
+                load(str(tmp_path / "fragment.yaml"))
+
+
+def test_the_manual_has_every_setting() -> None:
+    leaves = {".".join(path) for path in leaf_paths()}
+    documented = documented_keys()
+    covered = {leaf for leaf in leaves if any(leaf == key or leaf.startswith(f"{key}.") for key in documented)}
+    assert covered == leaves
+    assert all(any(leaf == key or leaf.startswith(f"{key}.") for leaf in leaves) for key in documented)
+
+
+def test_the_manual_has_every_command_with_an_example() -> None:
+    page = commands_page()
+    for name, _ in leaf_commands():
+        section = page.partition(f"\n### {name}\n")[2].partition("\n###")[0]
+        assert f"```sh\nreproq-supervisor {name}" in section, name
