@@ -9,7 +9,7 @@ from reproq_supervisor.cli.control import ask
 from reproq_supervisor.cli.daemon import NoDaemonError
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.output import build_table
-from reproq_supervisor.cli.status_view import POOL_COLUMNS, PROCESS_COLUMNS, head_lines, pool_rows, process_rows, remarks
+from reproq_supervisor.cli.status_view import POOL_COLUMNS, PROCESS_COLUMNS, head_lines, pool_rows, process_rows, recycled_lines, remarks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -78,6 +78,6 @@ def _render(found: dict[str, Any], *, processes: bool) -> "RenderableType":
     parts += ["", build_table(POOL_COLUMNS, pool_rows(found, memory))]
     if processes:
         parts += ["", build_table(PROCESS_COLUMNS, process_rows(found, memory))]
-    notes = remarks(found)
+    notes = [*remarks(found), *recycled_lines(found)]
     parts += ["", *(Text(line.text, style=line.style or "") for line in notes)] if notes else []
     return Group(*parts)

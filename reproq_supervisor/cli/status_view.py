@@ -1,5 +1,6 @@
 """What `status` shows of the daemon's answer: plain rows and lines, made of plain data."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,18 @@ def remarks(status: Answer) -> list[Line]:
             found.append(Line(f"{name}: {pool['override']['executors']} executors by hand, {until}", "yellow"))
         if pool["paused"]:
             found.append(Line(f"{name}: claims nothing, drained by hand; back to work by: reproq-supervisor resume {name}", "yellow"))
+    return found
+
+
+def recycled_lines(status: Answer) -> list[Line]:
+    """Return one line a pool that has recycled executors, with the rules they met."""
+    found = []
+    for name, pool in status["pools"].items():
+        counts: Counter[str] = Counter()
+        for snapshot in pool["snapshots"].values():
+            counts.update(snapshot.get("recycled") or {})
+        if told := ", ".join(f"{count} by {reason}" for reason, count in sorted(counts.items()) if count):
+            found.append(Line(f"{name}: executors recycled: {told}"))
     return found
 
 

@@ -31,6 +31,7 @@ class Crew:
     Args:
       single_use: executors serve one task each and leave; some wait beside those that run.
       on_finished: a run ended by itself.
+      on_results: all that an executor has handed back so far is told; before it gets more work.
       on_crashed: the executor died; the run it was running (None if none was), its exit status, what that run had written.
     """
 
@@ -42,6 +43,7 @@ class Crew:
         *,
         single_use: bool,
         on_finished: Callable[[Held, Result, Output | None], None],
+        on_results: Callable[[Executor], None],
         on_crashed: Callable[[Executor, Held | None, int, Output | None], None],
     ) -> None:
         self.wanted = 0
@@ -52,6 +54,7 @@ class Crew:
         self._kill_before_s = nursery_margin_s(lease_s)
         self._start_before_s = shard_margin_s(lease_s)
         self._on_finished = on_finished
+        self._on_results = on_results
         self._on_crashed = on_crashed
         self._nursery: NurseryLink | None = None
         self._executors: dict[int, Executor] = {}
@@ -85,22 +88,28 @@ class Crew:
         self._nursery = nursery
 
     def fit(self) -> None:
-        """Fork what is missing; dismiss what is too many, idle ones first."""
+        """Fork what is missing, a replacement for each outgoing one included; dismiss what is too many: outgoing and idle ones first."""
         if self._nursery is None:
             return
         kept = executors_to_keep(self.wanted, single_use=self._single_use)
         staying = [e for e in self._executors.values() if not (e.leaving or e.exited)]
-        for executor in sorted(staying, key=lambda e: len(e.in_hand))[: max(0, len(staying) - kept)]:
+        outgoing = sum(e.outgoing for e in staying) if self.wanted else 0
+        for executor in sorted(staying, key=lambda e: (not e.outgoing, len(e.in_hand)))[: max(0, len(staying) - kept)]:
             self._dismiss(executor)
         if time.monotonic() < self._fork_again_mono:
             return
-        for _ in range(kept - len(staying) - self._booting):
+        for _ in range(kept + outgoing - len(staying) - self._booting):
             if not self._free_rows:
                 return
             row = self._free_rows.pop()
             self._table.clear(row)
             self._booting += 1
             self._nursery.send({"type": "fork", "slot": row})
+
+    @property
+    def can_fork(self) -> bool:
+        """Whether there is somebody to fork one more, and room for it."""
+        return self._nursery is not None and bool(self._free_rows) and time.monotonic() >= self._fork_again_mono
 
     def note_not_forked(self, row: int) -> None:
         """The nursery has no memory, process or descriptor left for another: leave it alone for a moment."""
@@ -208,6 +217,7 @@ class Crew:
         if executor.in_hand:
             executor.in_hand[0].started_mono = now
         executor.unstarted_since_mono = None
+        self._on_results(executor)
         if executor.takes_work:
             self._feed(executor)
         else:

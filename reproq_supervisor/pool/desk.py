@@ -13,7 +13,9 @@ from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import PUT_BACK, End, Held, HeldRuns, Phase
 from reproq_supervisor.pool.ledger import MOST_ENDINGS, Ledger
 from reproq_supervisor.pool.output import OutputFiles
+from reproq_supervisor.pool.recycling import Recycling
 from reproq_supervisor.pool.start import ShardStart
+from reproq_supervisor.pool.turns import PoolTurns
 from reproq_supervisor.pool.watch import Watch
 from reproq_supervisor.pool.worker import Executor, Output
 from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
@@ -33,8 +35,15 @@ class Desk:
         self.held = HeldRuns()
         times = ServiceTimes()
         self.crew = Crew(
-            table, times, start.lease_s, single_use=start.single_use, on_finished=self._on_finished, on_crashed=self._on_crashed
+            table,
+            times,
+            start.lease_s,
+            single_use=start.single_use,
+            on_finished=self._on_finished,
+            on_results=self._on_results,
+            on_crashed=self._on_crashed,
         )
+        self.recycling = Recycling(self.crew, times, PoolTurns(start.turns_path), start.recycle(), on_event)
         self.watch = Watch(self.crew, self.held, table, start.limits())
         self.ledger = Ledger(self.held, Turns(start.queues), start.lease_s)
         self.output = OutputFiles(start.logs_dir)
@@ -49,6 +58,22 @@ class Desk:
         self.watch.limits = start.limits()
         self.ledger.turns = Turns(start.queues)
         self._retry = start.retry()
+        self.recycling.policy = start.recycle()
+
+    def look(self) -> None:
+        """Look at every executor: deadlines, then whether it has done enough."""
+        self.watch.look()
+        self.recycling.look()
+
+    def forget(self, pid: int) -> None:
+        """An executor was reaped."""
+        self.crew.forget(pid)
+        self.recycling.settle()
+
+    def note_not_forked(self, row: int) -> None:
+        """There is no memory, process or descriptor left for one more."""
+        self.crew.note_not_forked(row)
+        self.recycling.note_not_forked()
 
     def wanted(self) -> int:
         """Return how many runs to claim now."""
@@ -114,6 +139,9 @@ class Desk:
             claimed = held.claimed
             self._on_event("task.failed", result_id=claimed.result_id, task_path=claimed.task_path, attempt=claimed.attempt)
 
+    def _on_results(self, executor: Executor) -> None:
+        self.recycling.look_at(executor)
+
     def _on_crashed(self, executor: Executor, running: Held | None, status: int, output: Output | None) -> None:
         if running is not None:
             if running.soft_reason is None:
@@ -122,7 +150,10 @@ class Desk:
             self._end(running, verdicts.end_of_death(running, status, logs_uri, self._retry_delay_s(running)))
         elif output is not None:
             output.close()
-        if not (executor.leaving and status == 0):
+        if executor.leaving and status == 0:
+            if running is None:
+                self.recycling.note_left(executor)
+        else:
             run = None if running is None else running.claimed.result_id
             self._on_event("executor.exited", pid=executor.pid, status=status, result_id=run)
 

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from reproq_supervisor.core.policy.recycle import RecycleReason
 from reproq_supervisor.pool.conversation import Conversation
 from reproq_supervisor.pool.desk import Desk
 from reproq_supervisor.process.title import ProcessTitle
@@ -40,6 +41,8 @@ class Report:
             "released_total": totals.released,
             "lost_total": totals.lost,
             "crashed_total": totals.crashed,
+            "recycled": {reason.value: self._desk.recycling.totals[reason] for reason in RecycleReason},
+            "recycling": self._desk.recycling.waiting,
             "timeouts_total": self._desk.watch.timeouts_total,
             "rate_per_s": round(rate, 1),
             "queues": {name: {"claimed_total": count} for name, count in totals.by_queue.items()},

@@ -243,11 +243,11 @@ class Shard:
                 if self._crew.useless_exits >= _USELESS_EXITS:
                     self._fail(f"{_USELESS_EXITS} executors in a row ended before they had done anything", permanent=False)
             case "reaped":
-                self._crew.forget(message["pid"])
+                self._desk.forget(message["pid"])
             case "stopped" | "continued" as what:
                 self._crew.note_stopped(message["pid"], stopped=what == "stopped")
             case "not_forked":
-                self._crew.note_not_forked(message["slot"])
+                self._desk.note_not_forked(message["slot"])
                 self._event("executor.not_forked", error=message["error"])
             case "overdue":
                 self._crew.note_overdue(message["pid"])
@@ -281,7 +281,7 @@ class Shard:
         while True:
             await asyncio.sleep(TICK_S)
             self._crew.fit()
-            self._desk.watch.look()
+            self._desk.look()
             if self._nursery is not None and (
                 reason := self._nursery.look(self._desk.watch.limits.heartbeat_s, self._start.import_timeout_s)
             ):

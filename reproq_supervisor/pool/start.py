@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 from reproq_supervisor.core.policy.lease import nursery_tick_s
+from reproq_supervisor.core.policy.recycle import RecyclePolicy
 from reproq_supervisor.core.policy.retry import RetryPolicy
 from reproq_supervisor.pool.conversation import StoreOptions
 from reproq_supervisor.pool.watch import Limits
@@ -23,6 +25,7 @@ class ShardStart:
     store: Mapping[str, Any]
     logs_dir: str | None
     shutdown_timeout_s: float
+    runtime_dir: str | None = None
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any], supervisor_pid: int) -> Self:
@@ -36,6 +39,7 @@ class ShardStart:
             store=message.get("store") or {},
             logs_dir=message.get("logs_dir"),
             shutdown_timeout_s=message["shutdown_timeout"],
+            runtime_dir=message.get("runtime_dir"),
         )
 
     def adjusted(self, message: Mapping[str, Any]) -> Self:
@@ -94,6 +98,24 @@ class ShardStart:
         """Return the pool's delay between attempts."""
         policy = self.pool_settings["retry"]
         return RetryPolicy(float(policy["base"]), float(policy["cap"]), float(policy["jitter"]))
+
+    def recycle(self) -> RecyclePolicy:
+        """Return when executors are replaced."""
+        rules = self.pool_settings.get("recycle") or {}
+        if self.single_use:
+            return RecyclePolicy()  # every task has a fresh one
+        return RecyclePolicy(
+            int(rules.get("tasks", 0)),
+            int(rules.get("rss", 0)),
+            float(rules.get("age", 0.0)),
+            float(rules.get("jitter", 0.0)),
+            int(rules.get("at_once", 1)),
+        )
+
+    @property
+    def turns_path(self) -> Path | None:
+        """Where the shards of this pool take turns; None without a runtime directory."""
+        return Path(self.runtime_dir, f"recycle-{self.child.rpartition('/')[0]}.turns") if self.runtime_dir else None
 
     def nursery_message(self, shard_pid: int, *, keep_output: bool) -> dict[str, Any]:
         """Return the first message for the nursery."""

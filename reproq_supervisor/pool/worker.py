@@ -46,6 +46,7 @@ class Executor:
     capture: tuple[int, int] | None
     single_use: bool = False
     in_hand: deque[Held] = field(default_factory=deque)
+    outgoing: bool = False  # gets no more work: it is dismissed when its replacement is there
     leaving: bool = False
     killed: bool = False
     exited: bool = False
@@ -61,7 +62,9 @@ class Executor:
     @property
     def takes_work(self) -> bool:
         """Whether it may be given more: one that leaves would take the token and never see the task."""
-        return not (self.leaving or self.exited or self.eof or self.stopped_since_mono or (self.single_use and self.in_hand))
+        if self.outgoing or self.leaving or self.exited or self.eof or self.stopped_since_mono:
+            return False
+        return not (self.single_use and self.in_hand)
 
     def hand_out(self, batch: list[tuple[Held, Work]]) -> bool:
         """Give it more work; False when the rest of the frame must wait for `flush` (the socket is full)."""

@@ -54,6 +54,7 @@ CLASSES: dict[str, ChangeClass] = {
     "pools.*.recycle.rss": ChangeClass.LIVE,
     "pools.*.recycle.age": ChangeClass.LIVE,
     "pools.*.recycle.jitter": ChangeClass.LIVE,
+    "pools.*.recycle.at_once": ChangeClass.LIVE,
     "pools.*.retry.base": ChangeClass.LIVE,
     "pools.*.retry.cap": ChangeClass.LIVE,
     "pools.*.retry.jitter": ChangeClass.LIVE,

@@ -48,6 +48,9 @@ def advise(settings: Settings) -> Iterator[tuple[str, str]]:
     for name in settings.queues:
         if name not in served:
             yield f"queues.{name}", "is served by no pool of this file"
+    for name, pool in settings.pools.items():
+        if pool.isolation is not Isolation.REUSE and (pool.recycle.tasks or pool.recycle.rss or pool.recycle.age):
+            yield f"pools.{name}.recycle", f"has no effect with isolation {pool.isolation}: every task has a fresh process"
     for key, is_asked_for in _duties_of_later(settings):
         if is_asked_for:
             yield key, "has no effect yet in this version"
@@ -57,8 +60,6 @@ def _duties_of_later(settings: Settings) -> Iterator[tuple[str, bool]]:
     """Yield (dotted key, is it asked for?) of what nobody does yet."""
     for name, pool in settings.pools.items():
         yield f"pools.{name}.drain_target", pool.drain_target != Pool().drain_target
-        recycle = pool.recycle
-        yield f"pools.{name}.recycle", bool(recycle.tasks or recycle.rss or recycle.age)
     yield "keeper.beat", settings.keeper.beat
     yield "keeper.retention", bool(settings.keeper.retention)
     yield "web.listen", settings.web.listen is not None

@@ -64,11 +64,13 @@ class Recycle(Group):
     tasks: Annotated[Whole, Field(ge=0)] = 0
     """After this many tasks."""
     rss: Size = 0
-    """When its own private memory is larger."""
+    """When its own private memory is larger. Looked at after a task and during it; a running task is let finish."""
     age: Duration = 0.0
     """When it is older."""
     jitter: Fraction = 0.1
-    """Spread of these limits, drawn once per executor, so that they do not all leave together."""
+    """Up to so much is taken off these limits, drawn once per executor, so that they do not all leave together."""
+    at_once: Annotated[Whole, Field(ge=1, le=1000)] = 1
+    """So many executors of the pool, over all its shards, may be on their way out at the same time."""
 
 
 class Retry(Group):

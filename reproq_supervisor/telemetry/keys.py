@@ -17,6 +17,7 @@ KEYS = frozenset(
         *("reason", "permanent", "timeout_s", "cause", "kind", "boot_s", "slept_s", "running", "stalled_s", "count", "total"),
         *("group", "window_s", "command", "workers", "executors", "for_s", "pools", "changes", "changed", "dropped"),
         *("result_id", "task_path", "attempt", "status", "error", "duty", "message", "queue", "seconds", "uid", "problems"),
+        *("tasks", "age_s", "private_bytes"),
     }
 )
 

@@ -12,6 +12,7 @@ MAX_NAME_CHARS = 100
 _CHILD_LEVELS = {
     "executor.exited": Level.WARNING,
     "executor.not_forked": Level.WARNING,
+    "executor.not_recycled": Level.WARNING,
     "executor.overdue": Level.WARNING,
     "database.lost": Level.WARNING,
     "duty.failed": Level.ERROR,

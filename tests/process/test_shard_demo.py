@@ -138,15 +138,15 @@ def test_the_column_names_the_task_where_the_spec_does_not(runs: Runs) -> None:
 
 
 def test_a_task_that_takes_a_context_learns_who_it_is(runs: Runs) -> None:
-    spec = '{"task_path": "tests.support.odd_tasks.tell_context", "args": ["more"], "takes_context": true}'
+    spec = '{"task_path": "workers.demo.steering.tell_context", "args": ["more"], "takes_context": true}'
     (run,) = runs.ended(runs.add_spec(spec, priority=7, max_attempts=4))
-    expected = {"result_id": str(run.result_id), "attempt": 1, "max_attempts": 4, "task_path": "tests.support.odd_tasks.tell_context"}
+    expected = {"result_id": str(run.result_id), "attempt": 1, "max_attempts": 4, "task_path": "workers.demo.steering.tell_context"}
     assert run.result == [{**expected, "queue_name": "default", "priority": 7}, "more"]
 
 
 def test_a_task_may_ask_for_its_own_delay_or_for_no_retry_at_all(runs: Runs) -> None:
-    asked = runs.add(f"{ODD}ask_for_a_retry", 3600.0, max_attempts=3)
-    final = runs.end_of(f"{ODD}give_up", "enough", max_attempts=3)
+    asked = runs.add("workers.demo.steering.ask_for_a_retry", 3600.0, max_attempts=3)
+    final = runs.end_of("workers.demo.steering.give_up", "enough", max_attempts=3)
     assert (final.end, final.message) == (("FAILED", "app_error", 1), "enough")
     (run,) = eventually(lambda: [run for run in runs.look(asked) if run.lane == "parked"], what="it waits for its retry")
     assert (run.attempts, run.errors[0]["message"]) == (1, "later, please")

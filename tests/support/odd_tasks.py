@@ -10,10 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
-
-from reproq_supervisor.executor.api import Fail, Retry, TaskContext
 
 
 def list_inheritable_descriptors() -> list[int]:
@@ -136,21 +133,6 @@ def fork_and_fail() -> str:
     if os.fork() == 0:
         raise RuntimeError("child")
     return "parent"
-
-
-def tell_context(context: TaskContext, *args: str) -> list[object]:
-    """Return the context as a mapping, and the other arguments."""
-    return [asdict(context), *args]
-
-
-def ask_for_a_retry(delay_s: float) -> None:
-    """Fail, and ask to run again after *delay_s* seconds."""
-    raise Retry("later, please", delay_s=delay_s)
-
-
-def give_up(reason: str) -> None:
-    """Fail for good."""
-    raise Fail(reason)
 
 
 def descriptors_of_a_program() -> list[str]:

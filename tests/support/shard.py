@@ -36,6 +36,7 @@ _POOL = {
     "boot_timeout": 20.0,
     "env": {},
     "nice": 0,
+    "recycle": {"tasks": 0, "rss": 0, "age": 0.0, "jitter": 0.0, "at_once": 1},
 }
 
 Message = dict[str, Any]
@@ -245,6 +246,7 @@ def start_message(
     app: Mapping[str, Any] | None = None,
     store: Mapping[str, Any] | None = None,
     logs_dir: Path | None = None,
+    runtime_dir: Path | None = None,
     **pool: Any,
 ) -> Message:
     """Return the `start` message of a shard on *database*; *pool* replaces settings of the pool, `executors` may be a number."""
@@ -259,6 +261,7 @@ def start_message(
         "app": {"path": [str(ROOT)], "preload": preload, "allowed_task_modules": allowed, "django_settings_module": None, **(app or {})},
         "store": {"listen": True, **(store or {})},
         "logs_dir": str(logs_dir) if logs_dir else None,
+        "runtime_dir": str(runtime_dir) if runtime_dir else None,
         "shutdown_timeout": 10.0,
     }
 

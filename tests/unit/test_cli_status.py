@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reproq_supervisor.cli.status_view import POOL_COLUMNS, PROCESS_COLUMNS, head_lines, pool_rows, process_rows, remarks
+from reproq_supervisor.cli.status_view import POOL_COLUMNS, PROCESS_COLUMNS, head_lines, pool_rows, process_rows, recycled_lines, remarks
 
 SHARD_PID = 20
 
@@ -121,6 +121,16 @@ def test_what_an_operator_did_by_hand_is_remembered() -> None:
     ]
     (line,) = remarks(answer(pool(override={"executors": 8, "left_s": None})))
     assert line.text == "mail: 8 executors by hand, until the daemon ends"
+
+
+def test_recycled_executors_are_counted_by_the_rule_they_met() -> None:
+    shards = {
+        "mail/0@1": snapshot(recycled={"tasks": 3, "rss": 0, "age": 1}),
+        "mail/1@1": snapshot(recycled={"tasks": 2, "rss": 4, "age": 0}),
+    }
+    (line,) = recycled_lines(answer(pool(snapshots=shards)))
+    assert line.text == "mail: executors recycled: 1 by age, 4 by rss, 5 by tasks"
+    assert recycled_lines(answer()) == []
 
 
 def test_a_refused_reload_stays_in_sight() -> None:

@@ -41,6 +41,14 @@ def test_a_missing_database_is_told_with_its_error() -> None:
     assert len(lines(core)) == 1
 
 
+def test_recycling_is_told_with_its_rules_and_who_waits() -> None:
+    core = running()
+    core.say(core.process("mail/0"), "snapshot", snapshot={"recycled": {"tasks": 4, "rss": 2, "age": 0}, "recycling": 0})
+    assert lines(core)[1:] == ["mail/0 has recycled executors: 4 by tasks, 2 by rss."]
+    core.say(core.process("mail/0"), "snapshot", snapshot={"recycled": {"tasks": 0, "rss": 0, "age": 0}, "recycling": 3})
+    assert lines(core)[1:] == ["mail/0 has recycled executors: none; 3 more wait for their turn."]
+
+
 def test_a_unit_that_waits_says_for_what_and_why() -> None:
     core = running()
     core.exit(core.process("mail/0"), 70)

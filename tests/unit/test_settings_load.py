@@ -307,8 +307,17 @@ def test_duties_of_a_later_version_are_told(written: Written) -> None:
         web: {listen: "127.0.0.1:9090"}
         """
     )
-    keys = ["pools.a.drain_target", "pools.a.recycle", "keeper.beat", "keeper.retention", "web.listen"]
+    keys = ["pools.a.drain_target", "keeper.beat", "keeper.retention", "web.listen"]
     assert list(advise(settings)) == [(key, "has no effect yet in this version") for key in keys]
+
+
+def test_recycling_what_serves_one_task_is_told_to_be_useless(written: Written) -> None:
+    settings = written.load(
+        '{app: {allowed_task_modules: ["a."]}, pools: {a: {isolation: fork, recycle: {tasks: 5}}, b: {isolation: fork}}}'
+    )
+    ((key, advice),) = advise(settings)
+    assert key == "pools.a.recycle"
+    assert "fresh process" in advice
 
 
 def test_a_full_file_is_valid(written: Written) -> None:

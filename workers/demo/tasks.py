@@ -3,6 +3,8 @@
 Every one is an ordinary function; nothing here knows how it is run.
 """
 
+import asyncio
+import ctypes
 import hashlib
 import os
 import signal
@@ -42,6 +44,12 @@ def burn(seconds: float) -> int:
     return rounds
 
 
+async def coroutine_nap(seconds: float) -> float:
+    """Sleep in a coroutine, and return for how long."""
+    await asyncio.sleep(seconds)
+    return seconds
+
+
 async def coroutine_echo(value: Any) -> Any:
     """Return what was given, from a coroutine."""
     return value
@@ -77,6 +85,40 @@ def kill_itself(signum: int = signal.SIGKILL) -> None:
     """Die by a signal, as the kernel's memory killer would do it."""
     os.kill(os.getpid(), signum)
     time.sleep(60)
+
+
+def dereference_null() -> None:
+    """Crash in C, as a broken extension does: SIGSEGV."""
+    ctypes.string_at(0)
+
+
+_LEAKED: list[bytearray] = []
+
+
+def leak(megabytes: int = 8) -> int:
+    """Keep memory for ever; return the megabytes that this process has leaked so far."""
+    _LEAKED.append(_touched(megabytes))
+    return sum(map(len, _LEAKED)) >> 20
+
+
+def hold(megabytes: int = 64, seconds: float = 1.0) -> int:
+    """Take memory, hold it for a while and give it back; return how much it was."""
+    held = _touched(megabytes)
+    time.sleep(seconds)
+    return len(held) >> 20
+
+
+def _touched(megabytes: int) -> bytearray:
+    # Zeroes would be promised by the kernel only; these are written.
+    return bytearray(b"x" * 4096) * (megabytes << 8)
+
+
+def print_progress(steps: int = 10, seconds: float = 1.0) -> int:
+    """Say how far it is after every step; return the number of steps."""
+    for step in range(1, steps + 1):
+        time.sleep(seconds / steps)
+        print(f"step {step} of {steps}", flush=True)
+    return steps
 
 
 def flood(megabytes: int = 8, stream: str = "stdout") -> int:

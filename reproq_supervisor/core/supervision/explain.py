@@ -63,6 +63,7 @@ def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[st
     why = process.snapshot.get("why")
     lines = [f"{unit.name} (pid {process.pid}) has been running for {age}.{past}" + (f" It says: {why}" if why else "")]
     lines += _about_database(process)
+    lines += _about_recycling(process)
     if process.stalled:
         lines.append(f"{unit.name} has finished nothing for {_s(now - process.progress_mono)}, longer than any task may take.")
     return lines
@@ -74,6 +75,16 @@ def _about_database(process: Process) -> list[str]:
         return []
     error = f": {database.get('error')}" if database.get("error") else ""
     return [f"{process.unit.name} has been without the database for {_s(float(database.get('since_s') or 0.0))}{error}."]
+
+
+def _about_recycling(process: Process) -> list[str]:
+    counts = {reason: int(count) for reason, count in (process.snapshot.get("recycled") or {}).items() if count}
+    waiting = int(process.snapshot.get("recycling") or 0)
+    if not (counts or waiting):
+        return []
+    reasons = ", ".join(f"{count} by {reason}" for reason, count in counts.items()) or "none"
+    more = f"; {waiting} more wait for their turn" if waiting else ""
+    return [f"{process.unit.name} has recycled executors: {reasons}{more}."]
 
 
 def _leaving(state: State, pool: str) -> list[Process]:
