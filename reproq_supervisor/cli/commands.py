@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "config": Entry("config:config", "Show the configuration and where its values come from."),
         "migrate": Entry("task_migrate:migrate", "Bring the database to the schema of this version."),
         "doctor": Entry("task_doctor:doctor", "Examine database and configuration for trouble."),
+        "systemd": Entry("systemd.command:systemd", "Write the unit file for this machine."),
         "demo": Entry("demo.command:demo", "Run real tasks on a private PostgreSQL."),
         "version": Entry("version:version", "Show the versions of program and Python."),
     },
