@@ -55,6 +55,10 @@ bench: venv ## Measure tasks/s beside the raw SQL on the same schema, latency an
 bench-recovery: venv ## Measure how long after the death of each kind of process its work goes on
 	$(RUN) -m benchmarks.recovery $(ARGS)
 
+.PHONY: bench-forks
+bench-forks: venv ## Measure forked tasks/s (isolation: fork) beside bare forks of the same process
+	$(RUN) -m benchmarks.forks $(ARGS)
+
 .PHONY: soak
 soak: venv ## Kill, freeze and reload at random while tasks run, and check that none is lost
 	$(RUN) -m benchmarks.soak $(ARGS)

@@ -61,6 +61,7 @@ def main() -> int:
         table,
         {
             "elders": elders,
+            "title": title,
             "child": start["child"],
             "keep_output": start["keep_output"],
             "allowed_task_modules": start["app"].get("allowed_task_modules") or [],

@@ -25,6 +25,7 @@ from reproq_supervisor.executor.soft import SoftSignal
 from reproq_supervisor.process import stacks
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import BlockingLink
+from reproq_supervisor.process.masks import unblock_signals
 from reproq_supervisor.process.prctl import set_name, set_pdeathsig
 from reproq_supervisor.process.title import ProcessTitle
 
@@ -35,6 +36,7 @@ MAX_RESULT_BYTES = 1024 * 1024
 class ExecutorStart:
     """What a new executor is given; the descriptors are its own."""
 
+    title: ProcessTitle
     child: str
     row: int
     table: DeadlineTable
@@ -55,7 +57,7 @@ def executor_main(start: ExecutorStart) -> int:
     _reset_signals(soft)
     set_pdeathsig(signal.SIGKILL, parent_pid=start.nursery_pid)
     set_name("reproq-executor")
-    ProcessTitle().set(f"reproq: executor {start.child}/{start.row}")
+    start.title.set(f"reproq: executor {start.child}/{start.row}")
     log_fd = os.dup(2)
     stacks.write_stacks_on_signal(log_fd)
     faulthandler.enable(file=log_fd)
@@ -65,7 +67,7 @@ def executor_main(start: ExecutorStart) -> int:
     capture.start(start.stdout_fd, start.stderr_fd)
     os.close(start.stdout_fd)
     os.close(start.stderr_fd)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    unblock_signals()
     serve(BlockingLink(start.work), start.tokens_fd, Resolver(start.allowed), soft, capture, single_use=start.single_use)
     return 0
 

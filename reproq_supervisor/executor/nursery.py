@@ -31,7 +31,8 @@ from reproq_supervisor.executor.executor import ExecutorStart, executor_main
 from reproq_supervisor.process import clock, proctable
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import send_frame
-from reproq_supervisor.process.spawn import signals_blocked
+from reproq_supervisor.process.masks import signals_blocked
+from reproq_supervisor.process.title import ProcessTitle
 
 _STRANGER_SCAN_S = 1.0
 
@@ -55,6 +56,7 @@ class Nursery:
         self._keep_output: bool = settings["keep_output"]
         self._allowed: list[str] = settings["allowed_task_modules"]
         self._single_use: bool = settings["single_use"]
+        self._title: ProcessTitle = settings["title"]
         self._tick_s: float = settings["tick_s"]
         self._elders: Elders = settings["elders"]
         self._executors: dict[int, _Executor] = {}
@@ -155,6 +157,7 @@ class Nursery:
                     files = (os.open(os.devnull, os.O_RDWR), os.open(os.devnull, os.O_RDWR))
                 self._become_executor(
                     ExecutorStart(
+                        title=self._title,
                         child=self._child,
                         row=row,
                         table=self._table,

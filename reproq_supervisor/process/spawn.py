@@ -9,9 +9,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+from reproq_supervisor.process.masks import signals_blocked
 
 CHANNEL_FD = 3
 
@@ -23,16 +25,6 @@ class SpawnedChild:
     pid: int
     pidfd: int
     channel: socket.socket
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Hold back every signal to this thread for the length of the block."""
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def python_argv(module: str, *arguments: str) -> list[str]:
