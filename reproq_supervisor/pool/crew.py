@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import Callable
 
 from reproq_supervisor.core.policy.fresh import executors_to_keep
-from reproq_supervisor.core.policy.handout import MOST_AHEAD, Room, ServiceTimes
+from reproq_supervisor.core.policy.handout import MOST_AHEAD, ServiceTimes
 from reproq_supervisor.core.policy.lease import nursery_margin_s, shard_margin_s
 from reproq_supervisor.core.work import Result, Work
+from reproq_supervisor.pool.hand_out import draw_batch
 from reproq_supervisor.pool.held import Held, Phase
 from reproq_supervisor.pool.nursery_link import NurseryLink
 from reproq_supervisor.pool.worker import Executor, Output
 from reproq_supervisor.process import clock
-from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
+from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
 from reproq_supervisor.process.groups import kill_group, reap_group
 
 MOST_EXECUTORS = 1024
@@ -32,7 +33,7 @@ class Crew:
       single_use: executors serve one task each and leave; some wait beside those that run.
       on_finished: a run ended by itself.
       on_results: all that an executor has handed back so far is told; before it gets more work.
-      on_crashed: the executor died; the run it was running (None if none was), its exit status, what that run had written.
+      on_crashed: the executor died; the runs it was running, each with what it had written, and its exit status.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Crew:
         single_use: bool,
         on_finished: Callable[[Held, Result, Output | None], None],
         on_results: Callable[[Executor], None],
-        on_crashed: Callable[[Executor, Held | None, int, Output | None], None],
+        on_crashed: Callable[[Executor, list[tuple[Held, Output | None]], int], None],
     ) -> None:
         self.wanted = 0
         self.buffer: deque[Held] = deque()
@@ -77,8 +78,19 @@ class Crew:
         return min(ready, self.wanted) if self._single_use else ready
 
     @property
+    def slots(self) -> int:
+        """Slots of the ready executors."""
+        return self.ready * next((e.slots for e in self._executors.values()), 1)
+
+    @property
     def busy(self) -> int:
+        """Executors that have work in hand."""
         return sum(bool(e.in_hand) for e in self._executors.values())
+
+    @property
+    def running(self) -> int:
+        """Slots that have a run."""
+        return sum(e.in_hand.running for e in self._executors.values())
 
     @property
     def booting(self) -> int:
@@ -95,7 +107,7 @@ class Crew:
         staying = [e for e in self._executors.values() if not (e.leaving or e.exited)]
         outgoing = sum(e.outgoing for e in staying) if self.wanted else 0
         for executor in sorted(staying, key=lambda e: (not e.outgoing, len(e.in_hand)))[: max(0, len(staying) - kept)]:
-            self._dismiss(executor)
+            self.dismiss(executor)
         if time.monotonic() < self._fork_again_mono:
             return
         for _ in range(kept + outgoing - len(staying) - self._booting):
@@ -117,7 +129,8 @@ class Crew:
         self._free_rows.add(row)
         self._fork_again_mono = time.monotonic() + FORK_AGAIN_AFTER_S
 
-    def _dismiss(self, executor: Executor) -> None:
+    def dismiss(self, executor: Executor) -> None:
+        """Let an executor end after what it is running."""
         self.put_back(executor.take_back())
         executor.dismiss()
 
@@ -152,33 +165,20 @@ class Crew:
             self._feed(executor)
 
     def _feed(self, executor: Executor) -> None:
-        expected = self._times.expected_s
         now = time.monotonic()
-        room = Room(1 if self._single_use else MOST_AHEAD)
-        for held in executor.in_hand:
-            # The one in front may have turned out to be long: then nothing may wait behind it.
-            elapsed = 0.0 if held.started_mono is None else now - held.started_mono
-            room.take(max(expected(held.claimed.task_path), elapsed), len(held.claimed.spec))
-        if not room.is_low:
-            return
-        startable_until = clock.boot_time_s() + self._start_before_s
-        batch: list[tuple[Held, Work]] = []
-        while self.buffer:
-            held = self.buffer[0]
-            if held.phase is Phase.ENDED:
-                self.buffer.popleft()  # cancelled or lost while it waited
-                continue
-            seconds, size = expected(held.claimed.task_path), len(held.claimed.spec)
-            if not room.fits(seconds, size) or held.lease_until <= startable_until:
-                break  # what has waited too long, e.g. in a shard that was frozen, the watch gives back
-            self.buffer.popleft()
-            room.take(seconds, size)
-            batch.append((held, self._hand(held)))
+        batch = draw_batch(
+            self.buffer,
+            executor.in_hand,
+            self._times,
+            most_ahead=1 if self._single_use else MOST_AHEAD,
+            startable_until=clock.boot_time_s() + self._start_before_s,
+            now_mono=now,
+        )
         if not batch:
             return
-        if not executor.in_hand:
-            batch[0][0].started_mono = now
-        if not executor.hand_out(batch):
+        sent = executor.hand_out([(held, self._hand(held)) for held in batch])
+        executor.in_hand.note_begun(now)
+        if not sent:
             asyncio.get_running_loop().add_writer(executor.work, self._flush, executor)
         self.set_deadline(executor)
 
@@ -186,17 +186,7 @@ class Crew:
         held.phase = Phase.HANDED
         held.seq = self._next_seq
         self._next_seq += 1
-        claimed = held.claimed
-        return Work(
-            held.seq,
-            claimed.result_id,
-            claimed.attempt,
-            claimed.max_attempts,
-            claimed.priority,
-            claimed.queue_name,
-            claimed.task_path,
-            claimed.spec,
-        )
+        return held.work()
 
     def _flush(self, executor: Executor) -> None:
         if executor.flush():
@@ -214,9 +204,7 @@ class Crew:
             held.started_mono = now - result.elapsed_s
             self._times.observe(held.claimed.task_path, result.elapsed_s)
             self._on_finished(held, result, output)
-        if executor.in_hand:
-            executor.in_hand[0].started_mono = now
-        executor.unstarted_since_mono = None
+        executor.in_hand.note_begun(now)
         self._on_results(executor)
         if executor.takes_work:
             self._feed(executor)
@@ -232,9 +220,19 @@ class Crew:
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
-    def kill(self, executor: Executor) -> None:
-        """Kill it; its exit will be reported like any other."""
-        executor.killed = True
+    def ask_to_stop(self, executor: Executor, held: Held) -> None:
+        """Send the soft signal for a run in its hands, with the reason noted there."""
+        assert held.soft_reason is not None
+        self._table.set_soft(executor.row, held.seq, held.soft_reason)
+        executor.send_signal(SOFT_SIGNAL)
+
+    def kill(self, executor: Executor, excuse: SoftReason | None = None) -> None:
+        """Kill it; its exit will be reported like any other.
+
+        Args:
+          excuse: why none of its runs is to blame, those excepted that were asked to stop; without it they crashed.
+        """
+        executor.excuse = excuse or executor.excuse
         executor.send_signal(signal.SIGKILL)
 
     def note_stopped(self, pid: int, *, stopped: bool) -> None:
@@ -246,8 +244,8 @@ class Crew:
     def note_overdue(self, pid: int) -> None:
         """The nursery killed an executor because a lease was about to end: what it ran is not to blame."""
         executor = self._executors.get(pid)
-        if executor is not None and executor.in_hand and executor.in_hand[0].soft_reason is None:
-            executor.in_hand[0].soft_reason = SoftReason.LEASE_LOST
+        if executor is not None:
+            executor.excuse = SoftReason.LEASE_LOST
 
     def bury(self, pid: int, status: int) -> None:
         """An executor is dead and unreaped: kill its group, learn what it left, let the nursery reap it."""
@@ -268,14 +266,16 @@ class Crew:
             self._on_finished(held, result, output)
         loop.remove_reader(executor.work)
         self.put_back(executor.take_back())
-        running = executor.in_hand.popleft() if executor.in_hand else None
-        self.put_back(list(executor.in_hand))
-        executor.in_hand.clear()
-        output = executor.last_output()
+        left = executor.in_hand.clear()
+        running = left[: executor.slots]
+        self.put_back(left[executor.slots :])  # it can only have started them if we do not understand what it said
+        for held in running:
+            held.soft_reason = held.soft_reason or executor.excuse
+        outputs = executor.last_outputs(running)
         self._table.clear(executor.row)
-        if executor.finished_total == 0 and running is None and not executor.leaving:
+        if executor.finished_total == 0 and not running and not executor.leaving:
             self.useless_exits += 1
-        self._on_crashed(executor, running, status, output)
+        self._on_crashed(executor, list(zip(running, outputs, strict=True)), status)
 
     def forget(self, pid: int) -> None:
         """The nursery reaped it: its row is free."""

@@ -44,7 +44,7 @@ class Desk:
             on_crashed=self._on_crashed,
         )
         self.recycling = Recycling(self.crew, times, PoolTurns(start.turns_path), start.recycle(), on_event)
-        self.watch = Watch(self.crew, self.held, table, start.limits())
+        self.watch = Watch(self.crew, self.held, start.limits())
         self.ledger = Ledger(self.held, Turns(start.queues), start.lease_s)
         self.output = OutputFiles(start.logs_dir)
         self._retry = start.retry()
@@ -81,10 +81,10 @@ class Desk:
             return 0
         if self.crew.buffer and self.held.open_bytes >= MOST_HELD_BYTES:
             return 0
-        target = hold_target(self.crew.ready, self._mean_s, self._mean_bytes)
+        target = hold_target(self.crew.slots, self._mean_s, self._mean_bytes)
         missing = target - self.held.open
         # A claim of few rows costs as much as one of many: with enough in hand, wait until a good part is missing.
-        return missing if missing * 4 >= target or self.crew.busy < self.crew.ready else 0
+        return missing if missing * 4 >= target or self.crew.running < self.crew.slots else 0
 
     def take_in(self, new: list[Held], lost: list[Held], cancel: frozenset[RunId]) -> None:
         """Take the answer of a cycle in: new runs, runs that are not ours any more, and runs that somebody cancelled."""
@@ -117,8 +117,7 @@ class Desk:
     def excuse_running(self) -> None:
         """What runs now is about to be killed through no fault of its own: it will be released."""
         for executor in self.crew.executors:
-            if executor.in_hand and executor.in_hand[0].soft_reason is None:
-                executor.in_hand[0].soft_reason = SoftReason.DRAIN
+            executor.excuse = SoftReason.DRAIN
 
     def _stop_lost(self, held: Held) -> None:
         """Somebody else owns this run now: its execution here must end at once, and nothing of it is written."""
@@ -127,7 +126,7 @@ class Desk:
             if held in executor.in_hand:
                 self.crew.put_back(executor.take_back())
                 if held in executor.in_hand:
-                    self.crew.kill(executor)
+                    self.watch.stop_lost(executor, held)
         with contextlib.suppress(ValueError):
             self.crew.buffer.remove(held)
 
@@ -142,20 +141,18 @@ class Desk:
     def _on_results(self, executor: Executor) -> None:
         self.recycling.look_at(executor)
 
-    def _on_crashed(self, executor: Executor, running: Held | None, status: int, output: Output | None) -> None:
-        if running is not None:
-            if running.soft_reason is None:
+    def _on_crashed(self, executor: Executor, running: list[tuple[Held, Output | None]], status: int) -> None:
+        ids = [held.claimed.result_id for held, _ in running]
+        for held, output in running:
+            if held.soft_reason is None:
                 self.ledger.totals.crashed += 1
-            logs_uri = self.output.save(running.claimed, output)
-            self._end(running, verdicts.end_of_death(running, status, logs_uri, self._retry_delay_s(running)))
-        elif output is not None:
-            output.close()
-        if executor.leaving and status == 0:
-            if running is None:
-                self.recycling.note_left(executor)
-        else:
-            run = None if running is None else running.claimed.result_id
-            self._on_event("executor.exited", pid=executor.pid, status=status, result_id=run)
+            logs_uri = self.output.save(held.claimed, output)
+            others = [each for each in ids if each != held.claimed.result_id]
+            self._end(held, verdicts.end_of_death(held, status, logs_uri, self._retry_delay_s(held), others))
+        if not (executor.leaving and status == 0):
+            self._on_event("executor.exited", pid=executor.pid, status=status, result_id=ids[0] if ids else None)
+        elif not running:
+            self.recycling.note_left(executor)
 
     def _retry_delay_s(self, held: Held) -> float:
         return self._retry.delay_s(held.claimed.attempt, random.random())  # noqa: S311 - spread, not a secret

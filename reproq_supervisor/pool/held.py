@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reproq_supervisor.core.runs import Claimed, Ending, LeaseNo, Outcome, RunId
+from reproq_supervisor.core.work import Work
 from reproq_supervisor.process.deadlines import SoftReason
 
 
@@ -57,6 +58,24 @@ class Held:
     busy_until_mono: float = 0.0
     unrenewed_until_mono: float = 0.0
     end: End | None = None
+
+    def work(self) -> Work:
+        """Return it as an executor receives it."""
+        claimed = self.claimed
+        return Work(
+            self.seq,
+            claimed.result_id,
+            claimed.attempt,
+            claimed.max_attempts,
+            claimed.priority,
+            claimed.queue_name,
+            claimed.task_path,
+            claimed.spec,
+        )
+
+    def runs_longer_than(self, seconds: float, now_mono: float) -> bool:
+        """Answer whether it has been running for more than *seconds*, as far as we know."""
+        return self.started_mono is not None and now_mono - self.started_mono > seconds
 
     def ending(self, now_mono: float) -> Ending:
         """Return the ending as the store takes it, with ages counted up to now."""

@@ -32,6 +32,8 @@ class NurseryLink:
         on_message: Callable[[dict[str, Any], Executor | None], None],
         on_death: Callable[[], None],
     ) -> None:
+        self._slots: int = start["slots"]
+        self._shared: bool = start["mode"] != "process"
         self._on_message = on_message
         self._on_death = on_death
         self._reader = frames.FrameReader()
@@ -146,6 +148,8 @@ class NurseryLink:
             tokens_write=fds[2],
             tokens_read=fds[3],
             capture=(fds[4], fds[5]) if count == 6 else None,
+            slots=self._slots,
+            shared=self._shared,
         )
 
     def _died(self) -> None:

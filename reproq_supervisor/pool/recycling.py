@@ -24,7 +24,7 @@ from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process.own_memory import AnonymousMemory, private_bytes
 
 LONG_TASK_S = 1.0
-"""A task that is expected to take so long, or of which nothing is known, is waited for before a turn is taken: others could not be recycled meanwhile."""
+"""A task that is expected to take so long, or is unknown, is waited for before a turn is taken: others could not be recycled meanwhile."""
 
 
 @dataclass(slots=True)
@@ -106,7 +106,8 @@ class Recycling:
         """Answer whether it would be gone soon, and a replacement could be forked."""
         if not self._crew.can_fork:
             return False
-        return not executor.in_hand or self._times.expected_s(executor.in_hand[0].claimed.task_path) < LONG_TASK_S
+        # One with slots may never be without a long task.
+        return executor.shared or all(self._times.expected_s(held.claimed.task_path) < LONG_TASK_S for held in executor.in_hand)
 
     def _take_turn(self, executor: Executor, life: _Life, now: float) -> None:
         try:

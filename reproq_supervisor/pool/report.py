@@ -23,7 +23,7 @@ class Report:
         """Return the shard as `status` shows it (docs/architecture.md has the fields)."""
         totals, crew, talk = self._desk.ledger.totals, self._desk.crew, self._conversation
         rate = self._rate(totals.completed + totals.failed + totals.retried)
-        self._title.set(f"reproq: shard {self._child} ({crew.busy} running, {rate:.0f}/s)")
+        self._title.set(f"reproq: shard {self._child} ({crew.running} running, {rate:.0f}/s)")
         return {
             "executors": {
                 "ready": crew.ready,
@@ -32,7 +32,8 @@ class Report:
                 "wanted": crew.wanted,
                 "pids": [executor.pid for executor in crew.executors],
             },
-            "running": crew.busy,
+            "running": crew.running,
+            "slots": crew.slots,
             "held": len(self._desk.held),
             "claimed_total": totals.claimed,
             "completed_total": totals.completed,

@@ -72,6 +72,16 @@ class ShardStart:
         return bool(self.pool_settings.get("isolation", "reuse") != "reuse")
 
     @property
+    def mode(self) -> str:
+        """How tasks share an executor: `process`, `thread` or `async`."""
+        return str(self.pool_settings.get("mode", "process"))
+
+    @property
+    def slots(self) -> int:
+        """Tasks at once in one executor: the pool's `max` (sizing by load is a later capability)."""
+        return 1 if self.mode == "process" else int(self.pool_settings["slots"]["max"])
+
+    @property
     def lease_s(self) -> float:
         return float(self.pool_settings["lease"])
 
@@ -91,7 +101,7 @@ class ShardStart:
             prepare=bool(self.store.get("prepare", True)),
             poll_min_s=float(poll["min"]),
             poll_max_s=float(poll["max"]),
-            concurrency=self.executors,
+            concurrency=self.executors * self.slots,
         )
 
     def retry(self) -> RetryPolicy:
@@ -125,6 +135,8 @@ class ShardStart:
             "child": self.child,
             "app": dict(self.app),
             "pool_settings": dict(self.pool_settings),
+            "mode": self.mode,
+            "slots": self.slots,
             "keep_output": keep_output,
             "tick_s": nursery_tick_s(self.lease_s),
         }

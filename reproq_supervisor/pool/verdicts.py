@@ -2,8 +2,9 @@
 
 import json
 import signal
+from collections.abc import Sequence
 
-from reproq_supervisor.core.runs import ErrorKind, Outcome
+from reproq_supervisor.core.runs import ErrorKind, Outcome, RunId
 from reproq_supervisor.core.work import Result, Verdict
 from reproq_supervisor.pool.held import RELEASED, End, Held
 from reproq_supervisor.process.deadlines import SoftReason
@@ -19,12 +20,13 @@ def end_of_result(held: Held, result: Result, logs_uri: str | None, policy_delay
     return End(_OUTCOMES[result.verdict], result.body, delay_s if result.verdict is Verdict.FAIL else None, logs_uri)
 
 
-def end_of_death(held: Held, status: int, logs_uri: str | None, policy_delay_s: float) -> End:
-    """Return the end of the run that was running when its executor died.
+def end_of_death(held: Held, status: int, logs_uri: str | None, policy_delay_s: float, shared_with: Sequence[RunId] = ()) -> End:
+    """Return the end of a run that was running when its executor died.
 
     Args:
       status: the exit code, or minus the signal.
       policy_delay_s: the delay of a retry after a time limit; after a crash the store decides, which knows how many there were.
+      shared_with: the other runs that were running there: any of them may be the cause.
     """
     if held.soft_reason is not None:
         return _end_of_stopped(held, logs_uri, policy_delay_s)
@@ -35,6 +37,8 @@ def end_of_death(held: Held, status: int, logs_uri: str | None, policy_delay_s: 
     else:
         error["exit_code"] = status
         error["message"] = f"the executor exited with code {status} in the middle of the task"
+    if shared_with:
+        error["shared_with"] = list(shared_with)
     return End(Outcome.FAIL, json.dumps(error).encode(), logs_uri=logs_uri)
 
 

@@ -2,8 +2,12 @@
 
 running ──timeout──► soft signal ──grace──► stacks to the log ──0.2 s──► killed
 lease about to end (it could not be renewed) ──────────────────────────► killed
-holds work, starts none of it; or stopped by a signal ──heartbeat──────► killed
+has a free slot and work, starts none of it; or stopped ──heartbeat────► killed
 told to leave, nothing in hand, and still there ────────heartbeat──────► killed
+
+The soft signal is of a run, the kill of an executor. Where several runs share one, it takes no more work once one of them did not stop;
+the others have another `grace` to end, and what is then still running is released uncounted. A lease that is about to end does not wait
+for that: its run is asked to stop a moment earlier instead.
 """
 
 import time
@@ -14,7 +18,7 @@ from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import PUT_BACK, Held, HeldRuns, Phase
 from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process import clock, stacks
-from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
+from reproq_supervisor.process.deadlines import SoftReason
 
 TICK_S = 0.1
 STACKS_BEFORE_KILL_S = 0.2
@@ -35,12 +39,11 @@ class Limits:
 class Watch:
     """Looks at every executor, ten times a second."""
 
-    def __init__(self, crew: Crew, held: HeldRuns, table: DeadlineTable, limits: Limits) -> None:
+    def __init__(self, crew: Crew, held: HeldRuns, limits: Limits) -> None:
         self.limits = limits
         self.timeouts_total = 0
         self._crew = crew
         self._held = held
-        self._table = table
         self._dying: dict[int, float] = {}  # executor pid → when it is killed (monotonic), its stacks asked for
 
     def look(self) -> None:
@@ -62,21 +65,22 @@ class Watch:
     def _look_at(self, executor: Executor, now: float) -> None:
         executor.cut_output()
         unstarted = executor.unstarted()
-        head = executor.in_hand[0]
-        if unstarted >= len(executor.in_hand):
-            self._look_at_stuck(executor, now)
-        else:
-            executor.unstarted_since_mono = None
-            self._look_at_running(executor, head, now)
-            if unstarted and head.started_mono is not None and now - head.started_mono > TAKE_BACK_AFTER_S:
-                # The task in front turned out to be long: others must not wait behind it.
-                self._crew.put_back(executor.take_back())
-                self._crew.dispatch()
+        running = executor.in_hand.started(unstarted)
+        if unstarted and len(running) < executor.slots:
+            self._look_at_stuck(executor, executor.in_hand.first_unstarted(unstarted), now)
+        for held in running:
+            self._look_at_running(executor, held, now)
+        self._look_at_overdue(executor, running, now)
+        if unstarted and len(running) >= executor.slots and all(held.runs_longer_than(TAKE_BACK_AFTER_S, now) for held in running):
+            # What runs turned out to be long: others must not wait behind it.
+            self._crew.put_back(executor.take_back())
+            self._crew.dispatch()
 
-    def _look_at_stuck(self, executor: Executor, now: float) -> None:
-        if executor.unstarted_since_mono is None:
-            executor.unstarted_since_mono = now
-        elif now - executor.unstarted_since_mono > self.limits.heartbeat_s:
+    def _look_at_stuck(self, executor: Executor, seq: int, now: float) -> None:
+        waiting, since = executor.waiting
+        if waiting != seq:
+            executor.waiting = (seq, now)
+        elif now - since > self.limits.heartbeat_s:
             self._kill_with_stacks(executor, now)
 
     def _look_at_lingering(self, executor: Executor, now: float) -> None:
@@ -86,21 +90,34 @@ class Watch:
         elif now - executor.lingers_since_mono > self.limits.heartbeat_s:
             self._crew.kill(executor)
 
-    def _look_at_running(self, executor: Executor, head: Held, now: float) -> None:
-        if clock.boot_time_s() >= head.lease_until - shard_margin_s(self.limits.lease_s):
-            if head.soft_reason is None:
-                head.soft_reason = SoftReason.LEASE_LOST
-            self._crew.kill(executor)
+    def _look_at_running(self, executor: Executor, held: Held, now: float) -> None:
+        lease_s = held.lease_until - clock.boot_time_s() - shard_margin_s(self.limits.lease_s)
+        if lease_s <= 0:
+            held.soft_reason = held.soft_reason or SoftReason.LEASE_LOST
+            self._crew.kill(executor, SoftReason.LEASE_LOST)
             return
-        if head.started_mono is None:
-            head.started_mono = now
-        own_s = head.claimed.timeout_s
+        if held.soft_reason is None and executor.shared and lease_s <= shard_margin_s(self.limits.lease_s):
+            self.stop(executor, held, SoftReason.LEASE_LOST, lease_s)
+        if held.started_mono is None:
+            held.started_mono = now
+        own_s = held.claimed.timeout_s
         limit = min(own_s, self.limits.timeout_s) if own_s > 0 else self.limits.timeout_s
-        if head.soft_reason is None and now - head.started_mono >= limit:
+        if held.soft_reason is None and now - held.started_mono >= limit:
             self.timeouts_total += 1
-            head.limit_s = limit
-            self.stop(executor, head, SoftReason.TIMEOUT, self.limits.grace_s)
-        elif head.kill_at_mono is not None and now >= head.kill_at_mono:
+            held.limit_s = limit
+            self.stop(executor, held, SoftReason.TIMEOUT, self.limits.grace_s)
+
+    def _look_at_overdue(self, executor: Executor, running: list[Held], now: float) -> None:
+        """Kill an executor of which a run does not stop, when the others have ended or had their time to."""
+        overdue = [held for held in running if held.kill_at_mono is not None and now >= held.kill_at_mono]
+        if not overdue:
+            return
+        if len(overdue) == len(running) or any(held.soft_reason is SoftReason.LEASE_LOST for held in overdue):
+            self._kill_with_stacks(executor, now)
+        elif executor.condemned_mono is None:
+            executor.condemned_mono = now
+            self._crew.dismiss(executor)
+        elif now - executor.condemned_mono >= self.limits.grace_s:
             self._kill_with_stacks(executor, now)
 
     def _kill_with_stacks(self, executor: Executor, now: float) -> None:
@@ -109,24 +126,29 @@ class Watch:
             stacks.ask_for_stacks(executor.pid)
             self._dying[executor.pid] = now + STACKS_BEFORE_KILL_S
         elif now >= due:
-            self._crew.kill(executor)
+            self._crew.kill(executor, SoftReason.DRAIN)
 
-    def stop(self, executor: Executor, head: Held, reason: SoftReason, grace_s: float) -> None:
-        """Ask the running task to stop; its executor is killed after *grace_s*."""
-        head.soft_reason = reason
-        head.kill_at_mono = time.monotonic() + grace_s
-        self._table.set_soft(executor.row, head.seq, reason)
-        executor.send_signal(SOFT_SIGNAL)
+    def stop(self, executor: Executor, held: Held, reason: SoftReason, grace_s: float) -> None:
+        """Ask a running task to stop; its executor is killed after *grace_s*."""
+        held.soft_reason = reason
+        held.kill_at_mono = time.monotonic() + grace_s
+        self._crew.ask_to_stop(executor, held)
+
+    def stop_lost(self, executor: Executor, held: Held) -> None:
+        """Stop a run that is somebody else's now: at once where it has an executor to itself."""
+        if executor.shared:
+            self.stop(executor, held, SoftReason.LEASE_LOST, CANCEL_GRACE_S)
+        else:
+            self._crew.kill(executor)
 
     def stop_all(self, reason: SoftReason, grace_s: float) -> None:
         """Ask every running task to stop."""
         for executor in self._crew.executors:
-            if executor.in_hand and not executor.exited:
-                head = executor.in_hand[0]
-                if head.soft_reason is None:
-                    self.stop(executor, head, reason, grace_s)
+            for held in () if executor.exited else executor.in_hand:
+                if held.soft_reason is None:
+                    self.stop(executor, held, reason, grace_s)
                 else:
-                    head.kill_at_mono = min(head.kill_at_mono or float("inf"), time.monotonic() + grace_s)
+                    held.kill_at_mono = min(held.kill_at_mono or float("inf"), time.monotonic() + grace_s)
 
     def cancel(self, held: Held) -> bool:
         """Cancel a held run; True when it had not started, so that it can be ended at once."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from reproq_supervisor.core import frames
 from reproq_supervisor.core.work import TOKEN, Result, Work, decode_result, encode_batch
 from reproq_supervisor.pool.held import Held
+from reproq_supervisor.pool.in_hand import InHand
+from reproq_supervisor.process.deadlines import SoftReason
 from reproq_supervisor.process.holes import free_beyond
 
 _READ_BYTES = 256 * 1024
@@ -35,7 +37,14 @@ class Output:
 
 @dataclass(slots=True, eq=False)
 class Executor:
-    """One forked executor. `in_hand` is in the order of hand-out; the first of it runs, or is about to."""
+    """One forked executor.
+
+    Attributes:
+      shared: several tasks may run in it (`mode: thread` or `async`), and outputs arrive run by run.
+      excuse: why it is killed through no fault of what runs in it: those that nobody asked to stop are then released.
+      waiting: the hand-out that was to start next when the watch looked last, and since when.
+      condemned_mono: when it was found that one of its runs does not stop; the others may still end.
+    """
 
     row: int
     pid: int
@@ -44,20 +53,26 @@ class Executor:
     tokens_write: int
     tokens_read: int
     capture: tuple[int, int] | None
+    slots: int = 1
+    shared: bool = False
     single_use: bool = False
-    in_hand: deque[Held] = field(default_factory=deque)
+    in_hand: InHand = field(init=False)
     outgoing: bool = False  # gets no more work: it is dismissed when its replacement is there
     leaving: bool = False
-    killed: bool = False
+    excuse: SoftReason | None = None
     exited: bool = False
     eof: bool = False
     stopped_since_mono: float | None = None
     lingers_since_mono: float | None = None
-    unstarted_since_mono: float | None = None
+    waiting: tuple[int, float] = (0, 0.0)
+    condemned_mono: float | None = None
     finished_total: int = 0
     _reader: frames.FrameReader = field(default_factory=frames.FrameReader)
     _new_captures: deque[tuple[int, int]] = field(default_factory=deque)
     _unsent: bytearray = field(default_factory=bytearray)
+
+    def __post_init__(self) -> None:
+        self.in_hand = InHand(self.slots)
 
     @property
     def takes_work(self) -> bool:
@@ -70,7 +85,7 @@ class Executor:
         """Give it more work; False when the rest of the frame must wait for `flush` (the socket is full)."""
         # Tokens first: when the frame arrives they must be there.
         os.write(self.tokens_write, b"".join(TOKEN.pack(work.seq) for _, work in batch))
-        self.in_hand.extend(held for held, _ in batch)
+        self.in_hand.add(held for held, _ in batch)
         self._unsent += frames.encode(encode_batch(work for _, work in batch))
         return self.flush()
 
@@ -85,8 +100,7 @@ class Executor:
                 self._unsent.clear()  # it is dead; its exit will say so
                 return True
             del self._unsent[:sent]
-        if self.leaving:
-            self._say_goodbye()
+        self._say_goodbye_when_due()
         return True
 
     def unstarted(self) -> int:
@@ -106,11 +120,7 @@ class Executor:
             if not tokens:
                 break
             taken.update(seq for (seq,) in TOKEN.iter_unpack(tokens))
-        if not taken:
-            return []
-        back = [held for held in self.in_hand if held.seq in taken]
-        self.in_hand = deque(held for held in self.in_hand if held.seq not in taken)
-        return back
+        return self.in_hand.remove(taken)
 
     def read_results(self, *, all_of_it: bool = False) -> list[tuple[Held, Result, Output | None]]:
         """Read what has arrived: each finished run with its result, and its output when it wrote any.
@@ -144,13 +154,15 @@ class Executor:
 
     def _finish(self, result: Result, finished: list[tuple[Held, Result, Output | None]]) -> None:
         output = self._exchange() if result.output_follows else None
-        if not self.in_hand or self.in_hand[0].seq != result.seq:
+        held = self.in_hand.finish(result.seq)
+        if held is None:
             if output is not None:
                 output.close()
             raise ValueError(f"executor {self.pid}: expected a result of what it runs, got one of hand-out {result.seq}")
-        finished.append((self.in_hand.popleft(), result, output))
+        finished.append((held, result, output))
         self.finished_total += 1
-        self.leaving = self.leaving or self.single_use  # by itself: nobody has to tell it
+        self.leaving = self.leaving or self.single_use
+        self._say_goodbye_when_due()
 
     def _exchange(self) -> Output | None:
         new = self._new_captures.popleft() if self._new_captures else None
@@ -164,12 +176,12 @@ class Executor:
         for fd in self.capture or ():
             free_beyond(fd, CAPTURE_BYTES)
 
-    def last_output(self) -> Output | None:
-        """Take the capture files of an executor that is dead."""
-        if self.capture is None:
-            return None
+    def last_outputs(self, running: list[Held]) -> list[Output | None]:
+        """Return what each of its last runs had written; it is dead."""
+        if self.capture is None or not running:
+            return [None] * len(running)
         output, self.capture = Output(*self.capture), None
-        return output
+        return [output]
 
     def send_signal(self, signum: int) -> None:
         """Signal this very process, never one that got its number later."""
@@ -187,11 +199,15 @@ class Executor:
     def dismiss(self) -> None:
         """Let it end after what it is doing: no more work will come."""
         self.leaving = True
-        if not self.in_hand or not self._unsent:
-            self._say_goodbye()
-        # Else it has the token of a task whose frame is still on its way: cut off now, it would end in the middle of that task.
+        self._say_goodbye_when_due()
 
-    def _say_goodbye(self) -> None:
+    def _say_goodbye_when_due(self) -> None:
+        if not self.leaving:
+            return
+        # It has the token of a task whose frame is still on its way: cut off now, it would end in the middle of that task. And one whose
+        # tasks are asked to stop by frames must hear us as long as it has any.
+        if self.in_hand and (self._unsent or self.shared):
+            return
         try:
             self.work.shutdown(socket.SHUT_WR)
         except OSError:

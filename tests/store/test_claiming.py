@@ -171,7 +171,8 @@ def large(database: Database, kib: int, count: int, queue: str = "default") -> l
     rows = database.query(
         """INSERT INTO task_runs (queue_name, spec_json, spec_hash, task_path)
            SELECT %s, jsonb_build_object('task_path', 'app.large', 'args', jsonb_build_array(
-                      (SELECT string_agg(md5(n::text || i::text), '') FROM generate_series(1, 32 * %s) i))), md5(random()::text), 'app.large'
+                      (SELECT string_agg(md5(n::text || i::text), '') FROM generate_series(1, 32 * %s) i))),
+                  md5(random()::text), 'app.large'
            FROM generate_series(1, %s) n RETURNING result_id""",
         queue,
         kib,

@@ -94,3 +94,30 @@ def test_the_memory_of_paths_is_bounded() -> None:
     known = [number for number in range(25) if times.expected_s(f"a.{number}") != UNKNOWN_S]
     assert len(known) <= 10
     assert 24 in known
+
+
+def test_every_slot_is_filled_with_whatever_there_is() -> None:
+    room = Room(3)
+    for _ in range(3):
+        assert room.is_low
+        assert room.fits(3600.0, MOST_AHEAD_BYTES)
+        room.take(3600.0, MOST_AHEAD_BYTES)
+    assert not room.is_low
+    assert not room.fits(0.0001, 1)
+
+
+def test_a_long_task_takes_one_slot_and_leaves_the_others_to_the_short() -> None:
+    room = Room(3)
+    room.take(3600.0, 1)
+    taken = 0
+    while room.fits(AHEAD_S / 5, 1):
+        room.take(AHEAD_S / 5, 1)
+        taken += 1
+    assert taken in (9, 10)
+
+
+def test_a_long_task_waits_for_a_free_slot_instead_of_behind_short_ones() -> None:
+    room = Room(2)
+    room.take(0.0001, 1)
+    room.take(0.0001, 1)
+    assert not room.fits(AHEAD_S * 1.1, 1)

@@ -1,7 +1,6 @@
 """Which executors are replaced, in which order things happen, and what is done when they cannot."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,8 @@ class Scene:
     def run(self, executor: Executor, path: str) -> None:
         """Put a run into the executor's hands."""
         claimed = Claimed(RunId(1), LeaseNo(1), 1, "default", 0, path, 60.0, 3, b"{}")
-        executor.in_hand = deque([Held(claimed, lease_until=1e12, claimed_mono=0.0, phase=Phase.HANDED)])
+        executor.in_hand.clear()
+        executor.in_hand.add([Held(claimed, lease_until=1e12, claimed_mono=0.0, phase=Phase.HANDED)])
 
     def leave(self, executor: Executor) -> None:
         """Let a dismissed executor end as it was asked to."""

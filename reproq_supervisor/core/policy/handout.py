@@ -7,15 +7,15 @@ another. Both follow from the expected service time of each task.
 import math
 
 AHEAD_S = 0.005
-"""Estimated work that an executor may have in hand: a few milliseconds, the length of a wake-up of the shard on a busy machine."""
+"""Estimated work in an executor's hands for each of its slots: a few milliseconds, as a wake-up of the shard takes on a busy machine."""
 MOST_AHEAD = 64
 MOST_AHEAD_BYTES = 256 * 1024
 """Payloads in hand, past the first: what is taken back again was sent for nothing, and stays in the socket."""
 HOLD_S = 0.05
-"""Estimated work that a shard holds for each executor: a few cycles, so that a commit does not leave executors idle."""
+"""Estimated work that a shard holds for each slot: a few cycles, so that a commit does not leave slots idle."""
 MOST_HELD = 256
 MOST_HELD_BYTES = 64 * 1024 * 1024
-"""Payloads that a shard holds beyond one for each executor."""
+"""Payloads that a shard holds beyond one for each slot."""
 UNKNOWN_S = 1.0
 """Service time of a task never seen: long enough to be handed out alone."""
 PREFETCH_BELOW_S = 0.25
@@ -46,37 +46,48 @@ class ServiceTimes:
             self._by_path[path] = old + weight * (elapsed_s - old)
 
 
-def hold_target(executors: int, service_s: float, size_bytes: float = 0.0) -> int:
-    """Return how many runs a shard with *executors* should hold, running ones included, at *service_s* seconds and *size_bytes* each."""
+def hold_target(slots: int, service_s: float, size_bytes: float = 0.0) -> int:
+    """Return how many runs a shard with *slots* should hold, running ones included, at *service_s* seconds and *size_bytes* each."""
     if service_s >= PREFETCH_BELOW_S:
-        return executors
+        return slots
     each = math.ceil(HOLD_S / max(service_s, 1e-6)) + 1
     affordable = int(MOST_HELD_BYTES / max(size_bytes, 1.0))
-    return max(executors, min(executors * min(each, MOST_HELD), affordable))
+    return max(slots, min(slots * min(each, MOST_HELD), affordable))
 
 
 class Room:
-    """How much more work fits into one executor's hands."""
+    """How much more work fits into one executor's hands. A long task has its slot to itself; the others still get work ahead of time."""
 
-    def __init__(self, most: int = MOST_AHEAD) -> None:
-        self._most = most
-        self._total_s = 0.0
+    def __init__(self, slots: int = 1, most_ahead: int = MOST_AHEAD) -> None:
+        self._slots = slots
+        self._short_slots = slots  # slots without a long task
+        self._most = slots - 1 + most_ahead
+        self._total_s = 0.0  # of short tasks
         self._bytes = 0
         self._count = 0
 
     def fits(self, seconds: float, size_bytes: int) -> bool:
-        """Answer whether a task of *seconds* may be handed out now: always when there is nothing in hand."""
-        if not self._count:
+        """Answer whether a task of *seconds* may be handed out now: always when a slot is free."""
+        if self._count < self._slots:
             return True
-        return self._count < self._most and self._total_s + seconds <= AHEAD_S and self._bytes + size_bytes <= MOST_AHEAD_BYTES
+        return (
+            self._short_slots > 0
+            and self._count < self._most
+            and self._total_s + seconds <= self._short_slots * AHEAD_S
+            and seconds <= AHEAD_S
+            and self._bytes + size_bytes <= MOST_AHEAD_BYTES
+        )
 
     def take(self, seconds: float, size_bytes: int) -> None:
         """Count one more task in."""
-        self._total_s += seconds
+        if seconds > AHEAD_S:
+            self._short_slots -= 1
+        else:
+            self._total_s += seconds
         self._bytes += size_bytes
         self._count += 1
 
     @property
     def is_low(self) -> bool:
         """Whether more should be handed out now. Half of what fits is still enough: a hand-out of one task costs as much as one of many."""
-        return self._count == 0 or (self._count < self._most / 2 and self._total_s < AHEAD_S / 2)
+        return self._count < self._slots or (self._count < self._most / 2 and self._total_s < self._short_slots * AHEAD_S / 2)
