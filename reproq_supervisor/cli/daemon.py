@@ -71,10 +71,15 @@ def find_control_socket(options: Options, environ: Mapping[str, str]) -> str:
     """Return where the daemon listens.
 
     What the daemon itself wrote down comes first: the file may have been edited since, or be broken, just when people ask for `status`.
+
+    Raises:
+      NoDaemonError: the named file is none, so that no daemon can have been started with it.
     """
     record = find_record(options.config_path, environ)
     if record is not None and record.answers:
         return record.control_socket
+    if options.config is not None and not Path(options.config).is_file():
+        raise NoDaemonError(f"{options.config}: expected the configuration file of a daemon, found none; name it with -c or REPROQ_CONFIG")
     try:
         named = options.load().settings.control.socket
     except ConfigError:

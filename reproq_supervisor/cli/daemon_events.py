@@ -1,5 +1,6 @@
 """`events`: what happens in the daemon."""
 
+import json
 from typing import Any
 
 import click
@@ -33,5 +34,10 @@ def events(options: Options, follow: bool) -> None:
 def _show(output: Output, event: dict[str, Any]) -> None:
     fields = dict(event)
     at, level, name = fields.pop("at", ""), fields.pop("level", "info"), fields.pop("name", "?")
-    pairs = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
+    pairs = " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items() if value is not None)
     output.line(f"{at} {name} {pairs}".strip(), style=_COLOURS.get(level))
+
+
+def _quoted(text: str) -> str:
+    """Keep a value of several words together."""
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text

@@ -3,6 +3,7 @@
 0 done, 1 failed, 2 usage, 69 no database or no daemon, 75 try again, 78 configuration, 130 interrupted.
 """
 
+import errno
 import json
 import sys
 import traceback
@@ -30,6 +31,8 @@ def report(error: Exception, *, as_json: bool) -> int:
             code, message = error.exit_code, error.format_message()
         case ReproqError():
             code, message = error.exit_code, str(error)
+        case OSError(errno=errno.ENOSPC | errno.EIO | errno.EPIPE):
+            code, message = FAILED, f"output: expected to write the answer, got: {error.strerror}"
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _EXTRAS:
             extra = _EXTRAS[(error.name or "").partition(".")[0]]
             code = FAILED

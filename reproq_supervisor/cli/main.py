@@ -1,5 +1,6 @@
 """The program `reproq-supervisor` (also `reproq`): finds a command, runs it, and turns what went wrong into words and an exit code."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,14 @@ class Program(click.Group):
         command = getattr(importlib.import_module(f"reproq_supervisor.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a slip of the finger is told with what was probably meant."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"{PROGRAM} --help lists them"
+            raise click.UsageError(f"expected a command, got {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help from the table alone."""

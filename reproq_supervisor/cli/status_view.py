@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reproq_supervisor.settings.units import format_duration
+from reproq_supervisor.cli.values import rough_age
 
 Answer = Mapping[str, Any]
 
@@ -30,7 +30,7 @@ def head_lines(status: Answer, memory: Mapping[int, int]) -> list[Line]:
     """
     lines = [
         Line(
-            f"reproq-supervisor {status['version']}: {status['state']}, pid {status['pid']}, up {_age(status['uptime_s'])}, "
+            f"reproq-supervisor {status['version']}: {status['state']}, pid {status['pid']}, up {rough_age(status['uptime_s'])}, "
             f"generation {status['generation']}",
             "bold",
         ),
@@ -44,13 +44,16 @@ def head_lines(status: Answer, memory: Mapping[int, int]) -> list[Line]:
         lines.append(_last_reload(status["last_reload"]))
     if status["stopping"]:
         stopping = status["stopping"]
-        lines.append(Line(f"  stopping       {stopping['why']}; at most {_age(stopping['left_s'])} more ({stopping['phase']})", "yellow"))
+        lines.append(
+            Line(f"  stopping       {stopping['why']}; at most {rough_age(stopping['left_s'])} more ({stopping['phase']})", "yellow")
+        )
     return lines
 
 
 def pool_rows(status: Answer, memory: Mapping[int, int]) -> list[tuple[object, ...]]:
     """Return one row a pool, in the columns of `POOL_COLUMNS`. Totals are of the processes that live now."""
-    return [_pool_row(name, pool, _of_pool(status, name), memory) for name, pool in status["pools"].items()]
+    stopping = status["stopping"] is not None
+    return [_pool_row(name, pool, _of_pool(status, name), memory, stopping=stopping) for name, pool in status["pools"].items()]
 
 
 def process_rows(status: Answer, memory: Mapping[int, int]) -> list[tuple[object, ...]]:
@@ -61,7 +64,7 @@ def process_rows(status: Answer, memory: Mapping[int, int]) -> list[tuple[object
             child["pid"] or "",
             child["state"],
             child["generation"],
-            _age(child["uptime_s"]),
+            rough_age(child["uptime_s"]),
             _size(memory.get(child["pid"])),
             child["why"] or "",
         )
@@ -75,14 +78,14 @@ def remarks(status: Answer) -> list[Line]:
     for name, pool in status["pools"].items():
         account = pool["account"]
         if account["circuit"] != "closed":
-            text = f"{name}: {account['circuit']}: {account['reason']}; more by: reproq-supervisor explain {name}"
+            text = f"{name} is {account['circuit']}: its last process {account['reason']}; more by: reproq-supervisor explain {name}"
             found.append(Line(text, "red"))
         if pool["override"]:
             left_s = pool["override"]["left_s"]
-            until = "until the daemon ends" if left_s is None else f"for {_age(left_s)} more"
-            found.append(Line(f"{name}: {pool['override']['executors']} executors by hand, {until}", "yellow"))
+            until = "until the daemon ends" if left_s is None else f"for {rough_age(left_s)} more"
+            found.append(Line(f"{name} has {pool['override']['executors']} executors by hand, {until}", "yellow"))
         if pool["paused"]:
-            found.append(Line(f"{name}: claims nothing, drained by hand; back to work by: reproq-supervisor resume {name}", "yellow"))
+            found.append(Line(f"{name} claims nothing, drained by hand; back to work by: reproq-supervisor resume {name}", "yellow"))
     return found
 
 
@@ -98,14 +101,14 @@ def recycled_lines(status: Answer) -> list[Line]:
     return found
 
 
-def _pool_row(name: str, pool: Answer, children: list[Answer], memory: Mapping[int, int]) -> tuple[object, ...]:
+def _pool_row(name: str, pool: Answer, children: list[Answer], memory: Mapping[int, int], *, stopping: bool) -> tuple[object, ...]:
     snapshots = list(pool["snapshots"].values())
     executors = _sums(snapshots, "executors", "ready", "booting")
     booting = f" +{executors['booting']}" if executors["booting"] else ""
     sizes = [memory[child["pid"]] for child in children if child["pid"] in memory]
     return (
         name,
-        _pool_state(pool, snapshots),
+        _pool_state(pool, snapshots, [child["state"] for child in children], stopping=stopping),
         f"{pool['ready']}/{pool['shards']}",
         f"{sum(snapshot.get('running', 0) for snapshot in snapshots)}/{executors['ready']}{booting}",
         *(sum(snapshot.get(f"{key}_total", 0) for snapshot in snapshots) for key in ("claimed", "completed", "failed")),
@@ -115,8 +118,10 @@ def _pool_row(name: str, pool: Answer, children: list[Answer], memory: Mapping[i
     )
 
 
-def _pool_state(pool: Answer, snapshots: list[Answer]) -> str:
+def _pool_state(pool: Answer, snapshots: list[Answer], children: list[str], *, stopping: bool) -> str:
     """Return the one word that matters most."""
+    if stopping:
+        return "stopping" if children else "stopped"
     if pool["account"]["circuit"] != "closed":
         return str(pool["account"]["circuit"])
     if any(not _database_of(snapshot).get("up", True) for snapshot in snapshots):
@@ -131,6 +136,8 @@ def _database(status: Answer) -> Line:
     talks = [_database_of(snapshot) for pool in status["pools"].values() for snapshot in pool["snapshots"].values()]
     talks += [_database_of(status["keeper"]["snapshot"])] if status["keeper"]["snapshot"] else []
     down = [talk for talk in talks if talk.get("up") is False]
+    if not talks and status["stopping"]:
+        return Line(f"  database       {kind}, nobody is connected any more")
     if not talks:
         return Line(f"  database       {kind}, nobody has connected yet", "yellow")
     if not down:
@@ -139,11 +146,13 @@ def _database(status: Answer) -> Line:
     if error is None:
         return Line(f"  database       {kind}, {len(down)} of {len(talks)} processes are connecting", "yellow")
     since_s = max(float(talk.get("since_s") or 0.0) for talk in down)
-    return Line(f"  database       {kind}, down for {_age(since_s)} for {len(down)} of {len(talks)} processes: {error}", "red")
+    return Line(f"  database       {kind}, down for {rough_age(since_s)} for {len(down)} of {len(talks)} processes: {error}", "red")
 
 
 def _keeper(status: Answer) -> Line:
     keeper = status["keeper"]
+    if status["stopping"] and not keeper["ready"]:
+        return Line("  keeper         stopped")
     restarts = sum(max(0, unit["starts"] - 1) for unit in keeper["account"]["units"].values())
     again = f", {restarts} restarts" if restarts else ""
     dead = f", {status['dead_workers']} dead workers to release" if status["dead_workers"] else ""
@@ -151,7 +160,7 @@ def _keeper(status: Answer) -> Line:
 
 
 def _last_reload(last: Answer) -> Line:
-    when = f"  last change    {last['what']}, {_age(last['ended_s_ago'])} ago"
+    when = f"  last change    {last['what']}, {rough_age(last['ended_s_ago'])} ago"
     if last["ok"]:
         return Line(f"{when}: {'done' if last['changed'] else 'nothing had changed'}")
     return Line(f"{when}, refused: {last['error']}", "red")
@@ -168,12 +177,6 @@ def _database_of(snapshot: Answer) -> Answer:
 
 def _sums(snapshots: list[Answer], group: str, *keys: str) -> dict[str, int]:
     return {key: sum(int(snapshot.get(group, {}).get(key, 0)) for snapshot in snapshots) for key in keys}
-
-
-def _age(seconds: float) -> str:
-    """Return a duration for the eye: whole seconds, and no seconds from an hour on."""
-    whole = int(seconds)
-    return format_duration(whole if whole < 3600 else whole // 60 * 60) if whole else "0s"
 
 
 def _size(size_bytes: int | None) -> str:

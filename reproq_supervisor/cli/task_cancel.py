@@ -4,7 +4,7 @@ import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
-from reproq_supervisor.cli.values import RESULT_ID
+from reproq_supervisor.cli.values import as_ids
 from reproq_supervisor.core.runs import RunId
 
 _WORDS = {
@@ -16,7 +16,7 @@ _WORDS = {
 
 
 @click.command(epilog=example("reproq-supervisor cancel 42", "reproq-supervisor cancel 42 43 44 --json"))
-@click.argument("result_ids", metavar="ID…", type=RESULT_ID, nargs=-1, required=True)
+@click.argument("result_ids", metavar="ID…", callback=as_ids, nargs=-1, required=True)
 @common_options
 def cancel(options: Options, result_ids: tuple[int, ...]) -> int:
     """Cancel waiting or running tasks.

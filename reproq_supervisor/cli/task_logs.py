@@ -8,7 +8,7 @@ import click
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.task_result import UnknownRunError
-from reproq_supervisor.cli.values import RESULT_ID
+from reproq_supervisor.cli.values import as_id
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.core.runs import RunId
 
@@ -18,7 +18,7 @@ class NoOutputError(ReproqError):
 
 
 @click.command(epilog=example("reproq-supervisor logs 42", "reproq-supervisor logs 42 --tail 20"))
-@click.argument("result_id", metavar="ID", type=RESULT_ID)
+@click.argument("result_id", metavar="ID", callback=as_id)
 @click.option("--tail", metavar="N", type=click.IntRange(0), help="Only the last N lines.")
 @common_options
 def logs(options: Options, result_id: int, tail: int | None) -> None:

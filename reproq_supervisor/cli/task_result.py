@@ -10,7 +10,7 @@ import click
 
 from reproq_supervisor.cli.database import DatabaseAwayError, open_database
 from reproq_supervisor.cli.options import Options, common_options, example
-from reproq_supervisor.cli.values import RESULT_ID, as_duration
+from reproq_supervisor.cli.values import as_duration, as_id
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.core.runs import TERMINAL, RunId, RunStatus
 
@@ -23,6 +23,10 @@ _FIRST_PAUSE_S = 0.02
 _LAST_PAUSE_S = 0.5
 
 _COLOURS = {RunStatus.SUCCESSFUL: "green", RunStatus.FAILED: "red", RunStatus.CANCELLED: "yellow", RunStatus.RUNNING: "cyan"}
+_PARKED = {
+    "due": "parked until it is due",
+    "unsupported": "parked: asks for a lock, a limit or a workflow, which this version does not run",
+}
 EXIT_FAILED = 1
 
 
@@ -37,7 +41,7 @@ class NotEndedError(ReproqError):
 
 
 @click.command(epilog=example("reproq-supervisor result 42", "reproq-supervisor result 42 --wait 30 --json"))
-@click.argument("result_id", metavar="ID", type=RESULT_ID)
+@click.argument("result_id", metavar="ID", callback=as_id)
 @click.option("--wait", "wait_s", metavar="DURATION", callback=as_duration, help="Wait that long for its end.")
 @common_options
 def result(options: Options, result_id: int, wait_s: float | None) -> int:
@@ -104,23 +108,33 @@ def _show(output: "Output", run: "RunView") -> None:
         output.line(f"  result    {json.dumps(run.return_json, ensure_ascii=False)}")
     output.line(f"  queue     {run.queue_name}, priority {run.priority}")
     output.line(f"  attempts  {run.attempts} of {run.max_attempts}")
-    for name, at in (("enqueued", run.enqueued_at), ("due", run.due_at), ("started", run.started_at), ("finished", run.finished_at)):
+    due_at = None if run.due_at == run.enqueued_at else run.due_at
+    for name, at in (("enqueued", run.enqueued_at), ("due", due_at), ("started", run.started_at), ("finished", run.finished_at)):
         if at is not None:
             output.line(f"  {name:<9} {at.isoformat(sep=' ', timespec='milliseconds')}")
     if run.started_at and run.finished_at:
-        output.line(f"  took      {(run.finished_at - run.started_at).total_seconds():.3f} s")
+        since = " since the first attempt began" if run.attempts > 1 else ""
+        output.line(f"  took      {(run.finished_at - run.started_at).total_seconds():.3f} s{since}")
     if run.leased_by:
         output.line(f"  held by   {run.leased_by}")
     if run.logs_uri:
         output.line(f"  output    reproq-supervisor logs {run.result_id}")
     for error in run.errors_json:
-        output.line(f"  attempt {error.get('attempt', '?')}: {error.get('kind', 'error')}: {error.get('message', '')}", style="red")
+        output.line(f"  {_headline(error)}", style="red")
         for line in str(error.get("traceback") or "").splitlines():
             output.line(f"    {line}")
 
 
+def _headline(error: dict[str, Any]) -> str:
+    """Return when and how an attempt failed; the message alone may be no more than `3`."""
+    attempt = error.get("attempt", "?")
+    when = "before an attempt" if attempt == 0 else f"attempt {attempt}"
+    words = [str(error.get(key) or "") for key in ("kind", "exception_class", "message")]
+    return ": ".join([when, *(word for word in words if word)])
+
+
 def _remark(run: "RunView") -> str:
-    remarks = [f"parked: {run.park_reason}"] if run.park_reason else []
+    remarks = [_PARKED.get(run.park_reason, f"parked: {run.park_reason}")] if run.park_reason else []
     if run.cancel_requested and run.status not in TERMINAL:
         remarks.append("to be cancelled")
     return f" ({', '.join(remarks)})" if remarks else ""

@@ -6,8 +6,10 @@ import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
+from reproq_supervisor.cli.values import rough_age
 
-_COLUMNS = ("queue", "ready", "running", "parked", "waiting", "oldest ready", "successful", "failed", "cancelled", "")
+# Eighty characters hold them; `oldest` is the age of the oldest ready run.
+_COLUMNS = ("queue", "ready", "oldest", "running", "parked", "waiting", "successful", "failed", "cancelled")
 
 
 @click.command(epilog=example("reproq-supervisor stats", "reproq-supervisor stats --json"))
@@ -15,8 +17,8 @@ _COLUMNS = ("queue", "ready", "running", "parked", "waiting", "oldest ready", "s
 def stats(options: Options) -> None:
     """Count tasks by queue and state.
 
-    Parked tasks are due later, or ask for a lock, limit or rate; waiting ones wait for other tasks. What has ended is counted while the
-    history is small, and estimated from a sample above that.
+    Parked tasks are due later, or ask for a lock, limit or rate; waiting ones wait for other tasks. `oldest` is how long the oldest ready
+    task has been due. What has ended is counted while the history is small, and estimated from a sample above that (~).
     """
     from reproq_supervisor.store import commands
 
@@ -30,13 +32,16 @@ def stats(options: Options) -> None:
         (
             name,
             queue.ready,
+            "" if queue.oldest_ready_s is None else rough_age(queue.oldest_ready_s),
             queue.running,
             queue.parked,
             queue.waiting,
-            "" if queue.oldest_ready_s is None else f"{max(0.0, queue.oldest_ready_s):.1f} s",
             *(f"{about}{count}" if about else count for count in (queue.ended.successful, queue.ended.failed, queue.ended.cancelled)),
-            "" if queue.paused is None else f"paused {queue.paused}".rstrip(),
         )
         for name, queue in found.queues.items()
     ]
     options.output.table(_COLUMNS, rows, empty="no tasks")
+    for name, queue in found.queues.items():
+        if queue.paused is not None:
+            why = f": {queue.paused}" if queue.paused else ""
+            options.output.line(f"{name} is paused, nobody claims from it{why}", style="yellow")

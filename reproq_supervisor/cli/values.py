@@ -1,4 +1,4 @@
-"""What people type after an option, as callbacks of click: each returns the value or says what it expected."""
+"""Values as people type and read them. What is typed comes through callbacks of click: each returns the value or says what it expected."""
 
 import json
 from collections.abc import Callable
@@ -6,11 +6,22 @@ from typing import Any
 
 import click
 
-from reproq_supervisor.settings.units import parse_duration
+from reproq_supervisor.settings.units import format_duration, parse_duration
 
 MOST_INT32 = 2**31 - 1
 MOST_INT64 = 2**63 - 1
-RESULT_ID = click.IntRange(1, MOST_INT64)
+
+
+def as_id(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Return the id of a task run. Only digits count, so that `1_000` and `+1` are told as the slips that they are."""
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and 1 <= int(value) <= MOST_INT64):
+        raise click.BadParameter(f"expected the id of a task, a whole number such as 42, got {_short(value)!r}", ctx, param)
+    return int(value)
+
+
+def as_ids(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[int, ...]:
+    """Return several ids."""
+    return tuple(as_id(ctx, param, each) for each in value)
 
 
 def as_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -36,6 +47,14 @@ def as_json(kind: type, such_as: str) -> Callable[[click.Context, click.Paramete
         return found
 
     return convert
+
+
+def rough_age(seconds: float) -> str:
+    """Return a duration for the eye: tenths below ten seconds, whole seconds, and no seconds from an hour on."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f}s"
+    whole = int(seconds)
+    return format_duration(whole if whole < 3600 else whole // 60 * 60)
 
 
 def _refuse_constant(word: str) -> None:

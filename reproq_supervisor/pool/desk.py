@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from reproq_supervisor.core.policy.claim_plan import Turns
 from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES, ServiceTimes, hold_target
-from reproq_supervisor.core.runs import RunId
-from reproq_supervisor.core.work import Result, Verdict
+from reproq_supervisor.core.runs import Outcome, RunId
+from reproq_supervisor.core.work import Result
 from reproq_supervisor.pool import verdicts
 from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import PUT_BACK, End, Held, HeldRuns, Phase
@@ -133,8 +133,9 @@ class Desk:
     def _on_finished(self, held: Held, result: Result, output: Output | None) -> None:
         self._mean_s += 0.1 * (result.elapsed_s - self._mean_s)
         logs_uri = self.output.save(held.claimed, output)
-        self._end(held, verdicts.end_of_result(held, result, logs_uri, self._retry_delay_s(held)))
-        if result.verdict is not Verdict.SUCCEED:
+        end = verdicts.end_of_result(held, result, logs_uri, self._retry_delay_s(held))
+        self._end(held, end)
+        if end.outcome in (Outcome.FAIL, Outcome.FAIL_FINALLY):
             claimed = held.claimed
             self._on_event("task.failed", result_id=claimed.result_id, task_path=claimed.task_path, attempt=claimed.attempt)
 

@@ -98,7 +98,7 @@ def test_status_finds_the_daemon_though_the_file_is_broken(daemon: Daemon) -> No
 def test_scale_sets_the_size_and_auto_takes_it_back(daemon: Daemon) -> None:
     daemon.answer("scale", "default", "3")
     eventually(lambda: executors(daemon) == 3, what="three executors")
-    assert "default: 3 executors by hand" in daemon.command("status").stdout
+    assert "default has 3 executors by hand" in daemon.command("status").stdout
     daemon.answer("scale", "default", "auto")
     eventually(lambda: executors(daemon) == 2, what="two executors")
 

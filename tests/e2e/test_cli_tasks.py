@@ -127,7 +127,7 @@ def test_result_of_a_waiting_task_is_no_failure(database: Database) -> None:
     done = result(database, run, "--json")
     assert done.code == 0
     assert (done.json["status"], done.json["lane_state"], done.json["park_reason"]) == ("READY", "parked", "due")
-    assert "READY (parked: due)" in result(database, run).out
+    assert "READY (parked until it is due)" in result(database, run).out
 
 
 def test_result_shows_the_value(database: Database) -> None:
@@ -154,9 +154,24 @@ def test_result_of_an_unknown_task_says_so(database: Database) -> None:
     assert "task 4711: expected a task with this id, found none" in done.err
 
 
-@pytest.mark.parametrize("given", ["x", "0", "-1", str(2**63)])
+def test_result_names_the_class_of_an_error_whose_message_says_little(database: Database) -> None:
+    (run,) = enqueue(database)
+    finish(database, run, outcome="fail_finally", value={"kind": "app_error", "message": "3", "exception_class": "SystemExit"})
+    assert "attempt 1: app_error: SystemExit: 3" in result(database, run).out
+
+
+def test_result_of_what_was_cancelled_before_it_began(database: Database) -> None:
+    (run,) = enqueue(database)
+    run_program("cancel", "--dsn", database.dsn, run)
+    assert "before an attempt: cancelled: Task cancelled by request" in result(database, run).out
+
+
+@pytest.mark.parametrize("given", ["x", "0", "-1", "1_000", "\N{ARABIC-INDIC DIGIT ONE}", "9" * 5000, str(2**63)])
 def test_result_wants_an_id(database: Database, given: str) -> None:
-    assert result(database, "--", given).code == 2
+    done = result(database, "--", given)
+    assert done.code == 2
+    assert "expected the id of a task, a whole number such as 42" in done.err
+    assert len(done.err) < 1000
 
 
 def test_result_waits_no_longer_than_it_was_told(database: Database) -> None:
@@ -188,7 +203,14 @@ def test_stats_counts_by_queue_and_state(database: Database) -> None:
     assert (mail["ready"], mail["parked"], mail["running"], mail["ended"]["successful"]) == (1, 1, 0, 1)
     header, row = run_program("stats", "--dsn", database.dsn).out.splitlines()
     assert header.split()[:2] == ["queue", "ready"]
-    assert row.split()[:3] == ["mail", "1", "0"]
+    assert (row.split()[:2], row.split()[3:6]) == (["mail", "1"], ["0", "1", "0"])
+    assert len(header.rstrip()) <= 80
+
+
+def test_stats_say_which_queue_is_paused(database: Database) -> None:
+    enqueue(database, "--queue", "mail")
+    database.query("INSERT INTO reproq_queue_controls (queue_name, paused, reason) VALUES ('mail', true, 'upgrade')")
+    assert run_program("stats", "--dsn", database.dsn).out.splitlines()[-1] == "mail is paused, nobody claims from it: upgrade"
 
 
 # which database

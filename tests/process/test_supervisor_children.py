@@ -118,7 +118,7 @@ def test_a_pool_that_keeps_crashing_is_quarantined_and_the_others_go_on(supervis
     daemon = supervised({"mail": bad, "bulk": fake()}).start()
     eventually(lambda: daemon.status()["pools"]["mail"]["account"]["circuit"] == "quarantined", what="quarantine", timeout=20)
     lines = daemon.ask("explain", pool="mail")["lines"]
-    assert "more than 2 abnormal exits within 60 s" in lines[0]
+    assert "abnormal exits: more than 2 within 60 s" in lines[0]
     assert "no such module" in lines[0]
     assert daemon.status()["pools"]["bulk"]["account"]["circuit"] == "closed"
     assert "bulk/0" in daemon.pids()

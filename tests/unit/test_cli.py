@@ -74,7 +74,9 @@ def test_help_imports_no_command_and_no_library_for_validation() -> None:
 
 def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("nope") == 2
-    assert "No such command 'nope'" in capsys.readouterr().err
+    assert "expected a command, got 'nope'; reproq-supervisor --help lists them" in capsys.readouterr().err
+    assert run("relaod") == 2
+    assert "did you mean reload?" in capsys.readouterr().err
 
 
 def test_a_usage_error_is_json_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,3 +214,18 @@ def test_the_example_keeps_its_lines() -> None:
 
 def test_the_program_is_a_lazy_group() -> None:
     assert isinstance(program, Program)
+
+
+def test_status_of_a_file_that_is_none_does_not_answer_for_another_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("none.yaml", "."):
+        assert run("status", "-c", str(tmp_path / name)) == 69
+        assert "expected the configuration file of a daemon, found none" in capsys.readouterr().err
+
+
+def test_an_answer_that_cannot_be_written_is_told_without_a_trace() -> None:
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, "-P", "-m", "reproq_supervisor", "version"]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "expected to write the answer, got: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

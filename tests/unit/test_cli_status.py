@@ -98,7 +98,7 @@ def test_a_quarantine_comes_before_all_else_and_names_the_command_that_says_why(
     status = answer(pool(account=account(circuit="quarantined", reason="exited with code 70"), snapshots={}))
     assert row(status)["state"] == "quarantined"
     (line,) = remarks(status)
-    assert line.text == "mail: quarantined: exited with code 70; more by: reproq-supervisor explain mail"
+    assert line.text == "mail is quarantined: its last process exited with code 70; more by: reproq-supervisor explain mail"
 
 
 def test_a_lost_database_is_told_with_the_reason() -> None:
@@ -116,11 +116,11 @@ def test_a_first_connection_under_way_is_no_outage() -> None:
 def test_what_an_operator_did_by_hand_is_remembered() -> None:
     lines = [line.text for line in remarks(answer(pool(override={"executors": 8, "left_s": 599.0}, paused=True)))]
     assert lines == [
-        "mail: 8 executors by hand, for 9m59s more",
-        "mail: claims nothing, drained by hand; back to work by: reproq-supervisor resume mail",
+        "mail has 8 executors by hand, for 9m59s more",
+        "mail claims nothing, drained by hand; back to work by: reproq-supervisor resume mail",
     ]
     (line,) = remarks(answer(pool(override={"executors": 8, "left_s": None})))
-    assert line.text == "mail: 8 executors by hand, until the daemon ends"
+    assert line.text == "mail has 8 executors by hand, until the daemon ends"
 
 
 def test_recycled_executors_are_counted_by_the_rule_they_met() -> None:
@@ -140,7 +140,17 @@ def test_a_refused_reload_stays_in_sight() -> None:
 
 def test_the_end_is_told_with_its_deadline() -> None:
     stopping = {"why": "SIGTERM", "phase": "shards", "quick": False, "left_s": 9.4}
-    assert "SIGTERM; at most 9s more (shards)" in head(answer(state="stopping", stopping=stopping))
+    assert "SIGTERM; at most 9.4s more (shards)" in head(answer(state="stopping", stopping=stopping))
+
+
+def test_what_has_stopped_is_not_said_to_be_starting() -> None:
+    stopping = {"why": "SIGTERM", "phase": "database", "quick": False, "left_s": 9.4}
+    gone = {"ready": False, "account": account(), "snapshot": {}}
+    status = answer(pool(ready=0, snapshots={}), state="stopping", stopping=stopping, children=[], keeper=gone)
+    assert row(status)["state"] == "stopped"
+    assert "keeper         stopped" in head(status)
+    assert "nobody is connected any more" in head(status)
+    assert row(answer(pool(ready=0), stopping=stopping))["state"] == "stopping"
 
 
 def test_every_process_is_listed_with_its_familys_memory() -> None:

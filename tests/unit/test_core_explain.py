@@ -54,7 +54,7 @@ def test_a_unit_that_waits_says_for_what_and_why() -> None:
     core.exit(core.process("mail/0"), 70)
     core.wait(0.4)
     assert lines(core) == [
-        "mail/0 has no process; it starts again in 0.1 s after 1 failures in a row. Its predecessor exited with code 70, 0.4 s ago."
+        "mail/0 has no process; it starts again in 0.1 s (failures in a row: 1). Its predecessor exited with code 70, 0.4 s ago."
     ]
 
 
@@ -64,13 +64,13 @@ def test_quarantine_says_its_rule_its_cause_and_its_next_try() -> None:
         core.exit(core.process("mail/0"), 70)
         core.wait(0.5)
     assert lines(core) == [
-        "mail is in quarantine (more than 1 abnormal exits within 60 s); the last one exited with code 70. "
+        "mail is in quarantine (abnormal exits: more than 1 within 60 s); the last one exited with code 70. "
         "One process is tried in 30 s; `reload` tries at once.",
         "mail/0 has no process. Its predecessor exited with code 70, 0.5 s ago.",
     ]
     core.wait(30.0)
     assert lines(core)[0] == (
-        "mail is in quarantine (more than 1 abnormal exits within 60 s) and mail/0 is being tried: it must stay ready for 10 s."
+        "mail is in quarantine (abnormal exits: more than 1 within 60 s) and mail/0 is being tried: it must stay ready for 10 s."
     )
 
 

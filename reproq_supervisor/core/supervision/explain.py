@@ -25,7 +25,7 @@ def _about_account(state: State, pool: str, health: Health, now: float) -> list[
         return [f"The daemon is stopping: {state.stopping.why}."]
     if not state.prepared:
         return ["The embedded database is not prepared yet; shards start after it."]
-    rule = f"more than {health.policy.allowed_exits} abnormal exits within {health.policy.window_s:g} s"
+    rule = f"abnormal exits: more than {health.policy.allowed_exits} within {health.policy.window_s:g} s"
     match health.circuit:
         case Circuit.REFUSED:
             return [
@@ -52,7 +52,7 @@ def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[st
         if health.circuit is not Circuit.CLOSED or state.stopping is not None or not state.prepared:
             return [f"{unit.name} has no process.{past}"]
         wait = max(0.0, each.not_before - now)
-        return [f"{unit.name} has no process; it starts again in {_s(wait)} after {each.failures} failures in a row.{past}"]
+        return [f"{unit.name} has no process; it starts again in {_s(wait)} (failures in a row: {each.failures}).{past}"]
     age = _s(now - process.started_mono)
     if process.state is not ProcessState.READY:
         limit = state.plan_of(process).deadlines(unit).boot_s

@@ -1,0 +1,33 @@
+"""What `explain` says of a pool's work and of its queues."""
+
+from typing import Any
+
+from reproq_supervisor.cli.explain_view import queue_lines, work_line
+from reproq_supervisor.store.commands import QueueStats
+
+
+def pool(*snapshots: dict[str, Any]) -> dict[str, Any]:
+    return {"snapshots": {f"mail/{index}@1": snapshot for index, snapshot in enumerate(snapshots)}}
+
+
+def test_the_work_of_all_shards_is_one_line() -> None:
+    one = {"executors": {"ready": 2}, "running": 1, "held": 3, "claimed_total": 10, "completed_total": 6, "failed_total": 1}
+    assert list(work_line("mail", pool(one, one))) == [
+        "mail runs 2 tasks in 4 executors, 4 more in hand. So far: 20 claimed, 12 done, 2 failed."
+    ]
+
+
+def test_a_pool_whose_shards_have_not_spoken_says_nothing() -> None:
+    assert not list(work_line("mail", pool()))
+
+
+def test_an_idle_queue_has_nothing_to_hide() -> None:
+    assert list(queue_lines({"mail": QueueStats()})) == ["Queue mail: 0 ready, 0 running."]
+
+
+def test_a_queue_that_stands_still_says_why() -> None:
+    queue = QueueStats(ready=3, running=1, parked=2, waiting=4, oldest_ready_s=75.4, paused="upgrade")
+    assert list(queue_lines({"mail": queue})) == [
+        "Queue mail: 3 ready, the oldest due for 1m15s, 1 running, 2 parked (due later, or not runnable in this version), "
+        "4 waiting for other tasks. It is paused, nobody claims from it: upgrade."
+    ]
