@@ -15,6 +15,8 @@ _TASK = struct.Struct("!QqIIiHHI")
 _RESULT = struct.Struct("!QBBdd")
 
 MAX_TASK_PATH_BYTES = 4096
+MAX_RESULT_BYTES = 1024 * 1024
+"""The most that a task may return, as JSON text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Entry of a nursery: `python -P -m reproq_supervisor.executor`, started by a shard with its channel at descriptor 3."""
 
+import asyncio  # noqa: F401 - every executor may run coroutines: imported here, they share it
 import gc
 import json
 import os

@@ -10,7 +10,7 @@ class SoftTimeout(BaseException):
     task code does not swallow it.
 
     Attributes:
-      reason: `timeout`, `cancel`, `drain` or `lease_lost`.
+      reason: `timeout`, `cancel`, `drain` or `lease_lost`; `terminated` in a program of its own (`isolation: exec`), which is not told why.
     """
 
     def __init__(self, reason: str = "timeout") -> None:

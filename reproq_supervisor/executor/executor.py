@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reproq_supervisor.core.work import TOKEN, Result, Work, decode_batch, encode_result
+from reproq_supervisor.core.work import MAX_RESULT_BYTES, TOKEN, Result, Work, decode_batch, encode_result
 from reproq_supervisor.executor.attempt import run_attempt
 from reproq_supervisor.executor.capture import Capture
 from reproq_supervisor.executor.resolve import Resolver
@@ -28,8 +28,6 @@ from reproq_supervisor.process.link import BlockingLink
 from reproq_supervisor.process.masks import unblock_signals
 from reproq_supervisor.process.prctl import set_name, set_pdeathsig
 from reproq_supervisor.process.title import ProcessTitle
-
-MAX_RESULT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,16 @@ A plain task has `SoftTimeout` raised in the main thread. In a coroutine an exce
 another task of it, and be lost: there the coroutine is cancelled, and the exception is raised only in the task that keeps the loop busy.
 """
 
-import asyncio
 import signal
 from collections.abc import Coroutine
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reproq_supervisor.executor.api import SoftTimeout
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class SoftSignal:
@@ -29,7 +31,7 @@ class SoftSignal:
 
     def install(self) -> None:
         """Handle `SOFT_SIGNAL` in this process; `siginterrupt` stays on, so blocking calls end."""
-        signal.signal(SOFT_SIGNAL, self._handle)
+        signal.signal(SOFT_SIGNAL, self.handle)
 
     def begin(self, seq: int) -> None:
         """Hand-out *seq* runs from now on; raise `SoftTimeout` if it was asked to stop before it began."""
@@ -46,6 +48,8 @@ class SoftSignal:
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run *coroutine* in a loop of its own; asked to stop, cancel it and raise `SoftTimeout` unless it ends otherwise."""
+        import asyncio  # here, because it takes longer than the start of the program that runs one plain task
+
         try:
             return asyncio.run(self._as_main(coroutine))
         except asyncio.CancelledError as error:
@@ -54,13 +58,16 @@ class SoftSignal:
             raise SoftTimeout(self._asked.name.lower()) from error
 
     async def _as_main(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        import asyncio
+
         self._coroutine = asyncio.current_task()
         try:
             return await coroutine
         finally:
             self._coroutine = None
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Stop what runs, if it is what the table says."""
         seq, reason = self._table.soft(self._row)
         if not self._running or seq != self._running:
             return
@@ -68,6 +75,8 @@ class SoftSignal:
         self._running = 0
         self._asked = reason
         if self._coroutine is not None:
+            import asyncio
+
             loop = self._coroutine.get_loop()
             busy = asyncio.current_task(loop)
             if busy is not self._coroutine:

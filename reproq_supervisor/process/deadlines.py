@@ -32,6 +32,7 @@ class SoftReason(IntEnum):
     CANCEL = 2
     DRAIN = 3
     LEASE_LOST = 4
+    TERMINATED = 5  # a program that runs one task got a TERM, and is not told why
 
 
 class DeadlineTable:

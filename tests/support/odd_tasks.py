@@ -179,6 +179,16 @@ def clean_up_when_asked(marker: str, seconds: float = 3600) -> None:
         raise
 
 
+def say_ready_and_clean_up(ready: str, marker: str) -> None:
+    """Leave the file *ready* and sleep; asked to stop, leave the file *marker* and go."""
+    try:
+        Path(ready).touch()
+        time.sleep(3600)
+    except BaseException as error:
+        Path(marker).write_text(type(error).__name__)
+        raise
+
+
 async def sleep_in_coroutine(marker: str, seconds: float = 3600) -> None:
     """Sleep in a coroutine; asked to stop, leave the file *marker* and go."""
     try:
