@@ -39,7 +39,7 @@ from reproq_supervisor.supervisor.signals import SignalFlags
 from reproq_supervisor.telemetry.log import Log
 
 LOOK_FOR_ORPHANS_S = 5.0
-FAREWELL_S = 0.5
+FAREWELL_S = 0.25
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 

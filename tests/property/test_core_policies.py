@@ -11,7 +11,23 @@ from reproq_supervisor.core.policy.lease import nursery_margin_s, nursery_tick_s
 from reproq_supervisor.core.policy.liveness import CASCADE_LEAST, judge_silence
 from reproq_supervisor.core.policy.restart import Quarantine, RestartPolicy, backoff_s, decide_restart, healthy_after_s, probe_pause_s
 from reproq_supervisor.core.policy.retry import RetryPolicy
-from reproq_supervisor.core.policy.shutdown import KILL_SLACK_S, NEXT, QUICK_S, ROLES, Phase, drain_times, must_remain
+from reproq_supervisor.core.policy.shutdown import (
+    DATABASE_S,
+    EXIT_S,
+    FLUSH_S,
+    KEEPER_S,
+    KILL_S,
+    LEAST_S,
+    MOST_RESERVED,
+    NEXT,
+    ROLES,
+    DrainTimes,
+    Phase,
+    StopBudget,
+    divide,
+    drain_times,
+    must_remain,
+)
 from reproq_supervisor.core.supervision.units import Role
 
 jitters = st.floats(0, 1, exclude_max=True)
@@ -76,38 +92,65 @@ def test_a_retry_waits_about_as_long_as_its_policy_says(base: float, cap: float,
 # -- stop -------------------------------------------------------------------------------------------------------------
 
 
-@given(st.floats(-100, 1e5), st.floats(0, 1000))
-def test_a_shard_is_killed_before_the_time_is_over_and_never_at_once(left_s: float, grace_s: float) -> None:
-    times = drain_times(left_s, grace_s)
-    assert times.timeout_s >= 0.0
-    assert times.kill_in_s >= min(QUICK_S, grace_s + KILL_SLACK_S)
-    assert times.kill_in_s <= max(left_s, QUICK_S)
-    assert times.timeout_s <= times.kill_in_s
+totals = st.floats(LEAST_S, 1e5)
 
 
-@given(st.floats(0, 1e5), st.floats(0, 1000))
-def test_tasks_get_their_grace_before_the_kill_whenever_there_is_time_for_it(left_s: float, grace_s: float) -> None:
-    times = drain_times(left_s, grace_s)
-    if times.timeout_s > 0:
-        assert math.isclose(times.kill_in_s, times.timeout_s + grace_s + KILL_SLACK_S, rel_tol=1e-9)
+@given(totals, st.booleans())
+def test_the_parts_of_a_stop_are_the_whole_of_it_and_no_more(total_s: float, embedded: bool) -> None:
+    budget = divide(total_s, embedded=embedded)
+    assert math.isclose(budget.total_s, total_s, rel_tol=1e-9)
+    parts = (budget.flush_s, budget.kill_s, budget.keeper_s, budget.exit_s)
+    assert min(parts) > 0.0
+    assert (budget.database_s > 0.0) == embedded
+    order = [budget.reserved_behind_s(phase) for phase in Phase]
+    assert order == sorted(order, reverse=True)
+
+
+@given(totals, st.booleans())
+def test_tasks_get_all_that_the_reserves_leave_and_at_least_half(total_s: float, embedded: bool) -> None:
+    budget = divide(total_s, embedded=embedded)
+    full = FLUSH_S + KILL_S + KEEPER_S + EXIT_S + (DATABASE_S if embedded else 0.0)
+    assert math.isclose(budget.tasks_s, max(total_s - full, total_s * (1.0 - MOST_RESERVED)), rel_tol=1e-9)
+
+
+@given(totals, st.floats(0, 1e5), st.booleans())
+def test_more_time_never_means_less_of_anything(total_s: float, more_s: float, embedded: bool) -> None:
+    less, more = divide(total_s, embedded=embedded), divide(total_s + more_s, embedded=embedded)
+    assert all(getattr(less, part) <= getattr(more, part) + 1e-6 for part in StopBudget.__slots__)
+
+
+@given(totals, st.booleans(), st.floats(0, 1000))
+def test_a_shard_is_dead_and_its_results_are_written_when_its_phase_is_over(total_s: float, embedded: bool, grace_s: float) -> None:
+    budget = divide(total_s, embedded=embedded)
+    kill_in_s = total_s - budget.reserved_behind_s(Phase.SHARDS) - budget.kill_s
+    times = drain_times(kill_in_s, grace_s, budget.flush_s)
+    assert min(times.timeout_s, times.grace_s) >= 0.0
+    assert times.timeout_s + times.grace_s + budget.flush_s <= kill_in_s + 1e-6
+    assert math.isclose(times.timeout_s + times.grace_s, budget.tasks_s, rel_tol=1e-9, abs_tol=1e-9)
+    assert times.grace_s == grace_s or times.grace_s >= budget.tasks_s / 2.0 - 1e-9
+
+
+@given(st.floats(-100, 1e5), st.floats(0, 1000), st.floats(0, 10))
+def test_whatever_time_is_left_a_drain_ends_within_it(left_s: float, grace_s: float, flush_s: float) -> None:
+    times = drain_times(left_s, grace_s, flush_s)
+    assert 0.0 <= times.timeout_s + times.grace_s <= times.kill_in_s <= max(left_s, 0.0)
+    assert times.grace_s <= grace_s
 
 
 @given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1000))
 def test_more_time_never_means_less_for_the_tasks(left_s: float, more_s: float, grace_s: float) -> None:
     less, more = drain_times(left_s, grace_s), drain_times(left_s + more_s, grace_s)
     assert less.timeout_s <= more.timeout_s + 1e-6
+    assert less.grace_s <= more.grace_s
     assert less.kill_in_s <= more.kill_in_s + 1e-6
 
 
 def test_the_time_of_a_stop_is_divided_between_tasks_grace_and_what_comes_after() -> None:
-    ample = drain_times(30.0, 10.0)
-    assert (ample.timeout_s, ample.kill_in_s) == (15.0, 27.0)
-    short = drain_times(8.0, 2.0)
-    assert (short.timeout_s, short.kill_in_s) == (2.0, 6.0)
-    none = drain_times(0.0, 10.0)
-    assert (none.timeout_s, none.kill_in_s) == (0.0, 3.0)
-    no_grace = drain_times(0.0, 0.5)
-    assert (no_grace.timeout_s, no_grace.kill_in_s) == (0.0, 2.5)
+    assert drain_times(27.0, 10.0) == DrainTimes(13.0, 10.0, 27.0)
+    assert drain_times(8.0, 3.0) == DrainTimes(2.0, 2.0, 8.0)
+    assert drain_times(0.0, 10.0) == DrainTimes(0.0, 0.0, 0.0)
+    assert divide(30.0, embedded=True) == StopBudget(20.5, 4.0, 0.5, 1.5, 3.0, 0.5)
+    assert divide(30.0, embedded=False) == StopBudget(23.5, 4.0, 0.5, 1.5, 0.0, 0.5)
 
 
 def test_every_role_ends_in_one_phase_and_the_phases_end() -> None:

@@ -4,14 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reproq_supervisor.core.policy.restart import ExitKind, RestartPolicy, backoff_s
-from reproq_supervisor.core.policy.shutdown import drain_times
 from reproq_supervisor.core.supervision.health import Circuit, Health
 from reproq_supervisor.core.supervision.releases import BATCH, DeadWorkers
 from reproq_supervisor.core.supervision.units import Role, Unit
 
 UNITS = [Unit(Role.SHARD, "mail", shard) for shard in range(3)]
 jitters = st.floats(0, 1, exclude_max=True)
-seconds = st.floats(0, 1e6, allow_nan=False)
 
 
 @given(failures=st.integers(1, 10**6), jitter=jitters)
@@ -22,20 +20,6 @@ def test_a_pause_is_between_a_quarter_second_and_a_minute(failures: int, jitter:
 @given(failures=st.integers(1, 100), jitter=jitters)
 def test_one_more_failure_never_shortens_the_pause(failures: int, jitter: float) -> None:
     assert backoff_s(RestartPolicy(), failures + 1, jitter) >= backoff_s(RestartPolicy(), failures, jitter)
-
-
-@given(left_s=seconds, grace_s=st.floats(0, 3600))
-def test_draining_ends_within_the_time_that_is_left_unless_that_is_too_short_to_leave_at_all(left_s: float, grace_s: float) -> None:
-    times = drain_times(left_s, grace_s)
-    assert times.timeout_s >= 0
-    assert times.kill_in_s <= max(left_s, 3.0)
-    assert times.kill_in_s <= times.timeout_s + grace_s + 3.0
-
-
-@given(left_s=st.floats(20, 3600), grace_s=st.floats(0, 5))
-def test_with_enough_time_every_task_has_its_grace(left_s: float, grace_s: float) -> None:
-    times = drain_times(left_s, grace_s)
-    assert times.kill_in_s >= times.timeout_s + grace_s
 
 
 exits = st.lists(st.tuples(st.sampled_from(UNITS), st.sampled_from(ExitKind), st.floats(0.01, 100), jitters), max_size=40)

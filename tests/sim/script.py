@@ -15,8 +15,8 @@ from tests.sim.world import World
 CALM_S = 200.0
 """Longer than the longest drain of an old generation; the reload before it ends every pause and quarantine."""
 
-STOP_SLACK_S = 25.0
-"""What the end may take beyond its timeout: quick deadlines, the database's own time, and kills."""
+STOP_SLACK_S = 0.02
+"""The simulated loop wakes that much late."""
 
 
 class Script:
@@ -28,6 +28,7 @@ class Script:
         self.only_in = self.rng.choice([None, "mail"])
         self.bad_generation = self.rng.random() < 0.3
         self.calm = False
+        self.timeout_s = self.rng.choice([1.0, 3.0, 10.0, 10.0, 30.0])
         # Scripts in which nothing but good children run must also show that nobody is ever killed.
         self.world = World(seed, self._settings(), behave=self._behave)
         self.world.watchers += check_all()
@@ -38,7 +39,9 @@ class Script:
         pools = {name: pool(shards=rng.choice([1, 1, 2, 4]), executors={"min": 1, "max": rng.randint(1, 4)}) for name in names}
         if self.only_in is not None:
             pools.setdefault(self.only_in, pool())
-        return settings(pools, embedded=rng.random() < 0.3, app={"path": ["."], "preload": [rng.choice("abc")]})
+        return settings(
+            pools, embedded=rng.random() < 0.3, shutdown_timeout=self.timeout_s, app={"path": ["."], "preload": [rng.choice("abc")]}
+        )
 
     def _behave(self, unit: Unit, generation: int) -> Behaviour:
         if self.calm or unit.role is Role.POSTGRES or unit.role is Role.PREPARE:
@@ -116,8 +119,17 @@ class Script:
             quarantined = {e.group for _, e in world.events if e.name in ("group.quarantined", "group.refused")}
             assert quarantined <= {f"pool {self.only_in}"}, quarantined
 
+    def _freeze_some(self) -> None:
+        """Freeze any of what runs, the database too."""
+        for child in self.world.living() if self.badness else ():
+            if self.rng.random() < 0.3:
+                child.frozen = True
+
     def _check_end(self) -> None:
         world = self.world
+        if self.rng.random() < 0.5:
+            self._freeze_some()
+            world.run(self.rng.choice([0.0, 0.0, 1.0, 10.0]))
         if self.rng.random() < 0.3:
             world.settings_on_disk = self._file()
             client = world.ask("reload")
@@ -132,6 +144,8 @@ class Script:
         else:
             world.feed(SignalReceived(self.rng.choice([SignalName.TERM, SignalName.INT, SignalName.QUIT])))
         world.run(self.rng.uniform(0.0, 5.0))
+        if self.rng.random() < 0.3:
+            self._freeze_some()
         if world.exit_code is None and self.rng.random() < 0.3:
             world.feed(SignalReceived(SignalName.INT))
         world.run(timeout_s + 60.0)

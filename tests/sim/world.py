@@ -41,6 +41,8 @@ from reproq_supervisor.core.supervision.units import Role, Serial, Unit
 from reproq_supervisor.settings.changes import classify
 from tests.sim.behaviour import GOOD, NEVER, Behaviour
 
+DEATH_TAKES_S = 0.05
+"""From a kill until the dead can be reaped, at most."""
 SPEAKING = (Role.SHARD, Role.KEEPER)
 
 
@@ -76,6 +78,7 @@ class World:
     behave: Callable[[Unit, int], Behaviour] = lambda unit, generation: GOOD
     children: dict[Serial, SimChild] = field(default_factory=dict)
     orphans: dict[int, Serial] = field(default_factory=dict)
+    killed_orphans: set[int] = field(default_factory=set)
     sent: list[tuple[float, Send]] = field(default_factory=list)
     replies: dict[ClientId, list[dict[str, Any]]] = field(default_factory=dict)
     notes: list[tuple[float, dict[str, str]]] = field(default_factory=list)
@@ -182,7 +185,8 @@ class World:
             case AskStacks():
                 pass
             case KillOrphan():
-                self.at(self.rng.uniform(0.0, 0.05), lambda: self._reap_orphan(command.pid))
+                self.killed_orphans.add(command.pid)
+                self.at(self.rng.uniform(0.0, DEATH_TAKES_S), lambda: self._reap_orphan(command.pid))
             case Reply():
                 self.replies[command.client].append(command.message)
             case Notify():
@@ -262,7 +266,10 @@ class World:
         kind = command.message["type"]
         if kind in ("drain", "quit") and not child.asked:
             child.asked = True
-            self.at(child.behaviour.drain_s, lambda: self._leave(child))
+            drain_s = child.behaviour.drain_s
+            if child.behaviour.is_good:
+                drain_s = min(drain_s, 0.8 * command.message["within"])  # it heeds the time that it is told
+            self.at(drain_s, lambda: self._leave(child))
         elif kind == "release_dead":
             ids = command.message["worker_ids"]
             self.at(0.05, lambda: [ChildSaid(child.serial, {"type": "released", "worker_ids": ids, "count": 0})] if child.answers else [])
@@ -277,7 +284,7 @@ class World:
         match command.signal:
             case SignalName.KILL:
                 child.killed_at = self.now
-                self.at(self.rng.uniform(0.0, 0.05), lambda: self._exit(child, None, "SIGKILL"))
+                self.at(self.rng.uniform(0.0, DEATH_TAKES_S), lambda: self._exit(child, None, "SIGKILL"))
             case SignalName.TERM:
                 self.at(0.01, lambda: self._exit(child, None, "SIGTERM") if child.answers else [])
             case SignalName.INT | SignalName.QUIT if child.unit.role is Role.POSTGRES:

@@ -362,18 +362,18 @@ def test_who_does_not_leave_in_time_is_killed_without_blame() -> None:
     core = running()
     process = core.process("mail/0")
     core.signal(SignalName.TERM)
-    core.wait(7.4)
+    core.wait(8.0)
     assert process.state is ProcessState.DRAINING
     core.wait(0.1)
     assert (process.state, process.hung) == (ProcessState.STOPPING, False)
-    core.wait(0.3)
+    core.wait(0.2)
     assert core.signals(process) == KILL
     core.wait(10.0)
     assert core.signals(process) == KILL, "once is enough"
 
 
 def test_a_database_that_does_not_close_is_first_told_to_close_at_once_and_then_killed() -> None:
-    core = SteppedCore(settings(embedded=True))
+    core = SteppedCore(settings(embedded=True, shutdown_timeout=60.0))
     postgres = core.process("postgres")
     core.exit(core.process("prepare"), 0)
     core.make_all_ready()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from reproq_supervisor.core.policy.shutdown import QUICK_S
 from reproq_supervisor.core.supervision.events import StopPhaseEntered, SupervisorStopping
 from reproq_supervisor.core.supervision.facts import Orphan, OrphanReaped, SignalName
 from reproq_supervisor.core.supervision.process import Process
@@ -50,7 +51,7 @@ def test_the_first_signal_lets_tasks_finish(signal: SignalName) -> None:
     core = running()
     process = core.process("mail/0")
     core.signal(signal)
-    assert core.sent(process)[-1] == {"type": "drain", "timeout": 3.5}
+    assert core.sent(process)[-1] == {"type": "drain", "timeout": 3.0, "grace": 2.0, "within": 8.077}
     assert core.events(SupervisorStopping) == [SupervisorStopping(f"received {signal.value}", quick=False)]
     assert {"STOPPING": "1", "STATUS": f"stopping: received {signal.value}"} in core.notes()
 
@@ -63,7 +64,8 @@ def test_a_second_int_is_quick_but_a_second_term_is_not() -> None:
     assert core.sent(process, "quit") == []
     core.signal(SignalName.INT)
     assert len(core.sent(process, "quit")) == 1
-    assert process.kill_at == core.now + 3.0
+    assert process.kill_at is not None
+    assert process.kill_at < core.now + QUICK_S
     core.signal(SignalName.INT)
     assert len(core.sent(process, "quit")) == 1
 
@@ -72,7 +74,7 @@ def test_quit_is_quick_at_once() -> None:
     core = running()
     process = core.process("mail/0")
     core.signal(SignalName.QUIT)
-    assert core.sent(process)[-1] == {"type": "quit"}
+    assert core.sent(process)[-1] == {"type": "quit", "grace": 1.0, "within": 4.038}
     assert core.state.stopping is not None
     assert core.state.stopping.quick
 
@@ -97,7 +99,7 @@ def test_a_shard_that_still_boots_has_nothing_to_finish() -> None:
     process = core.process("mail/0")
     core.say(process, "hello", pid=1)
     core.signal(SignalName.TERM)
-    assert core.sent(process)[-1] == {"type": "quit"}
+    assert core.sent(process)[-1] == {"type": "quit", "grace": 1.0, "within": 3.0}
 
 
 def test_the_keeper_leaves_in_a_second_and_is_killed_after_three() -> None:
@@ -105,7 +107,7 @@ def test_the_keeper_leaves_in_a_second_and_is_killed_after_three() -> None:
     keeper = core.process("keeper")
     core.signal(SignalName.TERM)
     end(core, "mail/0")
-    assert core.sent(keeper)[-1] == {"type": "drain", "timeout": 1.0}
+    assert core.sent(keeper)[-1] == {"type": "drain", "timeout": 1.0, "grace": 0.0, "within": 3.0}
     core.wait(2.9)
     assert keeper.state is ProcessState.DRAINING
     core.wait(0.1)
@@ -116,15 +118,70 @@ def test_nobody_is_waited_for_who_outlives_a_kill() -> None:
     core = running()
     process = core.process("mail/0")
     core.signal(SignalName.TERM)
-    core.wait(7.9)
+    core.wait(8.3)
     assert core.signals(process) == [SignalName.KILL]
     assert leaving(core) == ["mail/0"]
-    core.wait(4.8)
-    assert leaving(core) == ["mail/0"]
-    core.wait(0.3)
+    core.wait(0.2)
     assert leaving(core) == ["keeper", "mail/0"]
     core.exit(core.process("keeper"), 0)
+    assert core.exit_code is None, "it may be reaped in the time that is left"
+    core.wait(1.5)
     assert core.exit_code == 0
+
+
+def test_nobody_is_waited_for_long_who_outlives_a_kill_though_there_is_time_left() -> None:
+    core = running(settings(shutdown_timeout=600.0))
+    process = core.process("mail/0")
+    core.signal(SignalName.TERM)
+    core.silent.add(process.serial)
+    core.wait(6.4)
+    assert core.signals(process) == [SignalName.KILL]
+    core.wait(4.7)
+    assert leaving(core) == ["mail/0"]
+    core.wait(1.3)
+    assert leaving(core) == ["keeper", "mail/0"]
+
+
+FROZEN_ORDERS = [("mail/0",), ("keeper",), ("postgres",), ("mail/0", "keeper"), ("keeper", "postgres"), ("mail/0", "keeper", "postgres")]
+
+
+@pytest.mark.parametrize("shutdown_timeout", [0.0, 1.0, 3.0, 10.0, 60.0])
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("frozen", FROZEN_ORDERS, ids="+".join)
+def test_the_end_comes_within_its_time_whoever_is_frozen(frozen: tuple[str, ...], quick: bool, shutdown_timeout: float) -> None:
+    core = SteppedCore(settings(embedded=True, shutdown_timeout=shutdown_timeout))
+    core.exit(core.process("prepare"), 0)
+    core.make_all_ready()
+    hung = {name: core.process(name) for name in frozen}
+    core.silent |= {process.serial for process in hung.values()}
+    asked_at = core.now
+    core.asked("stop", quick=quick)
+    while core.exit_code is None and core.now < asked_at + 120.0:
+        for process in core.state.roster:
+            if process.unit.name in hung and process.state is not ProcessState.LINGERING:
+                if SignalName.KILL in core.signals(process):
+                    core.exit(process, None, "SIGKILL")
+            elif process.state is ProcessState.DRAINING:
+                end(core, process.unit.name)
+        core.wait(0.005)
+    assert core.exit_code == 0
+    assert core.now - asked_at <= max(shutdown_timeout, 1.0)
+
+
+@pytest.mark.parametrize("shutdown_timeout", [1.0, 10.0])
+def test_the_end_comes_within_its_time_even_if_nothing_dies_when_killed(shutdown_timeout: float) -> None:
+    core = SteppedCore(settings(embedded=True, shutdown_timeout=shutdown_timeout))
+    core.exit(core.process("prepare"), 0)
+    core.make_all_ready()
+    everybody = [core.process(name) for name in ("mail/0", "keeper", "postgres")]
+    core.silent |= {process.serial for process in everybody}
+    asked_at = core.now
+    core.signal(SignalName.TERM)
+    while core.exit_code is None:
+        core.wait(0.005)
+        assert core.now - asked_at <= shutdown_timeout
+    for process in everybody:
+        assert core.signals(process)[-1] is SignalName.KILL
 
 
 def died_while_draining() -> tuple[SteppedCore, Process]:
@@ -241,7 +298,7 @@ def test_shards_that_drain_for_another_reason_are_told_to_hurry() -> None:
     core.ask("restart", pool="mail")
     core.make_ready("mail/0")
     core.wait(2.0)
-    assert core.sent(old)[-1] == {"type": "drain", "timeout": 3600.0}
+    assert core.sent(old)[-1] == {"type": "drain", "timeout": 3600.0, "grace": 2.0, "within": 3606.0}
     core.signal(SignalName.TERM)
-    assert core.sent(old)[-1] == {"type": "drain", "timeout": 3.5}
-    assert old.kill_at == pytest.approx(core.now + 7.5)
+    assert core.sent(old)[-1] == {"type": "drain", "timeout": 3.0, "grace": 2.0, "within": 8.077}
+    assert old.kill_at == pytest.approx(core.now + 8.077, abs=0.001)

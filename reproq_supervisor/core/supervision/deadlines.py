@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reproq_supervisor.core.policy.liveness import judge_silence, slept_too_long_s
-from reproq_supervisor.core.supervision import deaths, telling
+from reproq_supervisor.core.supervision import deaths, ending, telling
 from reproq_supervisor.core.supervision.commands import AskStacks, KillOrphan, Signal
 from reproq_supervisor.core.supervision.events import (
     GroupRecovered,
@@ -71,10 +71,17 @@ def _condemn(state: State, process: Process, why: str, now: float) -> None:
     state.emit(ProcessCondemned(process.unit.name, process.pid, why))
     if process.unit.role is Role.POSTGRES:
         state.do(Signal(process.serial, SignalName.QUIT))
-        process.kill_at = now + POSTGRES_QUIT_S
     else:
         state.do(AskStacks(process.serial))
-        process.kill_at = now + STACKS_S
+    process.kill_at = now + _warning_s(state, process, now)
+
+
+def _warning_s(state: State, process: Process, now: float) -> float:
+    """Return the time between the last warning and the kill; in a stop at most half of what is left of its phase."""
+    full_s = POSTGRES_QUIT_S if process.unit.role is Role.POSTGRES else STACKS_S
+    if state.stopping is None:
+        return full_s
+    return min(full_s, max(0.0, state.stopping.ends_mono(state.stopping.phase) - now) / 2.0)
 
 
 def _kill_step(state: State, process: Process, now: float) -> None:
@@ -86,6 +93,8 @@ def _kill_step(state: State, process: Process, now: float) -> None:
             for pid in sorted(process.left_behind):
                 state.do(KillOrphan(pid))
             process.kill_at = now + LOOK_AGAIN_S
+        case ProcessState.STARTING:
+            process.kill_at = None  # there is nothing to kill yet, and if it starts it is looked at again
         case _:
             _condemn(state, process, "did not leave in time after being asked to", now)
 
@@ -164,7 +173,7 @@ def next_look(state: State, now: float) -> float:
             soonest = min(soonest, max(process.heard_mono + limit, state.spared_until))
     for override in state.overrides.values():
         soonest = min(soonest, override.until_mono)
-    soonest = min(soonest, proven_at(state))
+    soonest = min(soonest, proven_at(state), ending.next_look(state, now))
     for health in state.healths.values():
         for unit in health.units:
             start_at = health.start_at(unit, now)

@@ -43,7 +43,7 @@ def child_exited(state: State, process: Process, fact: ChildExited, now: float, 
         state.dead_workers.forget_telling()
     _adopt(state, process, fact.orphans)
     if process.left_behind:
-        process.kill_at = now + NURSERY_LEAVES_S
+        process.kill_at = ending.cut_short(state, now + NURSERY_LEAVES_S)
         process.move(ProcessEvent.EXITED_LEAVING_OTHERS)
     else:
         process.move(ProcessEvent.EXITED)

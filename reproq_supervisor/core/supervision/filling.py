@@ -1,11 +1,11 @@
 """Fill every unit that is wanted, drain every process that is not."""
 
 from reproq_supervisor.core.policy.reconcile import Want, reconcile
-from reproq_supervisor.core.policy.shutdown import QUICK_S, DrainTimes, drain_times, must_remain
+from reproq_supervisor.core.policy.shutdown import ALONE_S, FLUSH_S, DrainTimes, Phase, drain_times, must_remain
 from reproq_supervisor.core.supervision.commands import Send, Signal, Spawn
 from reproq_supervisor.core.supervision.events import GroupProbed, ProcessDraining, ProcessStarted
 from reproq_supervisor.core.supervision.facts import ChildStarted, SignalName
-from reproq_supervisor.core.supervision.messages import QUIT, adjust_message, drain_message, start_message
+from reproq_supervisor.core.supervision.messages import adjust_message, drain_message, quit_message, start_message
 from reproq_supervisor.core.supervision.process import Asked, Process
 from reproq_supervisor.core.supervision.readiness import become_ready
 from reproq_supervisor.core.supervision.state import State
@@ -15,6 +15,9 @@ from reproq_supervisor.core.supervision.units import POSTGRES, PREPARE, Role, Un
 KEEPER_DRAIN_S = 1.0
 KEEPER_KILL_S = 3.0
 DATABASE_KILL_S = 10.0
+"""What the fast shutdown of the database may take, a checkpoint included, when there is no hurry."""
+QUIT_GRACE_S = 1.0
+"""What a running task gets after the soft signal when the daemon is told to quit."""
 
 
 def wanted(state: State) -> list[Want]:
@@ -83,12 +86,14 @@ def child_started(state: State, process: Process, fact: ChildStarted, now: float
 
 def ask_to_leave(state: State, process: Process, now: float) -> None:
     """Ask a process to finish what it runs and go; asking again can only shorten its time."""
-    quick = process.state is ProcessState.BOOTING or (state.stopping is not None and state.stopping.quick)
+    booting = process.state is ProcessState.BOOTING
+    quick = booting or (state.stopping is not None and state.stopping.quick)
     if process.state in (ProcessState.BOOTING, ProcessState.READY):
         process.move(ProcessEvent.DRAIN_ASKED)
     times = _times(state, process, now)
     if quick:
-        times = DrainTimes(0.0, min(times.kill_in_s, QUICK_S if process.unit.role is not Role.POSTGRES else QUICK_S * 2))
+        kill_in_s = min(times.kill_in_s, ALONE_S) if booting and process.unit.role is not Role.POSTGRES else times.kill_in_s
+        times = DrainTimes(0.0, min(times.grace_s, QUIT_GRACE_S), kill_in_s)
     process.asked = Asked.QUIT if quick else Asked.DRAIN
     kill_at = now + times.kill_in_s
     process.kill_at = kill_at if process.kill_at is None else min(process.kill_at, kill_at)
@@ -103,22 +108,27 @@ def ask_to_leave(state: State, process: Process, now: float) -> None:
             # It does not read yet. Whoever has not said hello owns nothing, and TERM is its end.
             state.do(Signal(process.serial, SignalName.TERM))
         case Role.SHARD | Role.KEEPER:
-            state.do(Send(process.serial, QUIT if quick else drain_message(times.timeout_s)))
+            state.do(Send(process.serial, quit_message(times) if quick else drain_message(times)))
 
 
 def _times(state: State, process: Process, now: float) -> DrainTimes:
     grace_s = state.plan_of(process).deadlines(process.unit).grace_s
-    match process.unit.role:
+    role, stopping = process.unit.role, state.stopping
+    match role:
         case Role.POSTGRES:
-            left_s = state.stopping.deadline - now if state.stopping is not None else 0.0
-            return DrainTimes(0.0, max(DATABASE_KILL_S, left_s))
+            times = DrainTimes(0.0, 0.0, DATABASE_KILL_S)
         case Role.KEEPER:
-            return DrainTimes(KEEPER_DRAIN_S, KEEPER_KILL_S)
+            times = DrainTimes(KEEPER_DRAIN_S, 0.0, KEEPER_KILL_S)
         case Role.PREPARE | Role.LOADER:
-            return DrainTimes(0.0, QUICK_S)
+            times = DrainTimes(0.0, 0.0, ALONE_S)
         case Role.SHARD:
-            if state.stopping is not None:
-                return drain_times(state.stopping.deadline - now, grace_s)
+            if stopping is not None:
+                return drain_times(stopping.kill_mono(Phase.SHARDS) - now, grace_s, stopping.budget.flush_s)
             # Nothing waits for an old generation: let it finish what it runs, however long that may take.
             pool = state.plan_of(process).pools.get(process.unit.pool, {})
-            return drain_times(max(state.plan.shutdown_timeout_s, float(pool.get("timeout", 0.0))) + grace_s + 5.0, grace_s)
+            longest_s = max(state.plan.shutdown_timeout_s, float(pool.get("timeout", 0.0)))
+            return drain_times(longest_s + grace_s + FLUSH_S, grace_s)
+    if stopping is None:
+        return times
+    left_s = max(0.0, stopping.kill_mono(stopping.phase) - now)
+    return DrainTimes(min(times.timeout_s, left_s / 2.0), 0.0, min(times.kill_in_s, left_s))

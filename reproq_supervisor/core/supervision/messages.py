@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reproq_supervisor.core.policy.shutdown import DrainTimes
 from reproq_supervisor.core.supervision.plan import KEEPER_LIVENESS_S, PREPARE_TIMEOUT_S, Plan
 from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.units import Role
@@ -10,7 +11,7 @@ from reproq_supervisor.core.supervision.units import Role
 Message = dict[str, Any]
 
 DRAIN = "drain"
-QUIT = {"type": "quit"}
+QUIT = "quit"
 PAUSE = {"type": "pause"}
 RESUME = {"type": "resume"}
 DUMP = {"type": "dump"}
@@ -79,9 +80,18 @@ def adjust_message(plan: Plan, pool_settings: Mapping[str, Any] | None) -> Messa
     return {"type": "adjust", "pool_settings": settings} | shared_settings(plan)
 
 
-def drain_message(timeout_s: float) -> Message:
+def drain_message(times: DrainTimes) -> Message:
     """Ask a child to finish what it runs and leave; a later, shorter time replaces an earlier one."""
-    return {"type": DRAIN, "timeout": round(timeout_s, 3)}
+    return {"type": DRAIN, "timeout": round(times.timeout_s, 3), **_limits(times)}
+
+
+def quit_message(times: DrainTimes) -> Message:
+    """Ask a child to leave as soon as it can."""
+    return {"type": QUIT, **_limits(times)}
+
+
+def _limits(times: DrainTimes) -> Message:
+    return {"grace": round(times.grace_s, 3), "within": round(times.kill_in_s, 3)}
 
 
 def release_message(worker_ids: list[str]) -> Message:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reproq_supervisor.core.events import Event
-from reproq_supervisor.core.policy.shutdown import Phase
+from reproq_supervisor.core.policy.shutdown import Phase, StopBudget
 from reproq_supervisor.core.supervision.commands import Command, Emit
 from reproq_supervisor.core.supervision.health import Health
 from reproq_supervisor.core.supervision.operation import Change, Operation, ReloadOutcome, Wish
@@ -23,17 +23,28 @@ class Stopping:
     """The end of the daemon, under way. Times are monotonic seconds.
 
     Attributes:
-      deadline: when the last process should be gone.
+      deadline: when the supervisor itself is gone.
+      budget: how the time up to the deadline is divided.
       code: exit code of the supervisor.
     """
 
     why: str
     began_mono: float
     deadline: float
+    budget: StopBudget
     quick: bool = False
     code: int = 0
     phase: Phase = Phase.SHARDS
     phase_mono: float = 0.0
+
+    def ends_mono(self, phase: Phase) -> float:
+        """Return when *phase* is over, whoever is left."""
+        return self.deadline - self.budget.reserved_behind_s(phase)
+
+    def kill_mono(self, phase: Phase) -> float:
+        """Return when those who should have left by the end of *phase* are given up, so that they are dead by then."""
+        margin_s = self.budget.database_s / 2.0 if phase is Phase.DATABASE else self.budget.kill_s
+        return self.ends_mono(phase) - margin_s
 
 
 @dataclass(frozen=True, slots=True)
