@@ -10,7 +10,6 @@ while their lease lasts.
 """
 
 import asyncio
-import math
 import os
 import signal
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from reproq_supervisor.pool.conversation import Conversation, end_within
 from reproq_supervisor.pool.crew import MOST_EXECUTORS
 from reproq_supervisor.pool.desk import Desk
+from reproq_supervisor.pool.farewell import Farewell
 from reproq_supervisor.pool.nursery_link import NurseryLink
 from reproq_supervisor.pool.report import Report
 from reproq_supervisor.pool.start import ShardStart
@@ -34,12 +34,6 @@ from reproq_supervisor.process.limits import allow_all_descriptors
 PERMANENT = 78
 SOFTWARE = 70
 _USELESS_EXITS = 5
-_QUIT_GRACE_S = 1.0
-_FLUSH_S = 4.0
-_ORPHAN_FLUSH_S = 1.0
-_NURSERY_LEAVES_WITHIN_S = 5.0
-_SHARE_OF_REST = 0.7
-_ORPHAN_NURSERY_LEAVES_WITHIN_S = 0.5
 
 
 class State(StrEnum):
@@ -73,8 +67,7 @@ class Shard:
         self._paused = False
         self._connected = False
         self._preloaded = False
-        self._orphaned = False
-        self._gone_by_mono = math.inf  # when the supervisor kills us
+        self._farewell = Farewell()
         self._leave = asyncio.Event()
 
     async def run(self) -> int:
@@ -143,7 +136,7 @@ class Shard:
             nursery.send({"type": "leave"})
             if not self._preloaded:
                 nursery.kill()  # it hears us only after its imports, and owns nothing yet
-        flush_s = self._share_of_rest(_ORPHAN_FLUSH_S if self._orphaned else _FLUSH_S)
+        flush_s = self._farewell.flush_s
         deadline = time.monotonic() + flush_s
         # Half of the time for the cycle under way: a database that is frozen would hold it for long.
         await end_within(talk, flush_s / 2)
@@ -153,12 +146,8 @@ class Shard:
             self._event("shard.left_unwritten", count=self._desk.held.ended)
         await self._conversation.close()
         if nursery is not None:
-            await nursery.wait_gone(self._share_of_rest(_ORPHAN_NURSERY_LEAVES_WITHIN_S if self._orphaned else _NURSERY_LEAVES_WITHIN_S))
+            await nursery.wait_gone(self._farewell.nursery_s)
         kill_strangers()
-
-    def _share_of_rest(self, most_s: float) -> float:
-        """Return *most_s*, or so much of the time until the supervisor kills us that something is left for what comes after."""
-        return min(most_s, max(0.0, self._gone_by_mono - time.monotonic()) * _SHARE_OF_REST)
 
     def _on_task_done(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled():
@@ -176,12 +165,9 @@ class Shard:
     # -- the supervisor -----------------------------------------------------------------------------------------------
 
     def _on_message(self, message: dict[str, Any]) -> None:
-        grace_s = self._desk.watch.limits.grace_s
         match message["type"]:
-            case "drain" | "quit" as order:
-                self._gone_by_mono = min(self._gone_by_mono, time.monotonic() + message.get("within", math.inf))
-                most_s = grace_s if order == "drain" else min(_QUIT_GRACE_S, grace_s)
-                self._drain(message.get("timeout", 0.0), min(most_s, message.get("grace", most_s)))
+            case "drain" | "quit":
+                self._drain(*self._farewell.order(message, self._desk.watch.limits.grace_s))
             case "pause" | "resume" as order:
                 self._paused = order == "pause"
                 self._open_or_close()
@@ -209,7 +195,7 @@ class Shard:
 
     def _on_lost(self) -> None:
         """The supervisor is gone: nobody restarts or stops us any more, so nothing of ours may stay."""
-        self._orphaned = True
+        self._farewell.orphaned = True
         self._end_now()
 
     def _on_term(self) -> None:
