@@ -141,20 +141,21 @@ def _check_schema(dsn: str) -> str | None:
 
     Raises:
       SchemaOutdatedError: it has an older schema than ours, or none.
-      DatabaseRefusedError: it has a newer one.
+      SchemaNewerError: it has a newer one.
+      DatabaseRefusedError: its tables belong to another product.
     """
     from reproq_supervisor.store.connect import connected
     from reproq_supervisor.store.migrate import plan
 
     try:
         with worded(dsn), connected(dsn, timeout_s=_SCHEMA_TIMEOUT_S) as connection:
-            missing = plan(connection)
+            missing = [step for step in plan(connection) if step.is_required]
     except DatabaseAwayError as error:
         return f"{error}; the daemon starts and keeps trying"
     if missing:
         raise SchemaOutdatedError(
-            f"database {dsn}: expected the schema of this version, found {len(missing)} steps missing (next: {missing[0].version:03} "
-            f"{missing[0].name}); bring it up to date with: reproq-supervisor migrate"
+            f"database {dsn}: expected the schema of this version, found {len(missing)} steps missing (next: {missing[0].name}); "
+            f"bring it up to date with: reproq-supervisor migrate"
         )
     return None
 

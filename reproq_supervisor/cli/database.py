@@ -27,6 +27,12 @@ class SchemaOutdatedError(ReproqError):
     exit_code = 75
 
 
+class SchemaNewerError(ReproqError):
+    """The database was brought further by a newer program: starting this one again would not help."""
+
+    exit_code = 78
+
+
 class DatabaseRefusedError(ReproqError):
     """The database refused what we said; nothing was changed."""
 
@@ -58,7 +64,7 @@ def open_database(options: Options, *, timeout_s: float = 10) -> Iterator["Conne
     """Connect for the length of the block; what the store cannot do leaves as an error with an exit code.
 
     Raises:
-      DatabaseAwayError, SchemaOutdatedError, DatabaseRefusedError, and what `find_dsn` raises.
+      DatabaseAwayError, SchemaOutdatedError, SchemaNewerError, DatabaseRefusedError, and what `find_dsn` raises.
     """
     from reproq_supervisor.store.connect import connected
 
@@ -70,7 +76,7 @@ def open_database(options: Options, *, timeout_s: float = 10) -> Iterator["Conne
 @contextmanager
 def worded(dsn: str) -> Iterator[None]:
     """Raise errors with an exit code in place of the store's. `failures` masks what is secret in *dsn*."""
-    from reproq_supervisor.store.errors import SchemaOutdated, StoreError, StoreUnavailable
+    from reproq_supervisor.store.errors import SchemaNewer, SchemaOutdated, StoreError, StoreUnavailable
 
     try:
         yield
@@ -78,6 +84,8 @@ def worded(dsn: str) -> Iterator[None]:
         raise DatabaseAwayError(f"database {dsn}: expected an answer, got: {_on_one_line(error)}") from error
     except SchemaOutdated as error:
         raise SchemaOutdatedError(f"database {dsn}: expected the schema of this version; {_on_one_line(error)}") from error
+    except SchemaNewer as error:
+        raise SchemaNewerError(f"database {dsn}: {_on_one_line(error)}") from error
     except StoreError as error:
         raise DatabaseRefusedError(f"database {dsn}: {_on_one_line(error)}") from error
 

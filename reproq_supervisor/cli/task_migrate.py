@@ -1,31 +1,70 @@
 """`migrate`: the database's schema, step by step."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
+from reproq_supervisor.cli.output import Output
+
+if TYPE_CHECKING:
+    from reproq_supervisor.store.migrate import Planned, Step
 
 
 @click.command(epilog=example("reproq-supervisor migrate --plan", "reproq-supervisor migrate --dsn postgresql://app@db/app"))
-@click.option("--plan", "only_plan", is_flag=True, help="Show the steps and the locks they take; change nothing.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show the steps, the locks they take and a guess of their time; change nothing.")
 @common_options
 def migrate(options: Options, only_plan: bool) -> None:
     """Bring the database to the schema of this version.
 
-    Every step is a transaction of its own; interrupted anywhere, the next call goes on from there. Two calls at once wait for each other.
+    From an empty database, from the tables of the older worker or of its Django package, or from an earlier version. Producers can go on:
+    no step keeps them waiting for a second. Interrupted anywhere, the next call goes on from there. Of two calls at once one waits.
     """
     from reproq_supervisor.store import migrate as migration
 
     output = options.output
+    if only_plan:
+        with open_database(options) as connection:
+            planned = migration.survey(connection)
+        _show_plan(output, planned)
+        return
     with open_database(options) as connection:
-        if only_plan:
-            steps = migration.plan(connection)
-        else:
-            steps = migration.migrate(connection, None if output.as_json else lambda step: output.line(f"{step.version:03} {step.name} …"))
+        taken = migration.migrate(connection, None if output.as_json else Narrator(output).tell)
     if output.as_json:
-        listed = [{"version": step.version, "name": step.name, "locks": step.locks} for step in steps]
-        output.show_json({"ok": True, "applied": not only_plan, "steps": listed})
-    elif only_plan:
-        output.table(["step", "name", "locks"], [(f"{step.version:03}", step.name, step.locks) for step in steps], empty="up to date")
+        output.show_json({"ok": True, "applied": True, "steps": [_as_data(step) for step in taken]})
     else:
-        output.line(f"{len(steps)} steps taken; up to date" if steps else "up to date")
+        output.line(f"{len(taken)} steps taken; up to date" if taken else "up to date")
+
+
+class Narrator:
+    """Says each step once, and each new word on its progress."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._last = ""
+
+    def tell(self, step: "Step", words: str) -> None:
+        line = f"  {words}" if words else f"{step.name} …"
+        if line != self._last:
+            self._output.line(line)
+        self._last = line
+
+
+def _show_plan(output: Output, planned: "list[Planned]") -> None:
+    if output.as_json:
+        steps = [{**_as_data(each.step), "done": each.is_done, "estimate_s": round(each.estimate_s, 1)} for each in planned]
+        output.show_json({"ok": True, "applied": False, "steps": steps})
+        return
+    rows = [(each.step.name, "done" if each.is_done else _duration(each.estimate_s), each.step.locks) for each in planned]
+    output.table(["step", "time", "locks"], rows)
+    missing = sum(not each.is_done for each in planned)
+    output.line(f"{missing} steps to take" if missing else "up to date")
+
+
+def _duration(seconds: float) -> str:
+    return "under 1 s" if seconds < 1 else f"about {seconds:.0f} s"
+
+
+def _as_data(step: "Step") -> dict[str, Any]:
+    return {"version": step.version, "name": step.name, "locks": step.locks, "required": step.is_required}

@@ -63,11 +63,14 @@ def _server(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
 
 def _schema(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
     missing = plan(connection)
+    required = [step.name for step in missing if step.is_required]
+    if required:
+        yield Finding(Level.ERROR, "schema", f"not up to date, missing: {', '.join(required)}", "run `reproq-supervisor migrate`")
+        return
     if missing:
         names = ", ".join(step.name for step in missing)
-        yield Finding(Level.ERROR, "schema", f"not up to date, missing: {names}", "run `reproq-supervisor migrate`")
-    else:
-        yield Finding(Level.OK, "schema", "up to date")
+        yield Finding(Level.WARNING, "older layout", f"left over, and makes every write dearer: {names}", "run `reproq-supervisor migrate`")
+    yield Finding(Level.OK, "schema", "up to date")
 
 
 def _invariant(connection: psycopg.Connection[Any]) -> Iterator[Finding]:

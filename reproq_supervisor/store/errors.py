@@ -24,6 +24,10 @@ class SchemaOutdated(StoreError):
     """The schema is older than this program, or absent: run `reproq-supervisor migrate`."""
 
 
+class SchemaNewer(StoreError):
+    """The schema was made by a newer program: use that one."""
+
+
 def translate(error: psycopg.Error) -> StoreUnavailable | StoreError:
     """Return the error of ours that tells the caller what to do about *error*. Texts are never looked at, only SQLSTATE."""
     state = error.sqlstate

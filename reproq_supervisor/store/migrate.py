@@ -1,106 +1,121 @@
-"""Brings the schema up to date: numbered SQL files, forward only, one transaction each.
+"""Brings a database of any known layout to the schema of this program: empty, of an older product, or of an earlier version.
 
-A file that only makes functions is changed in place: its `-- revision: N` grows, and a database that has an older revision gets the file
-again. Everything in such a file can be repeated; a function whose arguments change is dropped first.
-
-Whoever comes second waits for the first (an advisory lock of the transaction, so that it works through a pooler) and then finds nothing to
-do. A run that was interrupted anywhere continues where it stopped, since a step and its entry in `reproq_schema_migrations` are one commit.
+Forward only. What a step made is how the next call knows that it is done (files are entered in `reproq_schema_migrations`, all else is seen
+in the catalogue), so a call that was cut off anywhere is continued by the next, and what others changed since is brought back. Producers go
+on inserting meanwhile: no step keeps them waiting for a second.
 """
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import Any
 
-import psycopg
-
-from reproq_supervisor.store.errors import StoreError, translated
+from reproq_supervisor.store.errors import SchemaNewer, translated
+from reproq_supervisor.store.schema.columns import refuse_strangers
+from reproq_supervisor.store.schema.files import FileStep, applied
+from reproq_supervisor.store.schema.lock import only_migration
+from reproq_supervisor.store.schema.order import steps
+from reproq_supervisor.store.schema.step import Connection, Step, Work
 from reproq_supervisor.store.statements import load
 
-_FILE = re.compile(r"^(\d{3})_(\w+)\.sql$")
-_LOCKS = re.compile(r"^-- locks: (.+)$", re.MULTILINE)
-_REVISION = re.compile(r"^-- revision: (\d+)$", re.MULTILINE)
+__all__ = ["Planned", "Progress", "Step", "migrate", "plan", "schema_is_current", "steps", "survey"]
+
+_PATIENCE_S = 600.0
+
+# Told at the beginning of each step, with no words, and then of its progress.
+Progress = Callable[[Step, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One migration. `locks` says, for people, which lock it takes and for how long."""
+class Planned:
+    """A step, and how it stands. `estimate_s`: a guess from the size of the record as the server last counted it."""
 
-    version: int
-    name: str
-    locks: str
-    sql: bytes
-    revision: int = 1
+    step: Step
+    is_done: bool
+    estimate_s: float
 
 
-@cache
-def steps() -> tuple[Step, ...]:
-    """Return every step that this program knows, in order."""
-    found = []
-    for entry in (resources.files(__package__) / "migrations").iterdir():
-        match = _FILE.match(entry.name)
-        if match:
-            text = entry.read_text()
-            locks, revision = _LOCKS.search(text), _REVISION.search(text)
-            found.append(Step(int(match[1]), match[2], locks[1] if locks else "", text.encode(), int(revision[1]) if revision else 1))
-    return tuple(sorted(found, key=lambda step: step.version))
-
-
-def plan(connection: psycopg.Connection[Any]) -> list[Step]:
-    """Return the steps that `migrate` would take.
+def survey(connection: Connection) -> list[Planned]:
+    """Return every step, done or not, as the database is now; a later one may have something to do because of an earlier one.
 
     Raises:
-      StoreError: the schema was made by a newer program.
+      SchemaNewer: the schema was made by a newer program.
+      StoreError: the tables belong to another product.
       StoreUnavailable: the database cannot be asked now.
     """
     with translated(), connection.transaction():
-        applied = _applied(connection)
-    known = {step.version: step.revision for step in steps()}
-    if newer := applied.keys() - known.keys():
-        raise StoreError(f"schema: expected steps up to {max(known)}, got {max(newer)}; use the newer program that made it")
-    if revised := [version for version, revision in applied.items() if revision > known[version]]:
-        version = max(revised)
-        raise StoreError(
-            f"schema: expected step {version} in revision {known[version]}, got {applied[version]}; use the newer program that made it"
-        )
-    return [step for step in steps() if step.revision > applied.get(step.version, 0)]
+        _refuse_newer(applied(connection))
+        refuse_strangers(connection)
+        row = connection.execute(load("migrating")["estimate"], {"table": "task_runs"}).fetchone()
+        rows = float(row[0]) if row else 0.0
+        return [Planned(step, step.is_done(connection), step.estimate_s(rows)) for step in steps()]
 
 
-def schema_is_current(connection: psycopg.Connection[Any]) -> bool:
-    """Answer whether nothing is left to migrate."""
-    return not plan(connection)
+def plan(connection: Connection) -> list[Step]:
+    """Return the steps that `migrate` would take. Raises as `survey`."""
+    return [planned.step for planned in survey(connection) if not planned.is_done]
 
 
-def migrate(connection: psycopg.Connection[Any], progress: Callable[[Step], None] | None = None) -> list[Step]:
-    """Take every step that is missing; return those taken. *progress* is told before each.
+def schema_is_current(connection: Connection) -> bool:
+    """Answer whether this program can work with the schema; steps that only tidy up may be left."""
+    return not any(step.is_required for step in plan(connection))
+
+
+def migrate(connection: Connection, progress: Progress | None = None, *, patience_s: float = _PATIENCE_S) -> list[Step]:
+    """Take every step that is missing; return those taken.
+
+    Args:
+      connection: outside a transaction; a second one is opened beside it, and a third for the progress of long indexes.
+      patience_s: how long to come back for a lock that others hold, and to wait for somebody else who migrates.
 
     Raises:
-      StoreError: a step was refused, e.g. because the tables belong to another product; nothing of that step remains.
-      StoreUnavailable: the database cannot be asked now; call again.
+      StoreError: a step was refused; call again when its reason is gone.
+      StoreUnavailable: the database cannot be asked now, or others were in the way for too long; call again.
     """
-    taken = []
-    for step in plan(connection):
-        if progress:
-            progress(step)
-        with translated(), connection.transaction():
-            connection.execute(load("reproq_schema_migrations")["lock"])
-            # Functions remember this path (SET search_path FROM CURRENT), so they find their tables whatever path a producer has.
-            connection.execute(load("reproq_schema_migrations")["pin_path"])
-            connection.execute(load("reproq_schema_migrations")["create"])
-            connection.execute(load("reproq_schema_migrations")["widen"])
-            if step.revision > _applied(connection).get(step.version, 0):
-                connection.execute(step.sql, prepare=False)  # many statements in one text
-                entry = {"version": step.version, "name": step.name, "revision": step.revision}
-                connection.execute(load("reproq_schema_migrations")["add"], entry)
-                taken.append(step)
+    if not plan(connection):
+        return []
+    tell: Progress = progress or (lambda _, __: None)
+    taken: list[Step] = []
+    with translated(), _autocommit(connection):
+        step = steps()[0]
+        with only_migration(connection, lambda words: tell(step, words), patience_s) as assert_alone:
+            if not is_pooled(connection):
+                connection.execute(load("migrating")["unlimit"])
+            for step in steps():
+                assert_alone()
+                if not step.is_done(connection):
+                    tell(step, "")
+                    step.take(Work(connection, _of(step, tell), patience_s))
+                    taken.append(step)
     return taken
 
 
-def _applied(connection: psycopg.Connection[Any]) -> dict[int, int]:
-    """Return the revision of every step that was taken."""
-    row = connection.execute(load("reproq_schema_migrations")["exists"]).fetchone()
-    if row is None or not row[0]:
-        return {}
-    return {int(version): int(revision) for version, revision in connection.execute(load("reproq_schema_migrations")["list"])}
+def _refuse_newer(there: dict[int, int]) -> None:
+    known = {step.version: step.revision for step in steps() if isinstance(step, FileStep)}
+    if newer := there.keys() - known.keys():
+        raise SchemaNewer(f"schema: expected steps up to {max(known)}, got {max(newer)}; use the newer program that made it")
+    if revised := [version for version, revision in there.items() if revision > known[version]]:
+        version = max(revised)
+        raise SchemaNewer(
+            f"schema: expected step {version} in revision {known[version]}, got {there[version]}; use the newer program that made it"
+        )
+
+
+def _of(step: Step, tell: Progress) -> Callable[[str], None]:
+    return lambda words: tell(step, words)
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Answer whether another process answers than the one promised at the start of the connection: then the session is not ours alone."""
+    row = connection.execute(load("channel")["backend"]).fetchone()
+    return row is None or row[0] != connection.info.backend_pid
+
+
+@contextmanager
+def _autocommit(connection: Connection) -> Iterator[None]:
+    before = connection.autocommit
+    connection.autocommit = True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.autocommit = before

@@ -75,7 +75,7 @@ def test_a_database_without_our_schema_is_75_and_names_the_command(folder: Path,
 def test_a_database_with_a_newer_schema_is_refused(folder: Path, database: Database) -> None:
     database.query("INSERT INTO reproq_schema_migrations (version, name) VALUES (999, 'future')")
     done = run(folder, DATABASE_URL=database.dsn)
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert "use the newer program" in done.stderr
 
 

@@ -21,14 +21,15 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_migrate_shows_its_plan_and_changes_nothing(empty_database: Database) -> None:
     done = run_program("migrate", "--plan", "--json", "--dsn", empty_database.dsn)
     assert (done.code, done.json["applied"]) == (0, False)
-    assert [step["version"] for step in done.json["steps"]] == [step.version for step in steps()]
+    assert [step["name"] for step in done.json["steps"]] == [step.name for step in steps()]
+    assert {step["done"] for step in done.json["steps"] if step["version"]} == {False}
     assert empty_database.query("SELECT to_regclass('task_runs')") == [(None,)]
 
 
 def test_migrate_takes_every_step_once(empty_database: Database) -> None:
     first = run_program("migrate", "--dsn", empty_database.dsn)
     assert first.code == 0
-    assert f"{len(steps())} steps taken" in first.out
+    assert "steps taken; up to date" in first.out
     assert run_program("migrate", "--dsn", empty_database.dsn).out == "up to date\n"
 
 

@@ -58,7 +58,7 @@ def test_a_database_of_another_product_is_refused(empty_database: Database, tmp_
     empty_database.query("CREATE TABLE task_runs (id int)")
     code, messages, output = run_child({"dsn": empty_database.dsn, "create_database": False}, tmp_path)
     assert (code, output) == (70, b"")
-    assert "expected no table, or one made by reproq-supervisor" in messages[0]["reason"]
+    assert "expected no table, or one with the contract's columns" in messages[0]["reason"]
     assert messages[0]["permanent"] is True
 
 

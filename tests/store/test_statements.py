@@ -19,8 +19,9 @@ def test_a_statement_can_be_prepared(database: Database, table: str, name: str) 
 
     text = re.sub(r"%\((\w+)\)s", numbered, load(table)[name].decode())
     with database.connect() as connection:
-        if re.search(r"\b(CREATE|ALTER) TABLE\b", text):
-            connection.execute(text.encode())  # a definition cannot be prepared
+        if re.search(r"^(CREATE TABLE|ALTER TABLE|LOCK TABLE|DROP)", text, re.MULTILINE):
+            with connection.transaction(force_rollback=True):
+                connection.execute(text.encode())  # a definition cannot be prepared
         else:
             connection.execute(f"PREPARE it AS {text}".encode())
 

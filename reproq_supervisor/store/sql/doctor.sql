@@ -34,7 +34,7 @@ WHERE NOT i.indisvalid AND c.relnamespace = (SELECT relnamespace FROM pg_class W
 -- Names of our triggers that are not there or do not fire.
 SELECT t.name
 FROM unnest(ARRAY['trg_task_runs_before_insert', 'trg_task_runs_after_insert', 'trg_task_runs_foreign_update',
-                  'trg_task_runs_before_delete', 'trg_task_runs_before_truncate']) AS t (name)
+                  'trg_task_runs_path_update', 'trg_task_runs_before_delete', 'trg_task_runs_before_truncate']) AS t (name)
 WHERE NOT EXISTS (SELECT FROM pg_trigger p WHERE p.tgrelid = to_regclass('task_runs') AND p.tgname = t.name AND p.tgenabled <> 'D')
 
 -- name: hot_ratio

@@ -1,6 +1,6 @@
--- name: lock
--- Waits until nobody else migrates this schema; held until the transaction ends.
-SELECT pg_advisory_xact_lock(hashtextextended('reproq migrate ' || current_schema(), 0))
+-- name: try_lock
+-- One row: is the caller alone in migrating this schema from now on, until its transaction ends?
+SELECT pg_try_advisory_xact_lock(hashtextextended('reproq migrate ' || current_schema(), 0))
 
 -- name: pin_path
 -- Names the schema itself for the rest of the transaction: "$user" and other people's schemas have no place in what functions remember.

@@ -1,5 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
+-- revision: 2
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -49,6 +50,7 @@ DECLARE
     wants_cancel boolean := (NEW.status = 'CANCELLED' AND OLD.status <> 'CANCELLED')
                             OR (NEW.cancel_requested AND NOT OLD.cancel_requested);
     lane task_lane;
+    state text;
 BEGIN
     SELECT * INTO lane FROM task_lane l WHERE l.result_id = OLD.result_id FOR UPDATE SKIP LOCKED;
 
@@ -79,11 +81,18 @@ BEGIN
         RETURN NEW;
     END IF;
 
-    IF wants_cancel AND lane.state <> 'running' THEN
+    state := lane.state;
+    IF state IS NULL AND OLD.status = ANY (active) THEN
+        -- It was there before our triggers, and nobody has brought it into the lane yet: while a database is migrated older workers go on.
+        state := reproq_lane_state(
+            OLD.status, OLD.run_after,
+            reproq_wants_key(OLD.lock_key, OLD.concurrency_key, OLD.concurrency_limit) OR OLD.workflow_id IS NOT NULL, clock_timestamp());
+    END IF;
+    IF wants_cancel AND state <> 'running' THEN
         NEW.status := 'CANCELLED';
         NEW.finished_at := coalesce(NEW.finished_at, clock_timestamp());
     END IF;
-    IF NEW.status = 'RUNNING' AND OLD.status <> 'RUNNING' AND lane.state IS DISTINCT FROM 'ready' THEN
+    IF NEW.status = 'RUNNING' AND OLD.status <> 'RUNNING' AND state IS DISTINCT FROM 'ready' THEN
         -- Only what may run now can be started, also by others.
         RETURN NULL;
     END IF;

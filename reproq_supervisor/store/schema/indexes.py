@@ -1,0 +1,177 @@
+"""Steps that make our indexes and drop those of older layouts, beside producers.
+
+CREATE INDEX CONCURRENTLY that was cut off leaves an invalid index behind, which costs and serves nobody: it is dropped first. If its server
+process still builds, since nobody told it that its client is gone, its end is waited for.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from contextlib import closing
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from reproq_supervisor.store.errors import StoreUnavailable
+from reproq_supervisor.store.schema.lock import beside
+from reproq_supervisor.store.schema.step import Connection, Step, Work
+from reproq_supervisor.store.statements import load
+
+_ROWS_PER_S = 1_000_000
+_LOOK_EVERY_S = 1.0
+_SMALL_PAGES_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What an index is over, as in CREATE INDEX … ON table …."""
+
+    name: str
+    table: str
+    over: str
+    is_unique: bool = False
+
+
+# Few on purpose, and none that mentions a column that the last write of a run changes (only failures pay for theirs): see 001_contract.sql.
+INDEXES = (
+    Index("task_runs_dedupe", "task_runs", "(dedupe_key) WHERE dedupe_key IS NOT NULL", is_unique=True),
+    Index("task_runs_failed", "task_runs", "(failed_at) WHERE failed_at IS NOT NULL"),
+    Index("task_runs_workflow", "task_runs", "(workflow_id) WHERE workflow_id IS NOT NULL"),
+    Index("task_runs_parent", "task_runs", "(parent_id) WHERE parent_id IS NOT NULL"),
+    Index("idx_periodic_tasks_next_run", "periodic_tasks", "(next_run_at) WHERE enabled = true"),
+    Index("idx_workflow_runs_callback", "workflow_runs", "(callback_result_id)"),
+)
+
+# It refuses two active runs of one hash even where nobody asked for deduplication; `dedupe_key` has taken its place.
+OLDER_UNIQUE = "idx_task_runs_spec_unique"
+# Of the Go layout, and of the Django layout before and after it renamed them. Each would make every end of a run write to it.
+_OLDER = (
+    *("idx_task_runs_claim", "idx_task_runs_claim_due", "idx_task_runs_lock_key", "idx_task_runs_concurrency_active"),
+    *("idx_task_runs_parent_id", "idx_task_runs_workflow_id", "idx_task_runs_failed_at", "idx_task_runs_task_path"),
+    *("task_runs_status_26197d_idx", "task_runs_queue_n_50e8d6_idx", "task_runs_conc_status_idx", "task_runs_parent_id_866fda04"),
+)
+_TABLES = ("task_runs", "periodic_tasks", "reproq_queue_controls", "reproq_workers")
+
+
+def older_indexes(connection: Connection) -> Iterator[str]:
+    """Name the indexes of older layouts that are still there; not the unique one."""
+    for table in _TABLES:
+        for name, is_pattern in connection.execute(load("migrating")["indexes_of"], {"table": table}):
+            if name in _OLDER or (is_pattern and name.endswith("_like")):
+                yield name
+
+
+class MakeIndex(Step):
+    """One index that has to be there and be usable."""
+
+    locks = "SHARE UPDATE EXCLUSIVE, which stops nobody; waits for transactions that are open"
+
+    def __init__(self, index: Index) -> None:
+        self.name = f"index {index.name}"
+        self._index = index
+
+    def is_done(self, connection: Connection) -> bool:
+        return bool(_state(connection, self._index.name))
+
+    def estimate_s(self, rows: float) -> float:
+        return rows / _ROWS_PER_S if self._index.table == "task_runs" else 0.0
+
+    def take(self, work: Work) -> None:
+        _wait_for_abandoned(work, self._index.name)
+        if _state(work.connection, self._index.name) is False:
+            _drop(work, self._index.name)
+        elif self.is_done(work.connection):
+            return
+        if _is_empty(work.connection, self._index.table):
+            # Nobody waits for a table that holds nothing, and building concurrently would wait for everybody.
+            work.commit(lambda connection: connection.execute(self._statement(concurrently=False)), table=self._index.table)
+        else:
+            self._build(work)
+
+    def _build(self, work: Work) -> None:
+        """Build it in a thread, and tell meanwhile what the server says of it."""
+        with ThreadPoolExecutor(1, thread_name_prefix="index") as thread:
+            building = thread.submit(work.connection.execute, self._statement(concurrently=True))
+            try:
+                with closing(beside(work.connection)) as watcher:
+                    while True:
+                        try:
+                            building.result(timeout=_LOOK_EVERY_S)
+                        except StillRunning:
+                            self._tell_phase(work, watcher)
+                        else:
+                            return
+            except BaseException:
+                work.connection.cancel_safe()
+                raise
+
+    def _tell_phase(self, work: Work, watcher: Connection) -> None:
+        row = watcher.execute(load("migrating")["building"], {"table": self._index.table}).fetchone()
+        if row:
+            phase, share = row
+            work.tell(phase if share is None else f"{phase}, {share:.0%}")
+
+    def _statement(self, *, concurrently: bool) -> sql.Composed:
+        return sql.SQL("CREATE {}INDEX {}{} ON {} {}").format(
+            sql.SQL("UNIQUE " if self._index.is_unique else ""),
+            sql.SQL("CONCURRENTLY " if concurrently else ""),
+            sql.Identifier(self._index.name),
+            sql.Identifier(self._index.table),
+            sql.SQL(self._index.over),
+        )
+
+
+class DropOlderUnique(Step):
+    """The older index for deduplication goes when the newer one guards every run."""
+
+    name = f"drop index {OLDER_UNIQUE}"
+    locks = "SHARE UPDATE EXCLUSIVE, which stops nobody; waits for transactions that are open"
+
+    def is_done(self, connection: Connection) -> bool:
+        return _state(connection, OLDER_UNIQUE) is None
+
+    def take(self, work: Work) -> None:
+        _wait_for_abandoned(work, OLDER_UNIQUE)
+        _drop(work, OLDER_UNIQUE)
+
+
+class DropOlder(Step):
+    """Indexes that older layouts needed and that make every end of a run dearer."""
+
+    name = "drop older indexes"
+    locks = "SHARE UPDATE EXCLUSIVE, which stops nobody; waits for transactions that are open"
+    is_required = False
+
+    def is_done(self, connection: Connection) -> bool:
+        return next(older_indexes(connection), None) is None
+
+    def take(self, work: Work) -> None:
+        for name in list(older_indexes(work.connection)):
+            work.tell(name)
+            _wait_for_abandoned(work, name)
+            _drop(work, name)
+
+
+def _state(connection: Connection, name: str) -> bool | None:
+    """Answer whether the index can be used; None when there is none."""
+    row = connection.execute(load("migrating")["index"], {"index": name}).fetchone()
+    return bool(row[0]) if row else None
+
+
+def _is_empty(connection: Connection, table: str) -> bool:
+    row = connection.execute(load("migrating")["estimate"], {"table": table}).fetchone()
+    return row is not None and row[1] <= _SMALL_PAGES_BYTES
+
+
+def _drop(work: Work, name: str) -> None:
+    work.connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def _wait_for_abandoned(work: Work, name: str) -> None:
+    deadline = time.monotonic() + work.patience_s
+    while (row := work.connection.execute(load("migrating")["is_building"], {"index": name}).fetchone()) and row[0]:
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(f"index {name}: expected its builder to end within {work.patience_s:.0f} s, it still builds")
+        work.tell("waits for a builder whose migration was cut off")
+        time.sleep(_LOOK_EVERY_S)

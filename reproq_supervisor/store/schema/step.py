@@ -1,0 +1,102 @@
+"""What a migration is made of: a step, and the means with which it is taken."""
+
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+
+from reproq_supervisor.store.errors import StoreUnavailable
+from reproq_supervisor.store.statements import load
+
+T = TypeVar("T")
+Connection = psycopg.Connection[Any]
+
+# A lock that is asked for stands in the queue before every later producer: ask for a short time, then let them through.
+LOCK_TIMEOUT = "250ms"
+# A change of the catalogue takes milliseconds. One that would take longer than producers may wait, because it rewrites something after all,
+# is not done.
+CHANGE_TIMEOUT = "700ms"
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 5.0
+_IN_THE_WAY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.QueryCanceled,
+    # Somebody inserted the run that a batch was about to make the owner of its key; the next look sees it.
+    psycopg.errors.UniqueViolation,
+)
+
+
+@dataclass
+class Work:
+    """One migration under way.
+
+    Args:
+      tell: takes words on the progress of the present step.
+      patience_s: how long to come back for a lock that somebody else holds.
+    """
+
+    connection: Connection
+    tell: Callable[[str], None]
+    patience_s: float = 600
+
+    def commit(self, action: Callable[[Connection], T], *, table: str = "task_runs", timeout: str = "0") -> T:
+        """Do *action* in a transaction that never waits long for a lock; while one is held by others, come back later.
+
+        Args:
+          table: whose holders are named when patience ends.
+          timeout: of each statement, in PostgreSQL's words; "0" is none.
+
+        Raises:
+          StoreUnavailable: somebody was in the way for `patience_s`.
+        """
+        deadline = time.monotonic() + self.patience_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                with self.connection.transaction():
+                    self.connection.execute(load("migrating")["limit_waits"], {"lock": LOCK_TIMEOUT, "statement": timeout})
+                    self.connection.execute(load("reproq_schema_migrations")["pin_path"])
+                    return action(self.connection)
+            except _IN_THE_WAY as error:
+                obstacle = self._obstacle(table, error)
+                if time.monotonic() + pause_s > deadline:
+                    raise StoreUnavailable(f"{table}: expected to be let in within {self.patience_s:.0f} s, got {obstacle}") from error
+            self.tell(f"waits for {obstacle}")
+            time.sleep(pause_s * random.uniform(0.7, 1.3))  # noqa: S311 - spread, not a secret
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
+
+    def _obstacle(self, table: str, error: psycopg.Error) -> str:
+        holders = self.connection.execute(load("migrating")["holders"], {"table": table}).fetchall()
+        named = ", ".join(f"pid {pid} ({name or 'no name'}, {state}, open for {open_s:.0f} s)" for pid, name, state, open_s in holders)
+        return f"transactions that hold {table}: {named}" if named else f"another transaction ({error.sqlstate})"
+
+
+class Step(ABC):
+    """One thing to do, which can be taken again after any interruption.
+
+    `name` and `locks` are for people; `version` is the number of a file, None for a step that is recognised by what it made.
+    """
+
+    version: int | None = None
+    name: str
+    locks: str
+
+    # A step that only tidies up: the daemon runs without it.
+    is_required: bool = True
+
+    @abstractmethod
+    def is_done(self, connection: Connection) -> bool:
+        """Answer whether nothing is left to do; also when other steps, yet to come, will leave nothing."""
+
+    @abstractmethod
+    def take(self, work: Work) -> None:
+        """Do it."""
+
+    def estimate_s(self, rows: float) -> float:
+        """Guess the seconds that it takes with *rows* records."""
+        return 0.0
