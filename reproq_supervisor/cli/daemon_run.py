@@ -65,6 +65,7 @@ def run(options: Options) -> None:
     Runs in the foreground until Ctrl-C or `reproq-supervisor stop`; a second Ctrl-C does not wait for running tasks.
     """
     loaded = options.load()
+    _refuse_unprivileged(loaded)
     places = find_places(options.config_path, loaded.settings.control.socket, os.environ)
     _refuse_second(options, places)
     make_places(places, passable=loaded.settings.database == EMBEDDED and os.geteuid() == 0)
@@ -117,6 +118,22 @@ def _refuse_second(options: Options, places: Places) -> None:
     else:
         return
     raise DaemonRunsError(f"daemon: expected none of this configuration, found {who}; stop it with: reproq-supervisor stop")
+
+
+def _refuse_unprivileged(loaded: "Loaded") -> None:
+    """Refuse what the daemon may not do, with its line, before anything of it is started.
+
+    Raises:
+      ConfigError: with every such setting.
+    """
+    from reproq_supervisor.process.privileges import find_lacking
+    from reproq_supervisor.settings.complaints import place_problem
+    from reproq_supervisor.settings.problems import ConfigError
+
+    layers = loaded.layers
+    problems = tuple(place_problem(lack.path, lack.message, lack.hint, layers) for lack in find_lacking(loaded.settings))
+    if problems:
+        raise ConfigError(layers.source, problems)
 
 
 def _prepare(options: Options, loaded: "Loaded", places: Places) -> Prepared:

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from reproq_supervisor.core import frames
+from reproq_supervisor.executor.conditions import ConditionError, check_room, take_on
 from reproq_supervisor.executor.elders import Elders
 from reproq_supervisor.executor.nursery import Nursery
 from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
@@ -32,8 +33,8 @@ def main() -> int:
     gc.disable()
     channel = adopt_channel()
     start, table = _receive_start(channel)
+    pool = start["pool_settings"]
     prctl.become_subreaper()
-    prctl.set_pdeathsig(signal.SIGTERM, parent_pid=start["shard_pid"])
     try:
         elders = Elders(start["supervisor_pid"], start["shard_pid"])
     except ProcessLookupError:
@@ -44,15 +45,15 @@ def main() -> int:
     stacks.write_stacks_on_signal()
     title = ProcessTitle()
     title.set(f"reproq: nursery {start['child']} (importing)")
-    os.environ.update(start["pool_settings"].get("env") or {})
-    nice = start["pool_settings"].get("nice") or 0
-    if nice:
-        os.nice(nice)
     try:
+        take_on(pool)
+        # The kernel forgets it when the user changes.
+        prctl.set_pdeathsig(signal.SIGTERM, parent_pid=start["shard_pid"])
         preload(start["app"])
         check_forkable(frozenset({channel.fileno()}))
-    except PreloadError as error:
-        send_frame(channel, frames.encode_message({"type": "failed", "reason": str(error), "permanent": False}))
+        check_room(pool)
+    except (ConditionError, PreloadError) as error:
+        send_frame(channel, frames.encode_message({"type": "failed", "reason": str(error), "permanent": isinstance(error, ConditionError)}))
         return PERMANENT
     # What is imported so far stays in shared pages: no collection will ever touch it.
     gc.freeze()
@@ -66,7 +67,8 @@ def main() -> int:
             "child": start["child"],
             "keep_output": start["keep_output"],
             "allowed_task_modules": start["app"].get("allowed_task_modules") or [],
-            "single_use": start["pool_settings"].get("isolation", "reuse") != "reuse",
+            "limits": pool.get("limits") or {},
+            "single_use": pool.get("isolation", "reuse") != "reuse",
             "tick_s": start["tick_s"],
         },
     ).run()

@@ -5,16 +5,17 @@ supervisor dies ──► the shard ends by itself, and with it the nursery (its
 """
 
 import os
-import signal
+
+from reproq_supervisor.process.kill_switch import KillSwitch
 
 SHARD_LEAVES_WITHIN_S = 1.0
 
 
 class Elders:
-    """Pidfds of supervisor and shard."""
+    """The supervisor, watched, and the shard, which can be killed even by a nursery that has changed its user: make it before that."""
 
     def __init__(self, supervisor_pid: int, shard_pid: int) -> None:
-        self._shard = os.pidfd_open(shard_pid)
+        self._shard = KillSwitch(shard_pid)
         self.supervisor = os.pidfd_open(supervisor_pid)
         """Readable when the supervisor is dead."""
         self._kill_shard_mono: float | None = None
@@ -31,9 +32,9 @@ class Elders:
         """Kill the shard if its time is over; our channel then ends."""
         if self._kill_shard_mono is not None and now_mono >= self._kill_shard_mono:
             self._kill_shard_mono = None
-            signal.pidfd_send_signal(self._shard, signal.SIGKILL)
+            self._shard.kill()
 
     def close(self) -> None:
         """Give the descriptors back, in a forked child."""
-        os.close(self._shard)
+        self._shard.close()
         os.close(self.supervisor)

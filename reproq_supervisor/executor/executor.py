@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reproq_supervisor.core.work import MAX_RESULT_BYTES, TOKEN, Result, Work, decode_batch, encode_result
@@ -24,9 +24,10 @@ from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft import SoftSignal
 from reproq_supervisor.process import stacks
 from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.limits import impose
 from reproq_supervisor.process.link import BlockingLink
 from reproq_supervisor.process.masks import unblock_signals
-from reproq_supervisor.process.prctl import set_name, set_pdeathsig
+from reproq_supervisor.process.prctl import allow_inspection, set_name, set_pdeathsig
 from reproq_supervisor.process.title import ProcessTitle
 
 
@@ -45,6 +46,7 @@ class ExecutorStart:
     keep_output: bool
     allowed: Sequence[str]
     single_use: bool
+    limits: Mapping[str, float | None]
     nursery_pid: int
 
 
@@ -54,6 +56,7 @@ def executor_main(start: ExecutorStart) -> int:
     soft = SoftSignal(start.table, start.row)
     _reset_signals(soft)
     set_pdeathsig(signal.SIGKILL, parent_pid=start.nursery_pid)
+    allow_inspection()
     set_name("reproq-executor")
     start.title.set(f"reproq: executor {start.child}/{start.row}")
     log_fd = os.dup(2)
@@ -65,6 +68,7 @@ def executor_main(start: ExecutorStart) -> int:
     capture.start(start.stdout_fd, start.stderr_fd)
     os.close(start.stdout_fd)
     os.close(start.stderr_fd)
+    impose(start.limits)
     unblock_signals()
     serve(BlockingLink(start.work), start.tokens_fd, Resolver(start.allowed), soft, capture, single_use=start.single_use)
     return 0

@@ -57,6 +57,7 @@ class Nursery:
         self._allowed: list[str] = settings["allowed_task_modules"]
         self._single_use: bool = settings["single_use"]
         self._title: ProcessTitle = settings["title"]
+        self._limits: Mapping[str, float | None] = settings["limits"]
         self._tick_s: float = settings["tick_s"]
         self._elders: Elders = settings["elders"]
         self._executors: dict[int, _Executor] = {}
@@ -168,6 +169,7 @@ class Nursery:
                         keep_output=self._keep_output,
                         allowed=self._allowed,
                         single_use=self._single_use,
+                        limits=self._limits,
                         nursery_pid=nursery_pid,
                     )
                 )
@@ -248,7 +250,8 @@ class Nursery:
         self._say({"type": "stopped" if state.si_code == os.CLD_STOPPED else "continued", "pid": executor.pid})
 
     def _kill_strangers(self) -> int:
-        """Kill and reap adopted processes; return how many there are."""
+        """Kill and reap adopted processes; return how many there were."""
+        killed = 0
         self._next_scan_mono = time.monotonic() + _STRANGER_SCAN_S
         strangers = [pid for pid in proctable.children_of_self() if pid not in self._executors]
         for pid in strangers:
@@ -256,10 +259,11 @@ class Nursery:
             try:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                continue
+            except (ProcessLookupError, ChildProcessError, PermissionError):
+                continue  # a program that changed its user may be beyond us: it falls to the shard when we leave
+            killed += 1
             self._say({"type": "stranger", "pid": pid, "command": command})
-        return len(strangers)
+        return killed
 
     def _end_everything(self) -> None:
         for executor in self._executors.values():

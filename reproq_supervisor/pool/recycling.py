@@ -24,7 +24,7 @@ from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process.own_memory import AnonymousMemory, private_bytes
 
 LONG_TASK_S = 1.0
-"""A task that is expected to take so long, or is unknown, is waited for before a turn is taken: others could not be recycled meanwhile."""
+"""A task that is expected to take so long, or of which nothing is known, is waited for before a turn is taken, which others may need."""
 
 
 @dataclass(slots=True)

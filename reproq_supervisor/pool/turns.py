@@ -1,7 +1,7 @@
 """Turns in recycling, shared by all shards of a pool, old generation and new.
 
 A turn is a lock on one byte of a file that the shards have in common: at most `at_once` bytes are ever locked, whoever asks. The kernel
-gives the locks of a dead shard back, so there is nobody to ask, nothing to renew and nothing to clean up (ADR 8).
+gives the locks of a dead shard back, so there is nobody to ask, nothing to renew and nothing to clean up (ADR 9).
 """
 
 import fcntl

@@ -6,6 +6,7 @@ import signal
 
 _PR_SET_PDEATHSIG = 1
 _PR_GET_PDEATHSIG = 2
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -33,6 +34,11 @@ def pdeathsig() -> int:
     value = ctypes.c_int()
     _prctl(_PR_GET_PDEATHSIG, ctypes.byref(value))
     return value.value
+
+
+def allow_inspection() -> None:
+    """Let our own user look into this process and let it leave a core file, which the kernel forbids after a change of user."""
+    _prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1))
 
 
 def become_subreaper() -> None:

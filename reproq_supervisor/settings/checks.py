@@ -4,29 +4,15 @@ What would run tasks in another way than asked for is an error; a duty that nobo
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from reproq_supervisor.settings.document import Path
+from reproq_supervisor.settings.finding import Finding
+from reproq_supervisor.settings.machine import check_machine
 from reproq_supervisor.settings.model import Settings
 from reproq_supervisor.settings.pools import Isolation, Mode, Pool
 from reproq_supervisor.settings.units import format_duration
 
 NOT_YET = "not available yet in this version"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A rule that does not hold.
-
-    Attributes:
-      path: the value to complain about.
-      uses: every value the rule looked at; when one of them is itself invalid the finding means nothing.
-    """
-
-    path: Path
-    uses: tuple[Path, ...]
-    message: str
-    hint: str | None = None
 
 
 def check_together(settings: Settings) -> Iterator[Finding]:
@@ -36,6 +22,11 @@ def check_together(settings: Settings) -> Iterator[Finding]:
         yield from _check_sizes(at, pool)
         yield from _check_deadlines(at, pool)
         yield from _check_pool_is_available(at, pool)
+        yield from check_machine(at, pool)
+        if pool.limits.cpu_time is not None and pool.isolation is Isolation.REUSE:
+            path = (*at, "limits", "cpu_time")
+            message = "expected null with isolation reuse, where a process runs many tasks"
+            yield Finding(path, (path, (*at, "isolation")), message, "isolation: fork, or timeout")
 
 
 def advise(settings: Settings) -> Iterator[tuple[str, str]]:

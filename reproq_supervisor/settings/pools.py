@@ -18,6 +18,7 @@ from reproq_supervisor.settings.fields import (
     at_least,
     expected,
 )
+from reproq_supervisor.settings.system import CpuList, ResourceLimits, Umask, User
 
 
 class Mode(StrEnum):
@@ -133,6 +134,14 @@ class Pool(Group):
     """How often an idle shard looks by itself."""
     nice: Annotated[Whole, Field(ge=-20, le=19)] = 0
     """CPU niceness of the executors; below 0 needs privileges."""
+    cpus: CpuList = Field(default_factory=list)
+    """Processors that the executors run on, such as [0, 2-3]; empty: all. A task could choose others."""
+    limits: ResourceLimits = ResourceLimits()
+    """Resource limits of each executor."""
+    umask: Umask = None
+    """Permissions that new files of tasks do not get, in octal; null: the daemon's."""
+    user: User = None
+    """Account, by name or number, that the application is imported and run as; needs a daemon that is root. null: the daemon's."""
     env: dict[VariableName, VariableText] = Field(default_factory=dict)
     """Environment variables of the pool's processes, on top of the daemon's."""
     boot_timeout: Annotated[Duration, at_least(1)] = 60.0

@@ -7,6 +7,7 @@ import asyncio
 import ctypes
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -85,6 +86,22 @@ def kill_itself(signum: int = signal.SIGKILL) -> None:
     """Die by a signal, as the kernel's memory killer would do it."""
     os.kill(os.getpid(), signum)
     time.sleep(60)
+
+
+def tell_conditions() -> dict[str, Any]:
+    """Return what the pool's settings made of this process: niceness, processors, limits, umask, who it is."""
+    umask = os.umask(0)
+    os.umask(umask)
+    kinds = {"address_space": "AS", "data": "DATA", "open_files": "NOFILE", "processes": "NPROC", "core": "CORE", "cpu_time": "CPU"}
+    return {
+        "nice": os.nice(0),
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "limits": {name: list(resource.getrlimit(getattr(resource, f"RLIMIT_{kind}"))) for name, kind in kinds.items()},
+        "umask": umask,
+        "users": list(os.getresuid()),
+        "groups": [list(os.getresgid()), sorted(os.getgroups())],
+        "variables": {name: os.environ.get(name) for name in ("HOME", "USER", "LOGNAME")},
+    }
 
 
 def dereference_null() -> None:
