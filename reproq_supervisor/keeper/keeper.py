@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reproq_supervisor.keeper.duties import Duty, Ran
-from reproq_supervisor.process import stacks
+from reproq_supervisor.keeper.truce import Truce
+from reproq_supervisor.process import clock, stacks
 from reproq_supervisor.process.channel import Channel
 from reproq_supervisor.process.title import ProcessTitle
 from reproq_supervisor.store.errors import StoreError, StoreUnavailable
@@ -36,6 +37,8 @@ BATCH = 500
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 _LET_GO_AFTER_S = 0.1
+_FIRST_RECLAIM_AFTER_S = 2.0
+"""By then the supervisor has told a new keeper which workers are dead: what they held is released uncounted before a lease is reclaimed."""
 
 
 class Keeper:
@@ -57,6 +60,8 @@ class Keeper:
         self._dead: dict[str, None] = {}  # workers whose leases are to be released, in the order they died
         self._released: dict[str, int] = {}  # released once; looked at once more, and while they hold runs at most so often
         self._ready = False
+        self._truce = Truce()
+        self._was_away = False
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
         reclaim_s = float((start.get("keeper_settings") or {}).get("reclaim_interval") or 5.0)
@@ -64,7 +69,7 @@ class Keeper:
             Duty("release", REPAIR_INTERVAL_S, self._release),
             Duty("settings", REPAIR_INTERVAL_S, self._sync_settings),
             Duty("wake", WAKE_POLL_S, self._wake_due),
-            Duty("reclaim", reclaim_s, self._reclaim),
+            Duty("reclaim", reclaim_s, self._reclaim, due_mono=time.monotonic() + _FIRST_RECLAIM_AFTER_S),
             Duty("wishes", WISHES_INTERVAL_S, self._settle_wishes),
             Duty("repair", REPAIR_INTERVAL_S, self._repair),
             Duty("workers", WORKERS_INTERVAL_S, self._prune_workers),
@@ -110,7 +115,7 @@ class Keeper:
         for duty in self._duties:
             if duty.name == "reclaim":
                 duty.interval_s = float(settings.get("reclaim_interval", duty.interval_s))
-                duty.due_mono = 0.0
+                duty.due_mono = min(duty.due_mono, time.monotonic() + duty.interval_s)
         self._wake.set()
 
     def _hurry(self, name: str) -> None:
@@ -134,6 +139,8 @@ class Keeper:
                     await self._run_due()
                     await self._sleep(min(duty.due_mono for duty in self._duties) - time.monotonic())
             except StoreUnavailable as error:
+                # A connection that is still open was only refused something, by a lock for example.
+                self._was_away = self._store is None or self._store.closed
                 self._note_lost(str(error))
                 await self._close()
                 await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - spread, not a secret
@@ -142,6 +149,9 @@ class Keeper:
     async def _connect(self) -> None:
         self._store_prepares = self._prepare
         self._store = await KeeperStore.connect(self._dsn, application_name="reproq keeper", prepare=self._prepare)
+        age_s = await self._store.server_age_s()
+        self._truce.note_connected(time.monotonic(), after_outage=self._was_away, server_age_s=age_s)
+        self._was_away = False
         if not self._up:
             self._up, self._since_mono, self._error = True, time.monotonic(), None
             self._channel.say("event", event={"name": "database.connected", "child": "keeper"})
@@ -213,13 +223,17 @@ class Keeper:
 
     async def _wake_due(self) -> Ran:
         assert self._store is not None
+        asked_at = clock.boot_time_s()
         woken = await self._store.wake_due(BATCH)
+        self._truce.note_answer(clock.boot_time_s() - asked_at, time.monotonic())
         if woken.count >= BATCH:
             return Ran(woken.count, 0.0)
         return Ran(woken.count, math.inf if woken.next_due_s is None else max(0.0, woken.next_due_s))
 
     async def _reclaim(self) -> Ran:
         assert self._store is not None
+        if left_s := self._truce.left_s(time.monotonic()):
+            return Ran(0, left_s)
         count = await self._store.reclaim(BATCH)
         return Ran(count, 0.0 if count >= BATCH else math.inf)
 

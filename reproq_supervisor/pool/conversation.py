@@ -14,7 +14,7 @@ import math
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,7 +31,6 @@ _T = TypeVar("_T")
 
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
-CYCLE_TIMEOUT_S = 30.0
 ANNOUNCE_EVERY_S = 30.0
 
 
@@ -138,7 +137,7 @@ class Conversation:
         assert self._store is not None
         ours = self._ledger.open_leases()
         if ours:
-            kept = await self._answer(self._store.held(ours))
+            kept = await self._store.held(ours)
             self._on_reply([], self._ledger.forget_lost(kept), frozenset())
 
     async def _disconnected(self, error: str) -> None:
@@ -167,7 +166,7 @@ class Conversation:
                 await self._idle()
                 continue
             assert self._store is not None
-            reply = await self._answer(self._store.cycle(request))
+            reply = await self._store.cycle(request)
             if asked:
                 self._note_claim(asked, len(reply.claimed), is_cut=reply.is_cut)
             held, lost = self._ledger.apply(request, reply, boot_sent)
@@ -183,10 +182,7 @@ class Conversation:
         assert self._store is not None
         self._announce_mono = now + ANNOUNCE_EVERY_S
         queues = list(self._ledger.turns.weights)
-        here = self._store.announce(
-            hostname=socket.gethostname(), concurrency=self._options.concurrency, queues=queues, version=__version__
-        )
-        await self._answer(here)
+        await self._store.announce(hostname=socket.gethostname(), concurrency=self._options.concurrency, queues=queues, version=__version__)
 
     async def flush(self, deadline_mono: float) -> bool:
         """Write back what has ended, without claiming; True when nothing is left. For the end of a shard, after `run` has ended."""
@@ -205,7 +201,7 @@ class Conversation:
                     if self._store is None:
                         await self._connect()
                     assert self._store is not None
-                    reply = await self._answer(self._store.cycle(request))
+                    reply = await self._store.cycle(request)
             except (StoreUnavailable, TimeoutError):
                 await self._close()
                 await asyncio.sleep(min(_FIRST_RETRY_S, max(0.0, left)))
@@ -215,14 +211,6 @@ class Conversation:
 
     async def close(self) -> None:
         await self._close()
-
-    async def _answer(self, call: Awaitable[_T]) -> _T:
-        """Wait for an answer of the database, but not for ever: a host that is gone never closes a connection."""
-        try:
-            async with asyncio.timeout(CYCLE_TIMEOUT_S):
-                return await call
-        except TimeoutError as error:
-            raise StoreUnavailable(f"no answer from the database within {CYCLE_TIMEOUT_S:g} s") from error
 
     def _note_claim(self, asked: int, got: int, *, is_cut: bool) -> None:
         self._hungry = got < asked and not is_cut
@@ -237,7 +225,7 @@ class Conversation:
         seconds = self._poll_s
         if self._hungry and self._options.listen:
             assert self._store is not None
-            seconds = min(self._options.poll_max_s, await self._answer(self._store.settle_idle(list(self._ledger.turns.weights))))
+            seconds = min(self._options.poll_max_s, await self._store.settle_idle(list(self._ledger.turns.weights)))
         now = time.monotonic()
         # A point in time, kept from wait to wait: the watch wakes us ten times a second, and would put off a mere duration for ever.
         self._look_at_mono = min(self._look_at_mono, now + seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret

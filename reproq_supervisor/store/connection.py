@@ -1,5 +1,6 @@
 """One asynchronous connection that is either clean or closed, for the daemon's processes."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,8 @@ from reproq_supervisor.store.errors import StoreUnavailable, translated
 from reproq_supervisor.store.statements import load
 
 _ROLLED_BACK_TRIES = 3
+ANSWER_WITHIN_S = 30.0
+"""No statement of ours takes nearly as long. A host that is gone and a server that is frozen never close a connection."""
 
 
 class StoreConnection:
@@ -42,8 +45,9 @@ class StoreConnection:
                 prepare_threshold=None,
             )
             try:
-                if prepare and await _is_direct(connection):
-                    connection.prepare_threshold = 0
+                async with _answered_in_time():
+                    if prepare and await _is_direct(connection):
+                        connection.prepare_threshold = 0
             except BaseException:
                 await connection.close()
                 raise
@@ -53,11 +57,12 @@ class StoreConnection:
         """Run the statement *name* of `sql/<table>.sql` and return its rows.
 
         Raises:
-          StoreUnavailable: nothing is known about what it did; try again, on a new connection if this one is closed.
+          StoreUnavailable: nothing is known about what it did; try again, on a new connection if this one is closed. Also when there was no
+            answer within `ANSWER_WITHIN_S`, and then up to ten seconds for giving up in order.
           StoreError: it did nothing, and would do nothing again.
         """
         with translated():
-            async with self._clean_or_closed():
+            async with self._clean_or_closed(), _answered_in_time():
                 for _ in range(_ROLLED_BACK_TRIES - 1):
                     try:
                         return await self._execute(load(table)[name], parameters)
@@ -89,6 +94,15 @@ class StoreConnection:
             if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 await self._connection.close()
             raise
+
+
+@asynccontextmanager
+async def _answered_in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            yield
+    except TimeoutError as error:
+        raise StoreUnavailable(f"no answer from the database within {ANSWER_WITHIN_S:g} s") from error
 
 
 async def _is_direct(connection: psycopg.AsyncConnection[Any]) -> bool:

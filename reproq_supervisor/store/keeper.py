@@ -52,6 +52,11 @@ class KeeperStore:
             released += count
         return released
 
+    async def server_age_s(self) -> float:
+        """Return for how long the server has been up."""
+        ((age_s,),) = await self._connection.ask("keeping", "server_age", {})
+        return float(age_s)
+
     async def holders(self, worker_ids: Sequence[str]) -> frozenset[str]:
         """Return which of these workers still hold runs."""
         rows = await self._connection.ask("keeping", "holders", {"worker_ids": list(worker_ids)})

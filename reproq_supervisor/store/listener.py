@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 import psycopg
@@ -13,6 +13,7 @@ from reproq_supervisor.store.statements import load
 
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
+_LISTEN_WITHIN_S = 20.0
 
 
 class Listener:
@@ -54,7 +55,7 @@ class Listener:
             await self._connection.close()
 
     async def _listen(self) -> None:
-        with translated():
+        async with _in_time():
             connection = await psycopg.AsyncConnection.connect(
                 self._dsn, autocommit=True, application_name=self._application_name, connect_timeout=10, prepare_threshold=None
             )
@@ -91,3 +92,13 @@ class Listener:
     def _concerns(self, payload: str) -> bool:
         kind, _, queue = payload.partition(":")
         return kind != "ready" or self._queues is None or queue in self._queues
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        with translated():
+            async with asyncio.timeout(_LISTEN_WITHIN_S):
+                yield
+    except TimeoutError as error:
+        raise StoreUnavailable(f"no answer to LISTEN within {_LISTEN_WITHIN_S:g} s") from error

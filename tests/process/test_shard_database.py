@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from reproq_supervisor.core.policy.claim_plan import Turns
-from reproq_supervisor.pool import conversation
 from reproq_supervisor.pool.conversation import Conversation, StoreOptions
 from reproq_supervisor.pool.held import HeldRuns
 from reproq_supervisor.pool.ledger import Ledger
+from reproq_supervisor.store import connection
 from tests.support.eventually import eventually
 from tests.support.marked import state_of
 from tests.support.postgres import Database
@@ -109,7 +109,7 @@ def test_a_drain_ends_without_a_database(own_database: Database, runs: Runs, how
 @pytest.mark.slow
 def test_a_database_that_stopped_answering_is_noticed(own_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the conversation here, since its patience is half a minute."""
-    monkeypatch.setattr(conversation, "CYCLE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "ANSWER_WITHIN_S", 0.3)
     options = StoreOptions(
         own_database.dsn, "test", "reproq test", listen=True, prepare=True, poll_min_s=0.02, poll_max_s=0.1, concurrency=1
     )

@@ -1,5 +1,6 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
 -- locks: none while migrating.
+-- revision: 2
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
 -- minutes, so that one poisoned row never stops the sweep. Runs that somebody else has locked, lane row or record, wait for a later round.
@@ -16,7 +17,8 @@ BEGIN
             SELECT l.result_id, l.leased_by, l.lease_no
             FROM task_lane l
             JOIN task_runs r ON r.result_id = l.result_id
-            WHERE l.state = 'running' AND l.leased_until < clock_timestamp()
+            -- Not clock_timestamp(): a server that was frozen in the middle of this would take what expired meanwhile.
+            WHERE l.state = 'running' AND l.leased_until < statement_timestamp()
             ORDER BY l.lease_no, l.result_id
             LIMIT p_limit
             FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED)

@@ -6,6 +6,10 @@ SELECT reproq_reclaim(%(limit)s)
 -- Gives back up to `limit` runs of workers that are gone. One row: how many.
 SELECT reproq_release_workers(%(worker_ids)s::text[], %(limit)s)
 
+-- name: server_age
+-- One row: seconds since the server was started.
+SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8
+
 -- name: holders
 -- Which of these workers still hold runs.
 SELECT DISTINCT leased_by FROM task_lane WHERE state = 'running' AND leased_by = ANY(%(worker_ids)s::text[])
