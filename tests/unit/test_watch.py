@@ -1,7 +1,6 @@
 """The watch: which runs are asked to stop, which executors are killed, and what becomes of those that share one."""
 
 import os
-import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -50,7 +49,7 @@ class Time:
     """The clocks that the watch reads, moved by the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = time.monotonic()
+        self.now = 1000.0  # whole, so that a hundred seconds later is a hundred seconds later
         monkeypatch.setattr(watch_module.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(clock, "boot_time_s", lambda: self.now)
         monkeypatch.setattr(watch_module.stacks, "ask_for_stacks", lambda pid: None)
