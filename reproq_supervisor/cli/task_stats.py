@@ -9,7 +9,7 @@ from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.values import rough_age
 
 # Eighty characters hold them; `oldest` is the age of the oldest ready run.
-_COLUMNS = ("queue", "ready", "oldest", "running", "parked", "waiting", "successful", "failed", "cancelled")
+_COLUMNS = ("queue", "ready", "oldest", "running", "parked", "waiting", "done", "failed", "cancelled")
 
 
 @click.command(epilog=example("reproq-supervisor stats", "reproq-supervisor stats --json"))

@@ -157,6 +157,7 @@ class Keeper:
             self._channel.say("event", event={"name": "database.connected", "child": "keeper"})
         if not self._ready:
             self._ready = True
+            self._tell_snapshot()  # or who asks in the next second hears that there is no database
             self._channel.say("ready")
 
     def _note_lost(self, error: str) -> None:
@@ -191,13 +192,16 @@ class Keeper:
         title = ProcessTitle()
         title.set("reproq: keeper")
         while True:
-            now = time.monotonic()
-            snapshot = {
-                "duties": {duty.name: duty.as_fields(now) for duty in self._duties},
-                "database": {"up": self._up, "since_s": round(now - self._since_mono, 1), "error": self._error},
-            }
-            self._channel.say("snapshot", snapshot=snapshot)
+            self._tell_snapshot()
             await asyncio.sleep(min(1.0, self._heartbeat_s / 3))
+
+    def _tell_snapshot(self) -> None:
+        now = time.monotonic()
+        snapshot = {
+            "duties": {duty.name: duty.as_fields(now) for duty in self._duties},
+            "database": {"up": self._up, "since_s": round(now - self._since_mono, 1), "error": self._error},
+        }
+        self._channel.say("snapshot", snapshot=snapshot)
 
     # -- the duties ---------------------------------------------------------------------------------------------------
 

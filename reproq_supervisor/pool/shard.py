@@ -265,6 +265,7 @@ class Shard:
         complete = self._connected and self._preloaded and self._crew.ready >= self._start.executors_min
         if self.state is State.BOOTING and complete:
             self.state = State.READY
+            self._tell_snapshot()  # or who asks in the next second hears that there is no database
             self._channel.say("ready")
             self._open_or_close()
 
@@ -286,7 +287,9 @@ class Shard:
 
     async def _keep_reporting(self) -> None:
         while True:
-            self._channel.say(
-                "snapshot", snapshot=self._report.snapshot(self.state, self._report.why(preloaded=self._preloaded, paused=self._paused))
-            )
+            self._tell_snapshot()
             await asyncio.sleep(min(1.0, self._desk.watch.limits.heartbeat_s / 3))
+
+    def _tell_snapshot(self) -> None:
+        why = self._report.why(preloaded=self._preloaded, paused=self._paused)
+        self._channel.say("snapshot", snapshot=self._report.snapshot(self.state, why))
