@@ -1,7 +1,7 @@
 """Fixtures for every test."""
 
 import importlib.util
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -51,11 +51,13 @@ _DAEMONS = pytest.StashKey[list[Daemon]]()
 
 @pytest.fixture
 def start_daemon(request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
-    """Start daemons: ``start_daemon(config, env=..., until_ready=True)``. They are ended after the test, and must leave no process."""
+    """Start daemons: ``start_daemon(config, env=..., view=..., until_ready=True)``. After the test they are ended, and leave no process."""
     daemons = request.node.stash.setdefault(_DAEMONS, [])
 
-    def start(config: Mapping[str, Any], *, env: Mapping[str, str] | None = None, until_ready: bool = True) -> Daemon:
-        daemon = Daemon(config, env=env)
+    def start(
+        config: Mapping[str, Any], *, env: Mapping[str, str] | None = None, view: Sequence[str] = (), until_ready: bool = True
+    ) -> Daemon:
+        daemon = Daemon(config, env=env, view=view)
         daemons.append(daemon)
         daemon.start(until_ready=until_ready)
         return daemon

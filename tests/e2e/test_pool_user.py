@@ -14,7 +14,7 @@ from tests.support.daemon import CHECKOUT, Daemon, demo_config
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 from tests.support.runs import Runs
-from tests.support.somebody import somebody_else, why_nobody_else
+from tests.support.somebody import NAME, open_view, somebody_else, why_nobody_else
 
 StartDaemon = Callable[..., Daemon]
 
@@ -25,7 +25,7 @@ needs_somebody_else = pytest.mark.skipif(why_nobody_else() is not None, reason=s
 @needs_somebody_else
 @pytest.mark.parametrize("frozen", [False, True])
 def test_nothing_is_left_after_the_supervisor_was_killed(start_daemon: StartDaemon, database: Database, frozen: bool) -> None:
-    daemon = start_daemon(demo_config(database.dsn, pool={"user": "nobody"}))
+    daemon = start_daemon(demo_config(database.dsn, pool={"user": "nobody"}), view=open_view())
     Runs(database).add("nap", 600.0, count=2)
     eventually(lambda: database.query("SELECT 1 FROM task_runs WHERE status = 'RUNNING' HAVING count(*) = 2"), what="both run")
     if frozen:  # then only the nursery can end the shard, and that is somebody whom it may not signal
@@ -36,7 +36,7 @@ def test_nothing_is_left_after_the_supervisor_was_killed(start_daemon: StartDaem
 
 @needs_somebody_else
 def test_a_reload_changes_the_user_by_a_new_generation(start_daemon: StartDaemon, database: Database) -> None:
-    daemon = start_daemon(demo_config(database.dsn, pool={"executors": 1}))
+    daemon = start_daemon(demo_config(database.dsn, pool={"executors": 1}), view=open_view())
     runs = Runs(database)
     assert runs.end_of("tell_conditions").result["users"] == [0, 0, 0]
     daemon.configure(demo_config(database.dsn, pool={"executors": 1, "user": "nobody", "umask": "077"}))
@@ -46,17 +46,17 @@ def test_a_reload_changes_the_user_by_a_new_generation(start_daemon: StartDaemon
 
 
 def test_a_user_that_the_daemon_may_not_become_is_refused_before_anything_starts() -> None:
-    if os.geteuid() == 0 and why_nobody_else():
-        pytest.skip(str(why_nobody_else()))
-    nobody = somebody_else()
-    who = {"user": nobody.uid, "group": nobody.gid} if os.geteuid() == 0 else {}
+    argv = [sys.executable, "-P", "-m", "reproq_supervisor", "run"]
+    if os.geteuid() == 0:
+        if why_nobody_else():
+            pytest.skip(str(why_nobody_else()))
+        argv = [*open_view(), sys.executable, "-P", "-m", "reproq_supervisor.process.launch", "--user", NAME, "--", *argv]
     with TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         config = Path(folder, "c.yaml")
         config.write_text("database: postgresql://nobody@127.0.0.1:1/nowhere\npools:\n  mail:\n    user: 4242424\n")
-        argv = [sys.executable, "-m", "reproq_supervisor", "run", "-c", str(config)]
         environment = {"PYTHONPATH": str(CHECKOUT), "PATH": os.environ["PATH"]}
-        done = subprocess.run(argv, cwd="/", env=environment, check=False, capture_output=True, text=True, **who)
+        done = subprocess.run([*argv, "-c", str(config)], cwd="/", env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 78, done.stderr
     assert "c.yaml:4:" in done.stderr
     assert "expected a daemon that is root, which may become 4242424" in done.stderr

@@ -14,7 +14,7 @@ from tests.support.marked import state_of
 from tests.support.postgres import Database
 from tests.support.runs import Runs
 from tests.support.shard import RunningShard, running_shard
-from tests.support.somebody import somebody_else, why_nobody_else
+from tests.support.somebody import open_view, somebody_else, why_nobody_else
 
 MIB = 1 << 20
 
@@ -92,7 +92,7 @@ def test_processors_that_may_not_be_used_are_refused(database: Database) -> None
 
 def test_the_application_is_imported_and_run_as_the_pools_user(database: Database, runs: Runs, stranger: Identity, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    with running_shard(database, user="nobody", logs_dir=logs, nice=-3, limits={"core": 0}) as shard:
+    with running_shard(database, user="nobody", view=open_view(), logs_dir=logs, nice=-3, limits={"core": 0}) as shard:
         found = runs.end_of("tell_conditions").result
         assert found["users"] == [stranger.uid] * 3
         assert found["groups"] == [[stranger.gid] * 3, sorted(set(os.getgrouplist("nobody", stranger.gid)))]
@@ -105,7 +105,7 @@ def test_the_application_is_imported_and_run_as_the_pools_user(database: Databas
 
 
 def test_stopping_cancelling_and_crashing_work_for_another_user(database: Database, runs: Runs, stranger: Identity) -> None:
-    with running_shard(database, executors=2, user="nobody", grace=0.3) as shard:
+    with running_shard(database, executors=2, user="nobody", view=open_view(), grace=0.3) as shard:
         assert runs.end_of("hang", timeout_seconds=1, max_attempts=1).end == ("FAILED", "timeout", 1)
         assert runs.end_of("hang_stubbornly", timeout_seconds=1, max_attempts=1).end == ("FAILED", "timeout", 1)
         assert runs.end_of("crash", max_attempts=1).end == ("FAILED", "worker_crashed", 1)
@@ -119,7 +119,7 @@ def test_stopping_cancelling_and_crashing_work_for_another_user(database: Databa
 
 def test_recycling_by_memory_measures_another_users_executors(database: Database, runs: Runs, stranger: Identity) -> None:
     recycle = {"tasks": 0, "rss": 48 * MIB, "age": 0.0, "jitter": 0.0, "at_once": 1}
-    with running_shard(database, user="nobody", recycle=recycle) as shard:
+    with running_shard(database, user="nobody", view=open_view(), recycle=recycle) as shard:
         assert {run.end for run in runs.ended(runs.add("leak", 16, count=10))} == {("SUCCESSFUL", None, 1)}
         assert shard.wait_event("executor.recycled")["reason"] == "rss"
 
@@ -127,7 +127,7 @@ def test_recycling_by_memory_measures_another_users_executors(database: Database
 @pytest.fixture
 def foreign(database: Database, runs: Runs, stranger: Identity) -> Iterator[RunningShard]:
     """A shard whose pool is somebody else's, with two busy executors and escaped grandchildren."""
-    with running_shard(database, executors=2, user="nobody") as shard:
+    with running_shard(database, executors=2, user="nobody", view=open_view()) as shard:
         runs.add("tests.support.odd_tasks.leave_family", count=2)
         shard.wait_snapshot(lambda s: s["running"] == 2, "both run")
         # Shard, nursery, two executors, and of each at least two that it started.

@@ -38,6 +38,17 @@ def test_a_task_returns_its_value(runs: Runs) -> None:
 
 def test_a_coroutine_returns_its_value(runs: Runs) -> None:
     assert runs.end_of("coroutine_echo", "value").result == "value"
+    assert runs.end_of("coroutine_nap", 0.01).result == 0.01
+
+
+def test_memory_may_be_held_and_leaked(runs: Runs) -> None:
+    assert runs.end_of("hold", 32, 0.0).result == 32
+    assert runs.end_of("leak", 4).result >= 4
+
+
+def test_a_task_may_say_how_far_it_is(runs: Runs) -> None:
+    run = runs.end_of("print_progress", 3, 0.03)
+    assert (run.result, run.log.splitlines()) == (3, ["STDOUT:", "step 1 of 3", "step 2 of 3", "step 3 of 3", "STDERR:"])
 
 
 @pytest.mark.parametrize(("name", "result"), [("held.func", 6), ("held", 6), ("runner", 7)])
@@ -52,6 +63,7 @@ def test_a_task_object_is_called_through_func_or_run(runs: Runs, name: str, resu
         ("exit_process", [4], "app_error", "4"),
         ("crash", [9], "worker_crashed", "exited with code 9"),
         ("kill_itself", [], "worker_crashed", "SIGKILL"),
+        ("dereference_null", [], "worker_crashed", "SIGSEGV"),
         (f"{ODD}interrupt", [], "app_error", ""),
         (f"{ODD}raise_without_words", [], "app_error", "whose text failed"),
     ],

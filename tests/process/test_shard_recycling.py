@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reproq_supervisor.pool.turns import PoolTurns
 from tests.support.postgres import Database
 from tests.support.runs import DEMO, Run, Runs
 from tests.support.shard import RunningShard, running_shard
@@ -90,6 +91,18 @@ def test_the_rules_are_live(database: Database, runs: Runs) -> None:
         shard.adjust(recycle=rules(tasks=5))
         assert shard.wait_event("executor.recycled")["pid"] == old
         assert runs.end_of(f"{DEMO}echo").status == "SUCCESSFUL"
+
+
+def test_a_turn_that_another_shard_of_the_pool_has_is_waited_for(database: Database, runs: Runs, tmp_path: Path) -> None:
+    with running_shard(database, executors=2, recycle=rules(tasks=1), runtime_dir=tmp_path) as shard:
+        turns = PoolTurns(tmp_path / "recycle-default.turns")
+        assert turns.take_nowait(1) == 0  # as a shard in another process would
+        assert {run.status for run in runs.ended(runs.add("echo", count=20))} == {"SUCCESSFUL"}
+        shard.wait_snapshot(lambda s: s["recycling"] >= 1, "somebody waits for a turn")
+        shard.wait_snapshots(2)
+        assert not recycled(shard)
+        turns.give_back(0)
+        shard.wait_event("executor.recycled")
 
 
 def test_an_executor_that_crashes_on_its_way_out_is_a_crash(database: Database, runs: Runs) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def demo_config(dsn: str, *, pool: Mapping[str, Any] | None = None, **keys: Any)
 class Daemon:
     """One `reproq-supervisor run`, with a configuration file, a folder and a mark of its own."""
 
-    def __init__(self, config: Mapping[str, Any], *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, config: Mapping[str, Any], *, env: Mapping[str, str] | None = None, view: Sequence[str] = ()) -> None:
+        self._view = view
         self.folder = Path(tempfile.mkdtemp(prefix="reproq-test-", dir="/tmp"))
         self.folder.chmod(0o755)  # the embedded database may run as another user
         self.config_path = self.folder / "supervisor.yaml"
@@ -100,7 +101,7 @@ class Daemon:
     def start(self, *arguments: str, until_ready: bool = True) -> None:
         """Start the daemon, with more *arguments* for `run`."""
         assert self._process is None or self._process.poll() is not None, "the daemon runs already"
-        argv = [*self._program("run"), *arguments]
+        argv = [*self._view, *self._program("run"), *arguments]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 argv, env=self._env, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -12,7 +12,7 @@ import select
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ class RunningShard:
       snapshot: its last one.
     """
 
-    def __init__(self, start: Mapping[str, Any], *, env: Mapping[str, str] | None = None, log: Path | None = None) -> None:
+    def __init__(
+        self, start: Mapping[str, Any], *, env: Mapping[str, str] | None = None, log: Path | None = None, view: Sequence[str] = ()
+    ) -> None:
         self.mark = uuid.uuid4().hex
         self.start_message: Message = {"type": "start", **start}
         self.messages: list[Message] = []
@@ -61,7 +63,7 @@ class RunningShard:
         stderr = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600) if log else None
         try:
             environment = {**os.environ, MARK: self.mark, **(env or {})}
-            self._child = spawn_child(python_argv("reproq_supervisor.pool"), environment, stderr=stderr)
+            self._child = spawn_child([*view, *python_argv("reproq_supervisor.pool")], environment, stderr=stderr)
         finally:
             if stderr is not None:
                 os.close(stderr)
@@ -268,10 +270,20 @@ def start_message(
 
 @contextmanager
 def running_shard(
-    database: Database, *, log: Path | None = None, env: Mapping[str, str] | None = None, ready: bool = True, **start: Any
+    database: Database,
+    *,
+    log: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    view: Sequence[str] = (),
+    ready: bool = True,
+    **start: Any,
 ) -> Iterator[RunningShard]:
-    """Start a shard, with what `start_message` takes, and wait until it is *ready*; at the end nothing of it may be left."""
-    shard = RunningShard(start_message(database, **start), env=env, log=log)
+    """Start a shard, with what `start_message` takes, and wait until it is *ready*; at the end nothing of it may be left.
+
+    Args:
+      view: what comes before its command line (`tests.support.somebody`).
+    """
+    shard = RunningShard(start_message(database, **start), env=env, log=log, view=view)
     try:
         shard.send_start()
         if ready:

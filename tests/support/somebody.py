@@ -1,32 +1,68 @@
-"""Somebody else to run a pool as, where there is one."""
+"""Somebody else to run a pool as, where there is one: the tests must be root, and Python and the checkout be open to others.
+
+Where they are not (a home of root, mode 0700), commands get a view of the file system of their own, in which they are.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from reproq_supervisor.process.identity import Identity, identity_of
 from tests.support.shard import ROOT
 
 NAME = "nobody"
-
-
-@cache
-def why_nobody_else() -> str | None:
-    """Return why no test here can be somebody else, None when it can: it must be root, and Python and checkout open to others."""
-    if os.geteuid() != 0:
-        return "only root may become somebody else"
-    nobody = identity_of(NAME)
-    argv = [sys.executable, "-c", "import reproq_supervisor, workers.demo.tasks"]
-    try:
-        done = subprocess.run(
-            argv, cwd="/", env={"PYTHONPATH": str(ROOT)}, user=nobody.uid, group=nobody.gid, check=False, capture_output=True
-        )
-    except PermissionError as error:
-        return f"closed to {NAME}: {error.filename}"
-    return f"closed to {NAME}: {sys.prefix}, {ROOT} or what is below them" if done.returncode else None
+_PROBE = f"""
+from reproq_supervisor.process.identity import identity_of
+identity_of({NAME!r}).become()
+import decimal, psycopg, workers.demo.tasks
+"""
 
 
 def somebody_else() -> Identity:
     """Return who it is; ask `why_nobody_else` before."""
     return identity_of(NAME)
+
+
+@cache
+def why_nobody_else() -> str | None:
+    """Return why no test here can be somebody else, None when it can."""
+    if os.geteuid() != 0:
+        return "only root may become somebody else"
+    argv = [*open_view(), sys.executable, "-c", _PROBE]
+    try:
+        done = subprocess.run(argv, cwd="/", env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, capture_output=True, text=True)
+    except OSError as error:
+        return f"{argv[0]}: {error}"
+    return f"closed to {NAME}: {done.stderr[-300:]}" if done.returncode else None
+
+
+@cache
+def open_view() -> tuple[str, ...]:
+    """Return what to put in front of a command line so that everybody can reach Python and the checkout; the process stays the same."""
+    needed = _outermost(Path(path).resolve() for path in (sys.base_prefix, sys.prefix, ROOT))
+    closed = [(path, folder) for path in needed if (folder := _closed_above(path)) is not None]
+    if not closed:
+        return ()
+    steps = ["set -e", "mount -t tmpfs tmpfs /mnt"]
+    for at, (path, _) in enumerate(closed):
+        steps += [f"mkdir /mnt/{at}", f"mount --rbind '{path}' /mnt/{at}"]
+    for folder in _outermost(folder for _, folder in closed):
+        steps.append(f"mount -t tmpfs -o mode=755 tmpfs '{folder}'")
+    for at, (path, _) in enumerate(closed):
+        steps += [f"mkdir -p '{path}'", f"mount --rbind /mnt/{at} '{path}'"]
+    return (shutil.which("unshare") or "unshare", "--mount", "sh", "-c", "\n".join([*steps, 'exec "$@"']), "sh")
+
+
+def _outermost(paths: Iterator[Path]) -> list[Path]:
+    """Drop what is inside another of them."""
+    each = set(paths)
+    return sorted(path for path in each if not any(path != other and path.is_relative_to(other) for other in each))
+
+
+def _closed_above(path: Path) -> Path | None:
+    """Return the first folder on the way to *path* that others may not pass."""
+    return next((folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001), None)

@@ -96,8 +96,9 @@ def test_hardening_leaves_what_the_configuration_needs(settings: dict[str, Any],
     assert {name: found.get(name) for name in expected} == expected
 
 
-def test_root_with_an_embedded_database_may_become_its_user() -> None:
-    (capabilities,) = unit({"database": "embedded"}, is_root=True)["CapabilityBoundingSet"]
+@pytest.mark.parametrize("settings", [{"database": "embedded"}, {**EXTERNAL, "pools": {"a": {}, "b": {"user": "nobody"}}}])
+def test_root_that_starts_processes_as_somebody_else_may_do_so(settings: dict[str, Any]) -> None:
+    (capabilities,) = unit(settings, is_root=True)["CapabilityBoundingSet"]
     assert {"CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_CHOWN"} <= set(capabilities.split())
 
 

@@ -38,7 +38,7 @@ def find_needs(settings: Settings, site: Site) -> Needs:
     read = [*site.installed, site.python, site.directory, site.config, *(site.directory / path for path in settings.app.path)]
     return Needs(
         root=site.is_root,
-        other_users=site.is_root and settings.database == EMBEDDED,
+        other_users=site.is_root and (settings.database == EMBEDDED or any(pool.user for pool in settings.pools.values())),
         lowest_nice=min(pool.nice for pool in settings.pools.values()),
         homes=_any_below([*read, *writable], _HOMES),
         temporary=_any_below([*read, *writable], _TEMPORARY),
