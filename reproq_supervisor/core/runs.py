@@ -53,7 +53,12 @@ class ErrorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One claimed run, as the shard holds it. `spec` is JSON text that the shard passes on without parsing it."""
+    """One claimed run, as the shard holds it.
+
+    Attributes:
+      spec: JSON text that the shard passes on without parsing it.
+      is_suspect: shards keep dying that hold it. It starts only when its record says RUNNING, so that one more death counts as a release.
+    """
 
     result_id: RunId
     lease_no: LeaseNo
@@ -64,6 +69,7 @@ class Claimed:
     timeout_s: float
     max_attempts: int
     spec: bytes
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ def draw_batch(
     if not room.is_low:
         return []
     batch: list[Held] = []
+    unshown: list[Held] = []
     while buffer:
         held = buffer[0]
         if held.phase is Phase.ENDED:
@@ -32,7 +33,15 @@ def draw_batch(
         seconds, size = times.expected_s(held.claimed.task_path), len(held.claimed.spec)
         if not room.fits(seconds, size) or held.lease_until <= startable_until:
             break  # what has waited too long, e.g. in a shard that was frozen, the watch gives back
+        if held.claimed.is_suspect and not held.shown:
+            # Shown only where it starts at once: to be shown and wait would make an innocent look guilty.
+            if not held.is_next and (len(in_hand) or batch):
+                break
+            held.is_next = True
+            unshown.append(buffer.popleft())
+            continue
         buffer.popleft()
         room.take(seconds, size)
         batch.append(held)
+    buffer.extendleft(reversed(unshown))
     return batch

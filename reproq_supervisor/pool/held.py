@@ -41,6 +41,7 @@ class Held:
       limit_s: the time limit that it ran into.
       kill_at_mono: when its executor is killed if it does not stop.
       shown: its record says RUNNING.
+      is_next: it starts as soon as it is shown.
       busy_until_mono: when to try again to write what somebody's lock kept from its record.
       unrenewed_until_mono: when to try again to renew a lease that somebody's lock kept from it.
     """
@@ -55,6 +56,7 @@ class Held:
     limit_s: float | None = None
     kill_at_mono: float | None = None
     shown: bool = False
+    is_next: bool = False
     busy_until_mono: float = 0.0
     unrenewed_until_mono: float = 0.0
     end: End | None = None

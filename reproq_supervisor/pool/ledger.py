@@ -70,8 +70,9 @@ class Ledger:
                 continue
             if watching and now - held.claimed_mono > WATCH_EVERY_S:
                 watch.append(claimed.result_id)
-            if not held.shown and not is_busy and held.started_mono is not None and now - held.started_mono > SHOW_AFTER_S:
-                started.append(Started(claimed.result_id, claimed.lease_no, now - held.started_mono))
+            if not held.shown and not is_busy and (held.is_next or held.runs_longer_than(SHOW_AFTER_S, now)):
+                ago = 0.0 if held.started_mono is None else now - held.started_mono
+                started.append(Started(claimed.result_id, claimed.lease_no, ago))
         if watching:
             self._next_watch_mono = now + WATCH_EVERY_S
         if not (endings or started or renew or watch or wanted):

@@ -132,8 +132,9 @@ class ShardStore:
         is_cut = False
         for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec, key, due_at, took_s in rows:
             match what:
-                case "claimed":
-                    claimed.append(Claimed(run, no, attempt, queue, priority, path, float(timeout_s), max_attempts, spec.encode()))
+                case "claimed" | "suspect":
+                    parts = (run, no, attempt, queue, priority, path, float(timeout_s), max_attempts, spec.encode(), what == "suspect")
+                    claimed.append(Claimed(*parts))
                 case "ended":
                     ended[run] = RunStatus(status)
                 case "lost" | "busy" | "unrenewed" | "cancel":
@@ -144,7 +145,7 @@ class ShardStore:
                     reached = Place(key, due_at, run) if run is not None else None
                     self._looks.looked(queue, reached, took_s, time.monotonic())
                 case _:
-                    raise AssertionError(f"reproq_cycle: expected ended, {', '.join(named)}, claimed, looked or cut, got {what!r}")
+                    raise AssertionError(f"reproq_cycle: expected ended, {', '.join(named)}, claimed, suspect, looked or cut, got {what!r}")
         return CycleReply(ended=ended, claimed=tuple(claimed), is_cut=is_cut, **{name: frozenset(runs) for name, runs in named.items()})
 
 

@@ -220,3 +220,10 @@ def test_a_task_that_freezes_its_own_executor_is_a_crash(database: Database, run
     with running_shard(database, executors=1):
         run = runs.end_of(f"{ODD}stop_itself", max_attempts=1)
         assert run.end == ("FAILED", "worker_crashed", 1)
+
+
+def test_a_run_under_suspicion_starts_when_it_is_shown_and_others_pass_it(database: Database, runs: Runs) -> None:
+    ids = runs.add("echo", count=40)
+    database.query("UPDATE task_lane SET deaths = 5 WHERE result_id = ANY (%s)", ids[::2])
+    with running_shard(database, executors=2):
+        assert {run.end for run in runs.ended(ids)} == {("SUCCESSFUL", None, 1)}

@@ -16,6 +16,7 @@ from tests.support.postgres import Database
 
 WORKERS = ("worker-1", "worker-2")
 RELEASE_CAP = 10
+SUSPECT_FROM = 3
 # Weighted: what gives a run back leads to more than what ends it.
 OUTCOMES = (
     Outcome.FAIL,
@@ -40,6 +41,8 @@ class Run:
     status: str = "READY"
     attempts: int = 0
     releases: int = 0
+    deaths: int = 0
+    is_shown: bool = False
     errors: int = 0
     holder: tuple[str, LeaseNo] | None = None
     wanted_cancelled: bool = False
@@ -83,10 +86,11 @@ class World:
                 model.errors += 1
                 continue
             expected.append(run)
-            model.state, model.attempts = "running", model.attempts + 1
+            model.state, model.attempts, model.is_shown = "running", model.attempts + 1, False
         assert [claimed.result_id for claimed in reply.claimed] == expected
         for claimed in reply.claimed:
             assert claimed.attempt == self.runs[claimed.result_id].attempts
+            assert claimed.is_suspect == (self.runs[claimed.result_id].deaths >= SUSPECT_FROM)
             self.runs[claimed.result_id].holder = (worker, claimed.lease_no)
             self.leases.append((worker, claimed))
 
@@ -153,6 +157,8 @@ class World:
         model = self.runs.get(claimed.result_id)
         is_ours = model is not None and model.holder == (worker, claimed.lease_no)
         assert self.shards[worker].cycle(**parts).lost == (frozenset() if is_ours else {claimed.result_id})
+        if is_ours and flag:
+            model.is_shown = True
 
     def lose(self, n: int, flag: bool) -> None:
         """A lease expires, and the keeper reclaims the run."""
@@ -170,7 +176,9 @@ class World:
         held = sorted(run for run, model in self.runs.items() if model.holder and model.holder[0] == worker)
         assert self.keeper.run(self.keeper.store.release_workers([worker])) == len(held)
         for run in held:
-            self.end_one(self.runs[run], Outcome.RELEASE, later=False)
+            model = self.runs[run]
+            model.deaths += not model.is_shown
+            self.end_one(model, Outcome.RELEASE if model.is_shown else Outcome.PUT_BACK, later=False)
 
     def become_due(self, n: int, flag: bool) -> None:
         if not self.runs:
@@ -229,7 +237,8 @@ class World:
         retry = "status = 'READY', attempts = 0, run_after = clock_timestamp(), cancel_requested = false"
         assert self.connection.execute(f"UPDATE task_runs SET {retry} WHERE result_id = %s", (run,)).rowcount == 1
         model = self.runs[run]
-        model.state, model.status, model.attempts, model.releases, model.place = "ready", "READY", 0, 0, self.next_place()
+        model.state, model.status, model.attempts, model.place = "ready", "READY", 0, self.next_place()
+        model.releases = model.deaths = 0
 
     # What must hold after every step
 

@@ -178,3 +178,29 @@ def test_workers_and_sleepers_that_are_gone_are_forgotten(shard: Shard, keeper: 
     assert database.query("SELECT 1 FROM reproq_queue_idle") == []
     assert keeper.run(keeper.store.prune_workers(600)) == 1
     assert database.query("SELECT worker_id FROM reproq_workers") == [("new",)]
+
+
+def test_no_number_of_dead_shards_ends_a_run_that_never_began(
+    put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database
+) -> None:
+    (run,) = put()
+    suspicions = []
+    for n in range(15):
+        shard = shard_of(f"dead-{n}")
+        suspicions.append(shard.claim_one().is_suspect)
+        assert keeper.run(keeper.store.release_workers([f"dead-{n}"])) == 1
+    row = lane(database, run)
+    assert (row["state"], row["attempts"], row["releases"], row["deaths"]) == ("ready", 0, 0, 15)
+    assert suspicions == [False] * 3 + [True] * 12
+
+
+def test_a_run_that_its_shards_never_survive_comes_to_an_end(
+    put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database
+) -> None:
+    (run,) = put()
+    for n in range(11):
+        shard = shard_of(f"dead-{n}")
+        shard.show(shard.claim_one())
+        assert keeper.run(keeper.store.release_workers([f"dead-{n}"])) == 1
+    told = record(database, run)
+    assert (told["status"], told["attempts"], told["errors_json"][0]["kind"]) == ("FAILED", 1, "worker_crashed")

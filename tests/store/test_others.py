@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from reproq_supervisor.core.runs import RunId, RunStatus
+from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
 from tests.support.postgres import Database
 
@@ -277,3 +278,22 @@ def test_a_run_with_a_key_that_an_older_worker_lost_is_not_claimed(put: Put, sha
     lane_row = lane(database, run)
     assert lane_row is not None
     assert lane_row["park_reason"] == "unsupported"
+
+
+def test_a_run_brought_back_to_life_is_the_one_that_later_duplicates_find(database: Database) -> None:
+    with database.connect() as connection:
+        (run,) = enqueue(connection, [NewRun("app.task", dedupe=True)])
+        database.query("UPDATE task_runs SET status = 'FAILED' WHERE result_id = %s", run)
+        assert change(database, run, "status = 'READY'") == 1
+        assert enqueue(connection, [NewRun("app.task", dedupe=True)]) == [run]
+
+
+def test_of_two_runs_with_one_hash_brought_back_to_life_one_has_the_key(database: Database) -> None:
+    with database.connect() as connection:
+        runs = enqueue(connection, [NewRun("app.task"), NewRun("app.task")])
+    database.query("UPDATE task_runs SET status = 'FAILED'")
+    database.query("UPDATE task_runs SET status = 'READY'")
+    rows = database.query("SELECT status, dedupe_key IS NULL FROM task_runs ORDER BY result_id")
+    assert rows == [("READY", False), ("READY", True)]
+    assert_invariant(database)
+    assert len(runs) == len(database.query("SELECT 1 FROM task_lane"))

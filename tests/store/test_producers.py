@@ -109,6 +109,14 @@ def test_an_upsert_on_the_dedupe_key_returns_the_active_run(database: Database) 
     assert database.query("SELECT count(*) FROM task_lane") == [(1,)]
 
 
+def test_an_upsert_that_needs_the_contracts_own_index_is_refused_and_inserts_nothing(database: Database) -> None:
+    statement = """INSERT INTO task_runs (spec_json, spec_hash, task_path) VALUES ('{}', 'a', 'app.x')
+                   ON CONFLICT (spec_hash) WHERE status IN ('READY', 'RUNNING') DO NOTHING"""
+    with pytest.raises(psycopg.errors.InvalidColumnReference):
+        database.query(statement)
+    assert database.query("SELECT 1 FROM task_runs") == []
+
+
 def test_a_duplicate_of_an_older_producer_is_refused_while_the_first_is_active(insert: Callable[..., RunId], shard: Shard) -> None:
     insert()
     with pytest.raises(psycopg.errors.UniqueViolation):

@@ -1,5 +1,6 @@
 -- The lane: one narrow row for every run that has not ended, and the small tables beside it.
--- locks: none that anybody waits for; every object is new.
+-- locks: none that anybody waits for; every object is new. On a lane of the first revision ACCESS EXCLUSIVE for milliseconds.
+-- revision: 2
 
 CREATE SEQUENCE IF NOT EXISTS reproq_lease_seq;
 
@@ -14,7 +15,7 @@ CREATE TABLE IF NOT EXISTS task_lane (
     attempts        integer NOT NULL DEFAULT 0,
     max_attempts    integer NOT NULL,
     timeout_seconds integer NOT NULL,
-    releases        smallint NOT NULL DEFAULT 0,   -- attempts given back uncounted
+    releases        smallint NOT NULL DEFAULT 0,   -- attempts given back uncounted in the middle of their execution
     crashes         smallint NOT NULL DEFAULT 0,   -- attempts lost to a dead executor or an expired lease
     -- The fence; only running rows have it. lease_no 0 marks a lease that another product's worker holds.
     leased_by       text,
@@ -22,11 +23,14 @@ CREATE TABLE IF NOT EXISTS task_lane (
     leased_until    timestamptz,
     claimed_at      timestamptz,
     keys            text[],
+    deaths          smallint NOT NULL DEFAULT 0,   -- deaths of shards that held it before it was seen to run
     CHECK ((state = 'running') = (leased_by IS NOT NULL))
 ) WITH (
     fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_threshold = 100000
 );
+
+ALTER TABLE task_lane ADD COLUMN IF NOT EXISTS deaths smallint NOT NULL DEFAULT 0;
 
 -- Only what can run now: a claim reads the front of this index and nothing else.
 CREATE INDEX IF NOT EXISTS task_lane_ready ON task_lane (queue_name, order_key, due_at, result_id) WHERE state = 'ready';

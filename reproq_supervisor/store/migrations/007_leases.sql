@@ -1,6 +1,6 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit.
 -- locks: none while migrating.
--- revision: 2
+-- revision: 3
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
 CREATE OR REPLACE FUNCTION reproq_spec_bytes(spec jsonb) RETURNS bigint
@@ -12,17 +12,22 @@ $$;
 -- Claims up to p_limit runs of one queue, the first in line after a place in that line: the first one whatever its size, the others while
 -- their specs are no longer than p_bytes in all. found: how many there were for p_limit; if fewer are returned, the rest was too long.
 -- unwanted: why it shall not run (expired, cancelled, too_large); such a run comes without its spec.
+-- is_suspect: its shards keep dying; it must show as RUNNING before it starts, so that the next death counts.
+DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
+DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, bigint, double precision, timestamptz, bigint);
 CREATE OR REPLACE FUNCTION reproq_take(
     p_leased_by text, p_lease_no bigint, p_lease_s double precision, p_queue text, p_limit integer, p_bytes bigint,
     p_after_key double precision, p_after_due timestamptz, p_after_id bigint
 ) RETURNS TABLE (result_id bigint, attempt integer, priority integer, task_path text, timeout_s integer, max_attempts integer, spec text,
-                 order_key double precision, due_at timestamptz, bytes bigint, found bigint, unwanted text)
+                 order_key double precision, due_at timestamptz, bytes bigint, found bigint, unwanted text,
+                 is_suspect boolean)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     most_spec_bytes CONSTANT bigint := 1048576;  -- the contract's
+    suspect_from CONSTANT smallint := 3;
     clock timestamptz := clock_timestamp();
 BEGIN
     RETURN QUERY
@@ -55,9 +60,10 @@ BEGIN
             claimed_at = clock, attempts = l.attempts + 1
         FROM fitting f
         WHERE l.result_id = f.result_id AND (f.bytes_so_far <= p_bytes OR f.n = 1)
-        RETURNING l.attempts, l.priority, l.timeout_seconds, l.max_attempts, f.*)
+        RETURNING l.attempts, l.priority, l.timeout_seconds, l.max_attempts, l.deaths, f.*)
     SELECT t.result_id, t.attempts, t.priority, coalesce(t.spec_json ->> 'task_path', t.task_path), t.timeout_seconds, t.max_attempts,
-           CASE WHEN t.unwanted IS NULL THEN t.spec_json::text END, t.order_key, t.due_at, t.bytes, t.found, t.unwanted
+           CASE WHEN t.unwanted IS NULL THEN t.spec_json::text END, t.order_key, t.due_at, t.bytes, t.found, t.unwanted,
+           t.deaths >= suspect_from
     FROM taken t
     WHERE t.is_recorded
     ORDER BY t.order_key, t.due_at, t.result_id;
@@ -75,9 +81,8 @@ $$;
 -- walks over all of them (5 ms after 60,000 claims, 50 ms after 300,000). So a look that was dear is reported, with the place it reached,
 -- and the caller begins the next ones there (after_*[i]; NULL arrays = from the start). See store/looks.py for when it must look from the
 -- start again.
--- what: claimed; looked: queue_name, order_key, due_at and result_id of the last run taken (NULL = none), took_s of a dear look from the
+-- what: claimed; suspect, claimed too, see reproq_take; looked: queue_name, order_key, due_at and result_id of the last run taken (NULL = none), took_s of a dear look from the
 -- start (NULL = it began at the caller's place); or cut: queue_name had more, which p_bytes did not allow.
-DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
 DROP FUNCTION IF EXISTS reproq_claim(text, double precision, text[], integer[], double precision[], timestamptz[], bigint[]);
 CREATE OR REPLACE FUNCTION reproq_claim(
     p_leased_by text, p_lease_s double precision, p_queues text[], p_wanted integer[],
@@ -101,6 +106,7 @@ DECLARE
     passed bigint;
     is_from_start boolean;
     why text;
+    is_suspect boolean;
     refused bigint[] := '{}';
     reasons text[] := '{}';
 BEGIN
@@ -117,12 +123,12 @@ BEGIN
             began_at := clock_timestamp();
             passed := pg_stat_get_xact_tuples_returned('task_lane_ready'::regclass);
             is_from_start := coalesce(p_after_keys[i], '-Infinity') = '-Infinity';
-            what := 'claimed';
             result_id := NULL;
-            FOR result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, bytes, found, why IN
+            FOR result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, bytes, found, why, is_suspect IN
                 SELECT * FROM reproq_take(p_leased_by, lease_no, p_lease_s, queue_name, share, bytes_left, coalesce(p_after_keys[i], '-Infinity'),
                                           coalesce(p_after_dues[i], '-infinity'), coalesce(p_after_ids[i], 0))
             LOOP
+                what := CASE WHEN is_suspect THEN 'suspect' ELSE 'claimed' END;
                 got := got + 1;
                 bytes_left := bytes_left - bytes;
                 IF why IS NOT NULL THEN
@@ -282,7 +288,7 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
 $$;
 
 -- A shard's whole conversation. One row for each thing to tell, by *what*: ended (status), lost, cancel; busy, an ending or a start that is
--- not written because somebody has locked the run; unrenewed as reproq_renew, claimed, looked and cut as reproq_claim tells.
+-- not written because somebody has locked the run; unrenewed as reproq_renew, claimed, suspect, looked and cut as reproq_claim tells.
 DROP FUNCTION IF EXISTS reproq_cycle(
     text, double precision, bigint[], bigint[], text[], text[], double precision[], double precision[], text[], bigint[], bigint[],
     double precision[], bigint[], bigint[], bigint[], text[], integer[], double precision[], timestamptz[], bigint[], boolean);
@@ -350,7 +356,7 @@ BEGIN
         FOR what, result_id, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s IN
             SELECT * FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted, p_after_keys, p_after_dues, p_after_ids, p_bytes)
         LOOP
-            has_claimed := has_claimed OR what = 'claimed';
+            has_claimed := has_claimed OR what IN ('claimed', 'suspect');
             RETURN NEXT;
         END LOOP;
         IF p_is_idle AND has_claimed THEN

@@ -40,6 +40,9 @@ $$;
 
 -- Gives back, uncounted, up to p_limit of the runs that these workers held; all their processes must be gone. Returns how many. Runs that
 -- somebody else has locked, lane row or record, are left: say it again later, or let their leases end.
+--
+-- Only a run whose record says RUNNING nears the cap of releases: the others may have waited in a buffer beside the one that is to blame.
+-- They may also have begun less than half a second before, so their number of deaths grows, and a run with many is shown before it starts.
 CREATE OR REPLACE FUNCTION reproq_release_workers(p_worker_ids text[], p_limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -52,17 +55,20 @@ BEGIN
     DELETE FROM reproq_workers w WHERE w.worker_id = ANY (p_worker_ids);
     FOR held IN
         WITH picked AS MATERIALIZED (
-            SELECT l.result_id, l.leased_by, l.lease_no
+            SELECT l.result_id, l.leased_by, l.lease_no, r.status = 'RUNNING' AS has_run
             FROM task_lane l
             JOIN task_runs r ON r.result_id = l.result_id
             WHERE l.state = 'running' AND l.leased_by = ANY (p_worker_ids)
             ORDER BY l.lease_no, l.result_id
             LIMIT p_limit
             FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED)
-        SELECT p.leased_by, array_agg(p.result_id) AS ids, array_agg(p.lease_no) AS nos, array_agg('release'::text) AS outcomes
+        SELECT p.leased_by, array_agg(p.result_id) AS ids, array_agg(p.lease_no) AS nos,
+               array_agg(CASE WHEN p.has_run THEN 'release' ELSE 'put_back' END) AS outcomes,
+               array_agg(p.result_id) FILTER (WHERE NOT p.has_run) AS unseen
         FROM picked p
         GROUP BY p.leased_by
     LOOP
+        UPDATE task_lane l SET deaths = least(l.deaths + 1, 1000) WHERE l.result_id = ANY (held.unseen);
         SELECT count(e.status) INTO ended FROM reproq_end(held.leased_by, held.ids, held.nos, held.outcomes, NULL) e;
         found := found + ended;
     END LOOP;

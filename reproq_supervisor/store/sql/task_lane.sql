@@ -1,6 +1,6 @@
 -- name: cycle
 -- A shard's whole conversation in one commit. One row for each thing to tell, by its first column: ended (with status), lost, busy,
--- unrenewed, cancel, claimed, looked, cut.
+-- unrenewed, cancel, claimed, suspect, looked, cut.
 SELECT what, result_id, status, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s
 FROM reproq_cycle(
     %(leased_by)s, %(lease_s)s,
