@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 TOKEN = struct.Struct("!Q")
 _TASK = struct.Struct("!QqIIiHHI")
@@ -17,6 +17,14 @@ _RESULT = struct.Struct("!QBBdd")
 MAX_TASK_PATH_BYTES = 4096
 MAX_RESULT_BYTES = 1024 * 1024
 """The most that a task may return, as JSON text."""
+
+
+class PayloadMode(StrEnum):
+    """How a program gets the spec of the task that it runs (`isolation: exec`)."""
+
+    STDIN = "stdin"
+    FILE = "file"
+    INLINE = "inline"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ import sys
 from typing import Any
 
 from reproq_supervisor.core import frames
+from reproq_supervisor.executor.command import Command, prepare_environment
 from reproq_supervisor.executor.conditions import ConditionError, check_room, take_on
 from reproq_supervisor.executor.elders import Elders
+from reproq_supervisor.executor.executor import ExecutorPlan
 from reproq_supervisor.executor.nursery import Nursery
 from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
 from reproq_supervisor.process import prctl, stacks
@@ -45,11 +47,17 @@ def main() -> int:
     stacks.write_stacks_on_signal()
     title = ProcessTitle()
     title.set(f"reproq: nursery {start['child']} (importing)")
+    isolation, command = pool.get("isolation", "reuse"), None
     try:
         take_on(pool)
         # The kernel forgets it when the user changes.
         prctl.set_pdeathsig(signal.SIGTERM, parent_pid=start["shard_pid"])
-        preload(start["app"])
+        if isolation == "exec":
+            # What a program imports it imports itself; here it would only take memory.
+            prepare_environment(start["app"])
+            command = Command.find(pool["exec"])
+        else:
+            preload(start["app"])
         check_forkable(frozenset({channel.fileno()}))
         check_room(pool)
     except (ConditionError, PreloadError) as error:
@@ -63,12 +71,15 @@ def main() -> int:
         table,
         {
             "elders": elders,
-            "title": title,
-            "child": start["child"],
-            "keep_output": start["keep_output"],
-            "allowed_task_modules": start["app"].get("allowed_task_modules") or [],
-            "limits": pool.get("limits") or {},
-            "single_use": pool.get("isolation", "reuse") != "reuse",
+            "plan": ExecutorPlan(
+                title=title,
+                child=start["child"],
+                keep_output=start["keep_output"],
+                allowed=start["app"].get("allowed_task_modules") or [],
+                single_use=isolation != "reuse",
+                command=command,
+                limits=pool.get("limits") or {},
+            ),
             "tick_s": start["tick_s"],
         },
     ).run()

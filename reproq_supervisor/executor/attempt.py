@@ -18,17 +18,20 @@ class InvalidSpecError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
+    """What a spec asks for; `is_named_by_spec` is false when only the record names the task."""
+
     path: str
     args: list[Any]
     kwargs: dict[str, Any]
     takes_context: bool
+    is_named_by_spec: bool
 
 
 def run_attempt(work: Work, resolver: Resolver, soft: SoftSignal, max_result_bytes: int) -> Result:
     """Run *work* to its end, whatever the task does short of killing the process."""
     try:
-        call = _read_spec(work)
+        call = read_call(work)
         target = resolver.resolve(call.path)
         value = _invoke(work, call, target, soft)
         return Result(work.seq, Verdict.SUCCEED, encode_result(value, max_result_bytes))
@@ -60,14 +63,20 @@ def _failed(work: Work, kind: ErrorKind, message: str, error: BaseException | No
     return Result(work.seq, verdict, encode_error(kind, message, error))
 
 
-def _read_spec(work: Work) -> _Call:
+def read_call(work: Work) -> Call:
+    """Return what the spec of *work* asks for.
+
+    Raises:
+      InvalidSpecError: it cannot be run.
+    """
     try:
         spec = json.loads(work.spec)
     except (ValueError, RecursionError) as error:
         raise InvalidSpecError(f"spec_json: expected a JSON object, got text that does not parse: {error}") from error
     if not isinstance(spec, dict):
         raise InvalidSpecError(f"spec_json: expected an object, got {type(spec).__name__}")
-    path = spec.get("task_path") or work.task_path
+    named = spec.get("task_path")
+    path = named or work.task_path
     args, kwargs = spec.get("args") or [], spec.get("kwargs") or {}
     if not isinstance(path, str) or not path:
         raise InvalidSpecError("spec_json.task_path: expected a dotted path, got none")
@@ -75,10 +84,10 @@ def _read_spec(work: Work) -> _Call:
         raise InvalidSpecError(f"spec_json.args: expected an array, got {type(args).__name__}")
     if not isinstance(kwargs, dict):
         raise InvalidSpecError(f"spec_json.kwargs: expected an object, got {type(kwargs).__name__}")
-    return _Call(path, args, kwargs, bool(spec.get("takes_context")))
+    return Call(path, args, kwargs, bool(spec.get("takes_context")), bool(named))
 
 
-def _invoke(work: Work, call: _Call, target: Target, soft: SoftSignal) -> Any:
+def _invoke(work: Work, call: Call, target: Target, soft: SoftSignal) -> Any:
     args = call.args
     if call.takes_context or target.takes_context:
         context = TaskContext(str(work.result_id), work.attempt, work.max_attempts, call.path, work.queue_name, work.priority)

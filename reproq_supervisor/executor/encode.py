@@ -75,6 +75,19 @@ def encode_error(kind: str, message: str, error: BaseException | None = None) ->
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
+def encode_failure(kind: str, message: str, exception_class: str = "", trace: str = "", *, exit_code: int = 0) -> bytes:
+    """Return the error object for what a program reported, or did not; an *exit_code* other than 0 is recorded."""
+    fields: dict[str, object] = {
+        "kind": kind,
+        "message": _storable(message, MAX_MESSAGE_CHARS),
+        "exception_class": _storable(exception_class, 256),
+        "traceback": _storable(trace, MAX_TRACEBACK_CHARS),
+    }
+    if exit_code:
+        fields["exit_code"] = exit_code
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
 def message_of(error: BaseException) -> str:
     """Return str(*error*), or a note when even that fails."""
     try:

@@ -14,12 +14,15 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from reproq_supervisor.core.work import MAX_RESULT_BYTES, TOKEN, Result, Work, decode_batch, encode_result
 from reproq_supervisor.executor.attempt import run_attempt
 from reproq_supervisor.executor.capture import Capture
+from reproq_supervisor.executor.command import Command
+from reproq_supervisor.executor.command_attempt import CommandAttempt
 from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft import SoftSignal
 from reproq_supervisor.process import stacks
@@ -30,48 +33,67 @@ from reproq_supervisor.process.masks import unblock_signals
 from reproq_supervisor.process.prctl import allow_inspection, set_name, set_pdeathsig
 from reproq_supervisor.process.title import ProcessTitle
 
+Runner = Callable[[Work], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorPlan:
+    """What all executors of a nursery have in common; `command` is the program that runs their tasks, None: they do."""
+
+    title: ProcessTitle
+    child: str
+    keep_output: bool
+    allowed: Sequence[str]
+    single_use: bool
+    command: Command | None
+    limits: Mapping[str, float | None]
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutorStart:
     """What a new executor is given; the descriptors are its own."""
 
-    title: ProcessTitle
-    child: str
+    plan: ExecutorPlan
     row: int
     table: DeadlineTable
     work: socket.socket
     tokens_fd: int
     stdout_fd: int
     stderr_fd: int
-    keep_output: bool
-    allowed: Sequence[str]
-    single_use: bool
-    limits: Mapping[str, float | None]
     nursery_pid: int
 
 
 def executor_main(start: ExecutorStart) -> int:
     """Become an executor, straight after the fork with every signal still masked; return its exit status."""
     os.setsid()
+    plan = start.plan
     soft = SoftSignal(start.table, start.row)
     _reset_signals(soft)
     set_pdeathsig(signal.SIGKILL, parent_pid=start.nursery_pid)
     allow_inspection()
     set_name("reproq-executor")
-    start.title.set(f"reproq: executor {start.child}/{start.row}")
+    plan.title.set(f"reproq: executor {plan.child}/{start.row}")
     log_fd = os.dup(2)
     stacks.write_stacks_on_signal(log_fd)
     faulthandler.enable(file=log_fd)
     gc.enable()
     _reseed()
-    capture = Capture(keep=start.keep_output)
+    capture = Capture(keep=plan.keep_output)
     capture.start(start.stdout_fd, start.stderr_fd)
     os.close(start.stdout_fd)
     os.close(start.stderr_fd)
-    impose(start.limits)
-    unblock_signals()
-    serve(BlockingLink(start.work), start.tokens_fd, Resolver(start.allowed), soft, capture, single_use=start.single_use)
+    impose(plan.limits)
+    serve(BlockingLink(start.work), start.tokens_fd, _runner(start, soft), capture, single_use=plan.single_use)
     return 0
+
+
+def _runner(start: ExecutorStart, soft: SoftSignal) -> Runner:
+    """Return what runs an attempt, with the signals that it wants let through."""
+    resolver = Resolver(start.plan.allowed)
+    if start.plan.command is not None:
+        return CommandAttempt(start.plan.command, resolver, start.table, start.row).run
+    unblock_signals()
+    return partial(run_attempt, resolver=resolver, soft=soft, max_result_bytes=MAX_RESULT_BYTES)
 
 
 def _reset_signals(soft: SoftSignal) -> None:
@@ -88,7 +110,7 @@ def _reseed() -> None:
         numpy.random.seed()
 
 
-def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSignal, capture: Capture, *, single_use: bool = False) -> None:
+def serve(link: BlockingLink, tokens_fd: int, run: Runner, capture: Capture, *, single_use: bool = False) -> None:
     """Run handed-out work until the shard closes the socket; when for single use, the first task only.
 
     A task starts only after its token was read; what the shard took back in the meantime is dropped.
@@ -110,7 +132,7 @@ def serve(link: BlockingLink, tokens_fd: int, resolver: Resolver, soft: SoftSign
             waiting.popleft()
         work = waiting.popleft()
         started = time.perf_counter()
-        result = run_attempt(work, resolver, soft, MAX_RESULT_BYTES)
+        result = run(work)
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked and came back twice: only the parent is an executor
         _report(link, capture, replace(result, elapsed_s=time.perf_counter() - started))

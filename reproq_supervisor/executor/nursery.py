@@ -27,12 +27,11 @@ from typing import Any, NoReturn
 from reproq_supervisor.core.frames import FrameReader, encode_message
 from reproq_supervisor.executor.capture import new_capture_file
 from reproq_supervisor.executor.elders import Elders
-from reproq_supervisor.executor.executor import ExecutorStart, executor_main
+from reproq_supervisor.executor.executor import ExecutorPlan, ExecutorStart, executor_main
 from reproq_supervisor.process import clock, proctable
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import send_frame
 from reproq_supervisor.process.masks import signals_blocked
-from reproq_supervisor.process.title import ProcessTitle
 
 _STRANGER_SCAN_S = 1.0
 
@@ -52,12 +51,7 @@ class Nursery:
     def __init__(self, channel: socket.socket, table: DeadlineTable, settings: Mapping[str, Any]) -> None:
         self._channel = channel
         self._table = table
-        self._child: str = settings["child"]
-        self._keep_output: bool = settings["keep_output"]
-        self._allowed: list[str] = settings["allowed_task_modules"]
-        self._single_use: bool = settings["single_use"]
-        self._title: ProcessTitle = settings["title"]
-        self._limits: Mapping[str, float | None] = settings["limits"]
+        self._plan: ExecutorPlan = settings["plan"]
         self._tick_s: float = settings["tick_s"]
         self._elders: Elders = settings["elders"]
         self._executors: dict[int, _Executor] = {}
@@ -145,7 +139,7 @@ class Nursery:
     def _fork_with_ends(self, row: int, ends: contextlib.ExitStack) -> tuple[int, tuple[int, ...]]:
         theirs, ours = (ends.enter_context(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
         tokens_read, tokens_write = (_closed_by(ends, fd) for fd in os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
-        names = ("reproq-stdout", "reproq-stderr") if self._keep_output else ()
+        names = ("reproq-stdout", "reproq-stderr") if self._plan.keep_output else ()
         files = tuple(_closed_by(ends, new_capture_file(name)) for name in names)
         nursery_pid = os.getpid()
         sys.stdout.flush()
@@ -158,18 +152,13 @@ class Nursery:
                     files = (os.open(os.devnull, os.O_RDWR), os.open(os.devnull, os.O_RDWR))
                 self._become_executor(
                     ExecutorStart(
-                        title=self._title,
-                        child=self._child,
+                        plan=self._plan,
                         row=row,
                         table=self._table,
                         work=ours,
                         tokens_fd=tokens_read,
                         stdout_fd=files[0],
                         stderr_fd=files[1],
-                        keep_output=self._keep_output,
-                        allowed=self._allowed,
-                        single_use=self._single_use,
-                        limits=self._limits,
                         nursery_pid=nursery_pid,
                     )
                 )

@@ -50,9 +50,17 @@ class Resolver:
             self._found[path] = target
         return target
 
-    def _find(self, path: str) -> Target:
+    def check_path(self, path: str) -> None:
+        """Refuse a path that is not allowed; where it leads is not looked at.
+
+        Raises:
+          ForbiddenTaskError: outside the allow-list.
+        """
         if not self._is_allowed(path):
             raise ForbiddenTaskError(f"{path}: expected a path below one of {list(self._allowed)}")
+
+    def _find(self, path: str) -> Target:
+        self.check_path(path)
         task = _import(path)
         call = _callable_of(task)
         if call is None:

@@ -34,6 +34,7 @@ class NurseryLink:
     ) -> None:
         self._slots: int = start["slots"]
         self._shared: bool = start["mode"] != "process"
+        self._kept_bytes: tuple[int, int] = tuple(start["kept_bytes"])
         self._on_message = on_message
         self._on_death = on_death
         self._reader = frames.FrameReader()
@@ -150,6 +151,7 @@ class NurseryLink:
             capture=(fds[4], fds[5]) if count == 6 else None,
             slots=self._slots,
             shared=self._shared,
+            kept_bytes=self._kept_bytes,
         )
 
     def _died(self) -> None:

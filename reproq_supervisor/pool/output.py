@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from reproq_supervisor.core.runs import Claimed
-from reproq_supervisor.pool.worker import CAPTURE_BYTES, Output
+from reproq_supervisor.pool.worker import Output
 
 
 class OutputFiles:
@@ -23,18 +23,19 @@ class OutputFiles:
         if output is None:
             return None
         try:
-            texts = [_read(fd) for fd in (output.stdout_fd, output.stderr_fd)]
+            fds = (output.stdout_fd, output.stderr_fd)
+            texts = [os.pread(fd, kept, 0) for fd, kept in zip(fds, output.kept_bytes, strict=True)]
             if self._folder is None or not any(texts):
                 return None
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._folder / f"task-{claimed.result_id}-attempt-{claimed.attempt}.log"
             with open(path, "wb", opener=_private) as file:
-                for title, fd, text in zip((b"STDOUT:", b"STDERR:"), (output.stdout_fd, output.stderr_fd), texts, strict=True):
-                    dropped = max(0, os.fstat(fd).st_size - CAPTURE_BYTES)
+                for title, fd, text in zip((b"STDOUT:", b"STDERR:"), fds, texts, strict=True):
+                    dropped = os.fstat(fd).st_size - len(text)
                     file.write(title + b"\n" + text)
                     if text and not text.endswith(b"\n"):
                         file.write(b"\n")
-                    if dropped:
+                    if dropped > 0:
                         file.write(f"[{dropped} bytes more were dropped]\n".encode())
             return str(path)
         except OSError:
@@ -42,10 +43,6 @@ class OutputFiles:
             return None
         finally:
             output.close()
-
-
-def _read(fd: int) -> bytes:
-    return os.pread(fd, CAPTURE_BYTES, 0)
 
 
 def _private(path: str, flags: int) -> int:

@@ -10,6 +10,7 @@ from reproq_supervisor.core.policy.recycle import RecyclePolicy
 from reproq_supervisor.core.policy.retry import RetryPolicy
 from reproq_supervisor.pool.conversation import StoreOptions
 from reproq_supervisor.pool.watch import Limits
+from reproq_supervisor.pool.worker import CAPTURE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,20 @@ class ShardStart:
     @property
     def single_use(self) -> bool:
         """Whether every task gets an executor of its own."""
-        return bool(self.pool_settings.get("isolation", "reuse") != "reuse")
+        return self.isolation != "reuse"
+
+    @property
+    def isolation(self) -> str:
+        """How much of a process a task finds used: `reuse`, `fork` or `exec`."""
+        return str(self.pool_settings.get("isolation", "reuse"))
+
+    @property
+    def kept_bytes(self) -> tuple[int, int]:
+        """What is kept of an attempt's standard output and standard error."""
+        if self.isolation != "exec":
+            return CAPTURE_BYTES, CAPTURE_BYTES
+        limits = self.pool_settings["exec"]
+        return int(limits["max_stdout"]), int(limits["max_stderr"])
 
     @property
     def mode(self) -> str:
@@ -137,7 +151,9 @@ class ShardStart:
             "pool_settings": dict(self.pool_settings),
             "mode": self.mode,
             "slots": self.slots,
-            "keep_output": keep_output,
+            # The result of a program comes over its standard output.
+            "keep_output": keep_output or self.isolation == "exec",
+            "kept_bytes": self.kept_bytes,
             "tick_s": nursery_tick_s(self.lease_s),
         }
 

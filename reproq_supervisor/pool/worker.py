@@ -20,7 +20,8 @@ from reproq_supervisor.process.holes import free_beyond
 
 _READ_BYTES = 256 * 1024
 CAPTURE_BYTES = 1024 * 1024
-"""What is kept of each stream of an attempt."""
+"""What is kept of each stream of an attempt, unless the pool says otherwise."""
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Output:
 
     stdout_fd: int
     stderr_fd: int
+    kept_bytes: tuple[int, int] = (CAPTURE_BYTES, CAPTURE_BYTES)
 
     def close(self) -> None:
         os.close(self.stdout_fd)
@@ -56,6 +58,7 @@ class Executor:
     slots: int = 1
     shared: bool = False
     single_use: bool = False
+    kept_bytes: tuple[int, int] = (CAPTURE_BYTES, CAPTURE_BYTES)
     in_hand: InHand = field(init=False)
     outgoing: bool = False  # gets no more work: it is dismissed when its replacement is there
     leaving: bool = False
@@ -168,19 +171,19 @@ class Executor:
         new = self._new_captures.popleft() if self._new_captures else None
         if new is None or self.capture is None:
             return None
-        output, self.capture = Output(*self.capture), new
+        output, self.capture = Output(*self.capture, self.kept_bytes), new
         return output
 
     def cut_output(self) -> None:
         """Free the memory of what is past the limit; cutting the files instead would race with the count of what was written."""
-        for fd in self.capture or ():
-            free_beyond(fd, CAPTURE_BYTES)
+        for fd, kept in zip(self.capture or (), self.kept_bytes, strict=False):
+            free_beyond(fd, -(-kept // _PAGE_BYTES) * _PAGE_BYTES)
 
     def last_outputs(self, running: list[Held]) -> list[Output | None]:
         """Return what each of its last runs had written; it is dead."""
         if self.capture is None or not running:
             return [None] * len(running)
-        output, self.capture = Output(*self.capture), None
+        output, self.capture = Output(*self.capture, self.kept_bytes), None
         return [output]
 
     def send_signal(self, signum: int) -> None:

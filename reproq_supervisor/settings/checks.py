@@ -3,13 +3,14 @@
 What would run tasks in another way than asked for is an error; a duty that nobody does yet is told by `advise`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from reproq_supervisor.core.work import PayloadMode
 from reproq_supervisor.settings.document import Path
 from reproq_supervisor.settings.finding import Finding
 from reproq_supervisor.settings.machine import check_machine
 from reproq_supervisor.settings.model import Settings
-from reproq_supervisor.settings.pools import Isolation, Mode, Pool
+from reproq_supervisor.settings.pools import Exec, Isolation, Mode, Pool
 from reproq_supervisor.settings.units import format_duration
 
 NOT_YET = "not available yet in this version"
@@ -22,6 +23,7 @@ def check_together(settings: Settings) -> Iterator[Finding]:
         yield from _check_sizes(at, pool)
         yield from _check_deadlines(at, pool)
         yield from _check_pool_is_available(at, pool)
+        yield from _check_payload(at, pool, settings.app.allowed_task_modules)
         yield from check_machine(at, pool)
         if pool.limits.cpu_time is not None and pool.isolation is Isolation.REUSE:
             path = (*at, "limits", "cpu_time")
@@ -40,6 +42,8 @@ def advise(settings: Settings) -> Iterator[tuple[str, str]]:
         if name not in served:
             yield f"queues.{name}", "is served by no pool of this file"
     for name, pool in settings.pools.items():
+        if pool.exec != Exec() and pool.isolation is not Isolation.EXEC:
+            yield f"pools.{name}.exec", "has no effect without isolation: exec"
         if pool.isolation is not Isolation.REUSE and (pool.recycle.tasks or pool.recycle.rss or pool.recycle.age):
             yield f"pools.{name}.recycle", f"has no effect with isolation {pool.isolation}: every task has a fresh process"
     for key, is_asked_for in _duties_of_later(settings):
@@ -88,11 +92,17 @@ def _check_deadlines(at: Path, pool: Pool) -> Iterator[Finding]:
         yield Finding(grace, (grace, lease), message)
 
 
+def _check_payload(at: Path, pool: Pool, allowed: Sequence[str]) -> Iterator[Finding]:
+    """Arguments can be read by everybody on the machine: a configuration that says it is for development may put payloads there."""
+    if pool.exec.payload is PayloadMode.INLINE and "*" not in allowed:
+        path: Path = (*at, "exec", "payload")
+        hint = 'inline is for development, where app.allowed_task_modules has "*": everybody on the machine can read arguments'
+        yield Finding(path, (path, ("app", "allowed_task_modules")), "expected stdin or file, got inline", hint)
+
+
 def _check_pool_is_available(at: Path, pool: Pool) -> Iterator[Finding]:
     if pool.mode is not Mode.PROCESS:
         yield _not_yet((*at, "mode"), "process", pool.mode)
-    if pool.isolation is Isolation.EXEC:
-        yield _not_yet((*at, "isolation"), "reuse or fork", pool.isolation)
     if pool.isolation is not Isolation.REUSE and pool.mode is not Mode.PROCESS:
         path = (*at, "isolation")
         message = f"expected reuse in mode {pool.mode}, got {pool.isolation}"

@@ -1,10 +1,12 @@
 """One entry of `pools`: what a pool claims, how many processes it has, and what it grants a task."""
 
+import shlex
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from reproq_supervisor.core.work import PayloadMode
 from reproq_supervisor.settings.fields import (
     Duration,
     Fraction,
@@ -12,6 +14,7 @@ from reproq_supervisor.settings.fields import (
     QueueName,
     Range,
     Size,
+    Text,
     VariableName,
     VariableText,
     Whole,
@@ -74,6 +77,31 @@ class Recycle(Group):
     """So many executors of the pool, over all its shards, may be on their way out at the same time."""
 
 
+def _split_words(value: object) -> object:
+    """Let one text stand for the words of a command line, as a shell splits it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return shlex.split(value) or None
+    except ValueError:
+        raise expected("a command line with its quotes closed") from None
+
+
+class Exec(Group):
+    """The program that runs the tasks of a pool with `isolation: exec`; it speaks the executor protocol."""
+
+    command: Annotated[
+        Annotated[list[Text], Field(min_length=1)] | None, BeforeValidator(_split_words, json_schema_input_type=list[str] | str | None)
+    ] = None
+    """Program and first arguments, e.g. [python3, -m, myapp.executor]; null: the one of this package, with its own interpreter."""
+    payload: PayloadMode = PayloadMode.STDIN
+    """How it gets the spec of its task: stdin; file: a memory file by path; inline: an argument that everybody can read."""
+    max_stdout: Annotated[Size, Field(ge=1024, le=64 * 2**20)] = 2**20
+    """The longest result envelope; more is no result."""
+    max_stderr: Annotated[Size, Field(le=64 * 2**20)] = 2**20
+    """What is kept of its standard error; the rest is counted and dropped."""
+
+
 class Retry(Group):
     """The delay before a failed task runs again: base, doubled with every attempt, up to the cap."""
 
@@ -118,6 +146,8 @@ class Pool(Group):
     """Tasks at once in one executor."""
     isolation: Isolation = Isolation.REUSE
     """reuse: executors stay warm; fork: a fresh fork per task; exec: a fresh interpreter per task."""
+    exec: Exec = Exec()
+    """What runs the tasks with `isolation: exec`."""
     drain_target: Annotated[Duration, at_least(0.1)] = 10.0
     """How fast a backlog should be worked off; decides the size between min and max."""
     timeout: Annotated[Duration, at_least(0.1)] = 900.0

@@ -10,8 +10,8 @@ import pytest
 from reproq_supervisor.core.policy.fresh import executors_to_keep
 from reproq_supervisor.store.migrate import migrate
 from tests.support.eventually import eventually
-from tests.support.marked import children_of, state_of
-from tests.support.postgres import Cluster, Database
+from tests.support.marked import children_of
+from tests.support.postgres import Cluster
 from tests.support.runs import ODD, Runs
 from tests.support.shard import RunningShard, running_shard
 
@@ -67,30 +67,6 @@ def test_an_executor_that_leaves_after_its_task_is_nothing_to_tell(shard: Runnin
     assert len(shard.events("executor.exited")) == before
 
 
-def test_the_death_of_a_task_is_its_own(shard: RunningShard, runs: Runs) -> None:
-    nap = runs.add("nap", 1.0)
-    crashed = runs.ended(runs.add("kill_itself", count=10, max_attempts=1))
-    assert {run.end for run in crashed} == {("FAILED", "worker_crashed", 1)}
-    assert runs.ended(nap)[0].end == ("SUCCESSFUL", None, 1)
-
-
-def test_a_task_over_its_time_can_clean_up(runs: Runs, tmp_path: Path) -> None:
-    marker = tmp_path / "marker"
-    run = runs.end_of(f"{ODD}clean_up_when_asked", str(marker), max_attempts=1, timeout_seconds=1)
-    assert (run.end, marker.read_text()) == (("FAILED", "timeout", 1), "SoftTimeout")
-
-
-def test_a_task_that_does_not_stop_is_killed(runs: Runs) -> None:
-    assert runs.end_of("hang_stubbornly", max_attempts=1, timeout_seconds=1).end == ("FAILED", "timeout", 1)
-
-
-def test_a_running_task_is_cancelled(shard: RunningShard, runs: Runs) -> None:
-    ids = runs.add("hang")
-    shard.wait_snapshot(lambda s: s["running"] == 1, "it runs")
-    runs.cancel(ids)
-    assert runs.ended(ids)[0].status == "CANCELLED"
-
-
 @pytest.mark.parametrize(
     ("task", "args", "log"),
     [
@@ -105,32 +81,12 @@ def test_what_a_task_writes_is_in_its_log(runs: Runs, task: str, args: list[str]
     assert runs.end_of(task, *args, max_attempts=1).log == log
 
 
-def test_a_task_leaves_no_process_behind(shard: RunningShard, runs: Runs, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    left = runs.end_of(f"{ODD}leave_writer", "late words", str(go)).result
-    eventually(lambda: state_of(left) == "", what="what escaped is gone")
-    next_run = runs.end_of(f"{ODD}print_around", "words", str(go), str(go) + ".done", 0.2)
-    assert next_run.log == "STDOUT:\nwords\nwords\nSTDERR:\n"
-
-
 def test_a_waiting_fork_that_is_killed_is_replaced(shard: RunningShard, runs: Runs) -> None:
     kept = executors_to_keep(2, single_use=True)
     for pid in (before := shard.wait_executors(kept)):
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not set(before) & set(shard.wait_executors(kept)), what="others took their places")
     assert runs.end_of("echo").end == ("SUCCESSFUL", None, 1)
-
-
-def test_a_drain_lets_what_runs_finish_and_gives_the_rest_back(database: Database) -> None:
-    runs = Runs(database)
-    with running_shard(database, executors=2, isolation="fork") as shard:
-        ids = runs.add("nap", 1.0, count=10)
-        shard.wait_snapshot(lambda s: s["running"] == 2, "two run")
-        shard.say("drain", timeout=20)
-        assert shard.wait_exit() == 0
-    ended = [run.end for run in runs.look(ids)]
-    assert ended.count(("SUCCESSFUL", None, 1)) == 2
-    assert ended.count(("READY", None, 0)) == 8
 
 
 def test_the_size_changes_while_it_runs(shard: RunningShard, runs: Runs) -> None:

@@ -21,6 +21,9 @@ from tests.support.eventually import eventually
 ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = """
 import socket, sys
+from functools import partial
+from reproq_supervisor.core.work import MAX_RESULT_BYTES
+from reproq_supervisor.executor.attempt import run_attempt
 from reproq_supervisor.executor.capture import Capture
 from reproq_supervisor.executor.executor import serve
 from reproq_supervisor.executor.resolve import Resolver
@@ -31,9 +34,10 @@ from reproq_supervisor.process.link import BlockingLink
 work, tokens, table, out, err = map(int, sys.argv[1:])
 soft = SoftSignal(DeadlineTable.attach(table), 0)
 soft.install()
+run = partial(run_attempt, resolver=Resolver(["*"]), soft=soft, max_result_bytes=MAX_RESULT_BYTES)
 capture = Capture(keep=True)
 capture.start(out, err)
-serve(BlockingLink(socket.socket(fileno=work)), tokens, Resolver(["*"]), soft, capture)
+serve(BlockingLink(socket.socket(fileno=work)), tokens, run, capture)
 """
 
 

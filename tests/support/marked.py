@@ -28,6 +28,11 @@ def state_of(pid: int) -> str:
         return ""
 
 
+def parent_of(pid: int) -> int:
+    """Return the parent of a living process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def children_of(pid: int) -> list[int]:
     """Return the children of *pid*, zombies included."""
     found = []

@@ -39,6 +39,9 @@ _POOL = {
     "recycle": {"tasks": 0, "rss": 0, "age": 0.0, "jitter": 0.0, "at_once": 1},
 }
 
+EXEC = {"command": None, "payload": "stdin", "max_stdout": 1 << 20, "max_stderr": 1 << 20}
+"""The section `exec` of a pool, as it is by default."""
+
 Message = dict[str, Any]
 
 
