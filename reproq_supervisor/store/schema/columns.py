@@ -130,7 +130,15 @@ class SpecHash(Step):
         return column is None or column.type == "bpchar"
 
     def take(self, work: Work) -> None:
-        work.commit(lambda connection: connection.execute(load("migrating")["free_spec_hash"]), timeout=CHANGE_TIMEOUT)
+        work.commit(_free_spec_hash, timeout=CHANGE_TIMEOUT)
+
+
+def _free_spec_hash(connection: Connection) -> None:
+    connection.execute(load("migrating")["free_spec_hash"])
+    # A session that has called a trigger before would go on with the older type, and have every insert refused, until it sees a new
+    # function.
+    for (definition,) in connection.execute(load("migrating")["trigger_functions"]).fetchall():
+        connection.execute(definition.encode())
 
 
 def refuse_strangers(connection: Connection) -> None:

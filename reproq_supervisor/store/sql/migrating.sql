@@ -84,6 +84,10 @@ SELECT coalesce(max(result_id), 0) + 1 FROM task_runs
 -- The same bytes under a type without a length.
 ALTER TABLE task_runs ALTER COLUMN spec_hash TYPE bpchar
 
+-- name: trigger_functions
+-- The definition of each function that a trigger of the record calls.
+SELECT DISTINCT pg_get_functiondef(t.tgfoid) FROM pg_trigger t WHERE t.tgrelid = to_regclass('task_runs') AND NOT t.tgisinternal
+
 -- name: next_upto
 -- One row: the id with which the next `rows` records after an id end; NULL when there are none.
 SELECT max(x.result_id) FROM (SELECT r.result_id FROM task_runs r WHERE r.result_id > %(after)s ORDER BY r.result_id LIMIT %(rows)s) x
