@@ -13,6 +13,7 @@ class Entry(NamedTuple):
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Daemon": {
         "run": Entry("daemon_run:run", "Start the supervisor and its pools."),
+        "worker": Entry("worker.command:worker", "Start one pool from the older worker's flags."),
         "reload": Entry("daemon_reload:reload", "Apply a changed configuration, or keep the old and say why."),
         "status": Entry("daemon_status:status", "Show pools, processes and what they do."),
         "scale": Entry("daemon_pools:scale", "Set the size of a pool for a while."),

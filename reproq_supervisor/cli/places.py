@@ -7,7 +7,9 @@ ended. systemd names both (`StateDirectory=`, `RuntimeDirectory=`); without it t
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,11 @@ from reproq_supervisor.process.places import MAX_SOCKET_PATH_BYTES, TEMPORARY_PR
 FOLDER = ".reproq"
 SOCKET_NAME = "control.sock"
 RECORD_NAME = "daemon.json"
-# Where our unit file has its runtime folder; commands of an operator do not see the unit's environment.
-SYSTEM_RUNTIME_DIR = Path("/run/reproq-supervisor")
+# Where our unit files have their runtime folders; commands of an operator do not see the unit's environment.
+SYSTEM_RUNTIME_PARENT = Path("/run")
+# The private folders of workers, of which there may be many in one place.
+WORKER_PREFIX = f"{TEMPORARY_PREFIX}worker-"
+_MAX_PARENT_BYTES = 60  # leaves room for the folder and the socket
 _SHORT_PARENT = Path("/tmp")  # noqa: S108 - a folder of ours inside, with its owner checked
 
 
@@ -73,8 +78,29 @@ def folder_of(config_path: str | None) -> Path:
 
 def records_of(config_path: str | None, environ: Mapping[str, str]) -> list[Path]:
     """Return where the daemon of *config_path* may have left its record, the most likely first."""
-    folders = [find_places(config_path, None, environ).runtime_dir, folder_of(config_path) / FOLDER / "run", SYSTEM_RUNTIME_DIR]
+    folders = [
+        find_places(config_path, None, environ).runtime_dir,
+        folder_of(config_path) / FOLDER / "run",
+        *sorted(SYSTEM_RUNTIME_PARENT.glob("reproq-supervisor*")),
+        *private_worker_folders(),
+    ]
     return [folder / RECORD_NAME for folder in dict.fromkeys(folders)]
+
+
+def worker_parent() -> Path:
+    """Return where the private folders of workers are: among temporary files, where the path of a socket is short enough."""
+    folder = Path(tempfile.gettempdir())
+    return folder if len(os.fsencode(folder)) <= _MAX_PARENT_BYTES else _SHORT_PARENT
+
+
+def private_worker_folders() -> list[Path]:
+    """Return the folders of workers that are ours (or root's) and closed to others: anybody may make one of such a name."""
+    found = []
+    for folder in sorted(worker_parent().glob(f"{WORKER_PREFIX}*")):
+        with suppress(PlacesError, FileNotFoundError):
+            require_private(folder)
+            found.append(folder)
+    return found
 
 
 def make_places(places: Places, *, passable: bool) -> None:

@@ -60,11 +60,20 @@ def answer(start: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer to a `start` message: resolved settings with the runtime block as given and the release, or every problem."""
     runtime = start.get("runtime") or {}
     try:
-        loaded = load(start.get("config_path"), overrides=start.get("overrides"), environ=start.get("environ"))
+        loaded = _load_again(start, runtime.get("contract"))
     except ConfigError as error:
         return {"type": "problems", "problems": [problem.as_message() for problem in error.problems]}
-    settings = resolve(loaded.settings, runtime)
+    settings = resolve(loaded, runtime)
     return {"type": "settings", "settings": settings, "release": release_of(settings["app"])}
+
+
+def _load_again(start: Mapping[str, Any], contract: Mapping[str, Any] | None) -> Settings:
+    if contract is not None:  # it was started as `worker`
+        from reproq_supervisor.settings.contract.load import load_worker
+
+        environ = start.get("environ")
+        return load_worker(contract["path"], contract["flags"], os.environ if environ is None else environ).settings
+    return load(start.get("config_path"), overrides=start.get("overrides"), environ=start.get("environ")).settings
 
 
 def main(channel_fd: int = 3) -> int:

@@ -59,7 +59,7 @@ class Children:
         except OSError as error:
             return None, ChildNotStarted(command.serial, str(error))
         child = self._enter(command, spawned)
-        return child, ChildStarted(command.serial, child.pid, new_worker_id(child.pid))
+        return child, ChildStarted(command.serial, child.pid, new_worker_id(child.pid, plan.worker_name))
 
     def _enter(self, command: Spawn, spawned: SpawnedChild) -> Child:
         wire = Wire(spawned.channel, max_frame_bytes=MAX_FRAME_BYTES, max_unsent_bytes=MAX_UNSENT_BYTES)

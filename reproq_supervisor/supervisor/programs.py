@@ -40,9 +40,9 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in _OURS_ALONE}
 
 
-def new_worker_id(pid: int) -> str:
-    """Return a `leased_by` that no process ever had: `<hostname>-<pid>-<random>`."""
-    return f"{socket.gethostname()}-{pid}-{os.urandom(4).hex()}"
+def new_worker_id(pid: int, name: str | None = None) -> str:
+    """Return a `leased_by` that no process ever had: `<name or hostname>-<pid>-<random>`."""
+    return f"{name or socket.gethostname()}-{pid}-{os.urandom(4).hex()}"
 
 
 def parent_environment() -> dict[str, str]:

@@ -44,6 +44,12 @@ class Plan:
         return found
 
     @property
+    def worker_name(self) -> str | None:
+        """What claiming processes are named after in the database; None: the host."""
+        found: str | None = self.settings["runtime"].get("worker_id")
+        return found
+
+    @property
     def pools(self) -> Mapping[str, Any]:
         """Pool name → its settings."""
         found: Mapping[str, Any] = self.settings["pools"]
