@@ -3,6 +3,8 @@
 import os
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,20 @@ from tests.support.program import enter_empty_surroundings, run_program
 VARIABLES = ("WORKER_ID", "QUEUE_NAMES", "ALLOWED_TASK_MODULES", "LOW_MEMORY_MODE", "DJANGO_SETTINGS_MODULE", "METRICS_ADDR")
 
 
+@pytest.fixture
+def parent() -> Iterator[Path]:
+    """Where workers make their folders: the path of a socket must be short."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(autouse=True)
-def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _surroundings(tmp_path: Path, parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter_empty_surroundings(tmp_path, monkeypatch)
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(places, "worker_parent", lambda: tmp_path)
-    monkeypatch.setattr(folders, "worker_parent", lambda: tmp_path)
+    monkeypatch.setattr(places, "worker_parent", lambda: parent)
+    monkeypatch.setattr(folders, "worker_parent", lambda: parent)
 
 
 @pytest.fixture
@@ -136,11 +145,11 @@ def test_commands_find_a_worker_by_its_file(tmp_path: Path) -> None:
         assert find_record("other.yaml", {}) is None
 
 
-def test_what_a_killed_worker_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_what_a_killed_worker_left_is_removed_and_nothing_else(parent: Path) -> None:
     dead, living, starting = (make_folder({})[0].runtime_dir for _ in range(3))
     record(dead, _pid_of_nobody(), str(dead / "control.sock"))
     record(living, os.getpid(), str(living / "control.sock"))
-    strangers = tmp_path / f"{WORKER_PREFIX}x"
+    strangers = parent / f"{WORKER_PREFIX}x"
     strangers.mkdir(mode=0o777)
     strangers.chmod(0o777)
     record(strangers, _pid_of_nobody(), "/nowhere")
@@ -158,10 +167,10 @@ def test_the_program_is_also_called_reproq(monkeypatch: pytest.MonkeyPatch) -> N
     assert "Usage: reproq worker" in run_program("worker", "-h").out
 
 
-def test_a_flag_that_fails_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_flag_that_fails_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, parent: Path) -> None:
     def fail(launch: Any) -> None:
         raise OSError("no")
 
     monkeypatch.setattr(command, "start", fail)
     assert run_program("worker", "--dsn", "postgres://db/x").code == 1
-    assert list(tmp_path.glob(f"{WORKER_PREFIX}*")) == []
+    assert list(parent.glob(f"{WORKER_PREFIX}*")) == []

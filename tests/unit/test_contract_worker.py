@@ -119,7 +119,9 @@ def test_a_whole_file_of_the_contract(tmp_path: Path) -> None:
           lease_seconds: 90
           heartbeat_seconds: 2
           reclaim_interval_seconds: 0
-          payload_mode: stdin
+          payload_mode: file
+          python_bin: python3
+          max_attempts_default: 3
           priority_aging_factor: 0
           logs_dir: /var/log/reproq
           poll_min_backoff: 250ms
@@ -142,6 +144,16 @@ def test_a_whole_file_of_the_contract(tmp_path: Path) -> None:
     for words in ("worker.colour", "--metrics-addr, --metrics-auth-token", "worker.payload_mode", "pool_max_conns"):
         assert any(words in line for line in loaded.advice)
     assert not any("hush" in line or "secret" in line for line in loaded.advice)
+
+
+def test_another_program_runs_each_task_as_the_contract_says(tmp_path: Path) -> None:
+    path = written(tmp_path, "worker: {executor_module: shop.executor, payload_mode: file, max_stdout_bytes: 2048}")
+    loaded = worker(path)
+    pool = loaded.settings.pools["worker"]
+    assert (pool.isolation, pool.exec.command) == ("exec", ["python3", "-m", "shop.executor"])
+    assert (pool.exec.payload, pool.exec.max_stdout, pool.exec.max_stderr) == ("file", 2048, 2**20)
+    (line,) = loaded.advice
+    assert "many times faster" in line
 
 
 @pytest.mark.parametrize("lease_s", [1, 2, 5, 30, 3600])

@@ -15,15 +15,12 @@ LOW_MEMORY_RSS = "256MiB"
 _ON = ("1", "true", "yes", "on")
 _MAX_GRACE_S = 10.0
 _MAX_HEARTBEAT_S = 5.0
-_NO_EFFECT = (
-    "payload-mode",
-    "python-bin",
-    "executor-module",
-    "max-payload-bytes",
-    "max-stdout-bytes",
-    "max-stderr-bytes",
-    "max-attempts-default",
-)
+_PROGRAM = ("python-bin", "executor-module")
+_ONLY_FOR_PROGRAMS = ("payload-mode", "max-stdout-bytes", "max-stderr-bytes")
+_NO_EFFECT = {
+    "max-payload-bytes": "a payload may always have 1 MiB",
+    "max-attempts-default": "every task has a number of its own",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,24 @@ def _pool(values: Values, *, low_memory: bool) -> dict[str, Any]:
         "poll": {"min": values.number("poll-min-backoff"), "max": values.number("poll-max-backoff")},
         "env": {"REPROQ_PROCESS_ROLE": values.text("process-role")},
         "recycle": {"rss": LOW_MEMORY_RSS if low_memory else 0},
+        **(_program(values) if _has_program(values) else {}),
+    }
+
+
+def _has_program(values: Values) -> bool:
+    """Answer whether somebody wants another program than the usual one for each task; warm executors do what the usual one does."""
+    return any(values.is_changed(name) for name in _PROGRAM)
+
+
+def _program(values: Values) -> dict[str, Any]:
+    return {
+        "isolation": "exec",
+        "exec": {
+            "command": [values.text("python-bin"), "-m", values.text("executor-module")],
+            "payload": values.text("payload-mode"),
+            "max_stdout": values.whole("max-stdout-bytes"),
+            "max_stderr": values.whole("max-stderr-bytes"),
+        },
     }
 
 
@@ -82,9 +97,12 @@ def _advise(values: Values, dsn: Dsn) -> Iterator[str]:
     metrics = [f"--{word.name}" for word in FLAGS if word.name.startswith("metrics-") and values.is_given(word.name)]
     if metrics:
         yield f"{', '.join(metrics)}: accepted, but there are no metrics yet in this version"
-    for name in _NO_EFFECT:
-        if values.is_given(name):
-            yield f"{values.origins[name]}: accepted without effect: tasks run in warm executors, which get their payload through memory"
+    for name in (name for name in _ONLY_FOR_PROGRAMS if values.is_changed(name) and not _has_program(values)):
+        yield f"{values.origins[name]}: accepted without effect: tasks run in warm executors, which need no program"
+    for name in (name for name in _NO_EFFECT if values.is_changed(name)):
+        yield f"{values.origins[name]}: accepted without effect: {_NO_EFFECT[name]}"
+    if _has_program(values):
+        yield f"{', '.join(_PROGRAM)}: every task starts this program; without them tasks run in warm executors, which is many times faster"
     if values.is_given("heartbeat-seconds") and values.number("heartbeat-seconds") == 0:
         yield f"{values.origins['heartbeat-seconds']}: 0 does not switch renewal off: a lease is always renewed while its task runs"
     if dsn.dropped:

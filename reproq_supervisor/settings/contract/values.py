@@ -41,6 +41,10 @@ class Values:
         """Answer whether anybody gave it."""
         return self.origins[name] != DEFAULT
 
+    def is_changed(self, name: str) -> bool:
+        """Answer whether somebody gave it another value than its default: files are often made from a template that has them all."""
+        return self.is_given(name) and self.by_name[name] != read_value(BY_NAME[name], BY_NAME[name].default)
+
 
 def settle(file: WorkerFile, environ: Mapping[str, str], flags: Mapping[str, str]) -> Values:
     """Return the value of every word.
