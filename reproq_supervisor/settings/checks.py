@@ -28,7 +28,7 @@ def check_together(settings: Settings) -> Iterator[Finding]:
         if pool.limits.cpu_time is not None and pool.isolation is Isolation.REUSE:
             path = (*at, "limits", "cpu_time")
             message = "expected null with isolation reuse, where a process runs many tasks"
-            yield Finding(path, (path, (*at, "isolation")), message, "isolation: fork, or timeout")
+            yield Finding(path, (path, (*at, "isolation")), message, "isolation: fork or exec, or use timeout")
 
 
 def advise(settings: Settings) -> Iterator[tuple[str, str]]:

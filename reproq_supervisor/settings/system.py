@@ -73,7 +73,7 @@ User = Annotated[
 
 
 class ResourceLimits(Group):
-    """Hard resource limits of each executor, which no task can raise; null leaves the daemon's."""
+    """Hard resource limits of each executor, which no task can raise unless it is root; null leaves the daemon's."""
 
     address_space: Annotated[Size | None, Field(ge=2**20)] = None
     """Memory it may map, the application included; past it a task meets MemoryError. More than `recycle.rss` by what a task takes."""
@@ -86,4 +86,4 @@ class ResourceLimits(Group):
     core: Size | None = None
     """Size of a core file; 0 writes none."""
     cpu_time: Annotated[Duration | None, Field(ge=1)] = None
-    """Processor time of a task, in whole seconds, then SIGXCPU; needs `isolation: fork`, where a process runs one task."""
+    """Processor time of a task, in whole seconds, then SIGXCPU; needs `isolation: fork` or `exec`, where a process runs one task."""

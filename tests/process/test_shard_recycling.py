@@ -31,27 +31,30 @@ def assert_each_ran_once(record: Path, ended: list[Run]) -> None:
     assert record.read_text().count("start") == len(ended)
 
 
+@pytest.mark.parametrize("rule", [{"tasks": 20, "jitter": 0.5}, {"age": 0.25, "jitter": 0.2}, {"rss": 1}], ids=["tasks", "age", "rss"])
 @pytest.mark.parametrize("seconds", [0.0, 0.02])
-def test_recycling_by_tasks_loses_and_counts_nothing(database: Database, runs: Runs, tmp_path: Path, seconds: float) -> None:
+def test_recycling_under_load_loses_and_counts_nothing(
+    database: Database, runs: Runs, tmp_path: Path, rule: dict[str, Any], seconds: float
+) -> None:
     record = tmp_path / "record"
-    with running_shard(database, executors=2, recycle=rules(tasks=20, jitter=0.5)) as shard:
-        ids = runs.add("record_interval", str(record), "run", seconds, count=400)
+    (reason, *_) = rule
+    with running_shard(database, executors=2, recycle=rules(**rule)) as shard:
+        ids = runs.add("record_interval", str(record), "run", seconds, count=300)
         assert_each_ran_once(record, runs.ended(ids))
-        shard.wait_snapshot(lambda s: s["recycled"]["tasks"] >= 4, "several were recycled")
+        shard.wait_snapshot(lambda s: s["recycled"][reason] >= 4, "several were recycled")
         assert not shard.events("executor.exited")
-        assert {event["reason"] for event in recycled(shard)} == {"tasks"}
-        assert min(event["tasks"] for event in recycled(shard)) >= 10
-        pids = {event["pid"] for event in recycled(shard)}
-        assert len(pids) == len(recycled(shard))
-        assert not pids & set(shard.wait_executors(2))
+        assert {event["reason"] for event in recycled(shard)} == {reason}
+        if reason == "tasks":
+            assert min(event["tasks"] for event in recycled(shard)) >= 10
 
 
-def test_recycling_by_age_needs_no_work(database: Database, runs: Runs) -> None:
-    with running_shard(database, executors=2, recycle=rules(age=0.3)) as shard:
-        shard.wait_event("executor.recycled", count=4)
-        assert {event["reason"] for event in recycled(shard)} == {"age"}
+def test_recycling_by_age_needs_no_work_and_is_no_loop_of_crashes(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors=2, recycle=rules(age=0.2)) as shard:
+        first = shard.executors
+        shard.wait_event("executor.recycled", count=12)  # many more than a crew may lose before it has done anything
+        assert not shard.events("executor.exited")
+        assert not set(first) & set(shard.executors)
         assert {run.end for run in runs.ended(runs.add("echo", count=50))} == {("SUCCESSFUL", None, 1)}
-        assert not shard.events("executor.exited")
 
 
 def test_a_leak_ends_before_it_meets_the_hard_limit_and_costs_no_run(database: Database, runs: Runs) -> None:
