@@ -18,6 +18,7 @@ _MOST_AT_ONCE = 1_000_000
         """reproq-supervisor enqueue myapp.tasks.send --args '["a@b.c"]'""",
         """reproq-supervisor enqueue myapp.tasks.send --kwargs '{"to": "a@b.c"}' --queue mail --delay 10m""",
         "reproq-supervisor enqueue myapp.tasks.ping --count 1000",
+        "reproq-supervisor enqueue myapp.tasks.sync --concurrency-key account:7 --concurrency-limit 2",
     )
 )
 @click.argument("task_path", metavar="TASK_PATH")
@@ -30,6 +31,9 @@ _MOST_AT_ONCE = 1_000_000
 @click.option("--timeout", metavar="DURATION", callback=as_duration, default="15m", show_default=True, help="Killed after that long.")
 @click.option("--max-attempts", metavar="N", type=click.IntRange(1, MOST_INT32), default=3, show_default=True)
 @click.option("--dedupe", is_flag=True, help="Give the id of an unfinished task of the same content instead of a new one.")
+@click.option("--lock-key", metavar="KEY", help="Never run beside another task with this key.")
+@click.option("--concurrency-key", metavar="KEY", help="Run beside fewer than --concurrency-limit tasks with this key.")
+@click.option("--concurrency-limit", metavar="N", type=click.IntRange(1, MOST_INT32), help="How many tasks with the key may run at once.")
 @common_options
 def enqueue(options: Options, task_path: str, queue: str, count: int, delay: float | None, timeout: float, **given: Any) -> None:
     """Insert tasks to run.
@@ -46,6 +50,9 @@ def enqueue(options: Options, task_path: str, queue: str, count: int, delay: flo
         raise click.UsageError("--dedupe and --count: expected one of them, got both: tasks of the same content would be one")
     if not 1 <= timeout <= MOST_INT32 or timeout % 1:
         raise click.BadParameter(f"expected whole seconds, at least 1, got {timeout:g}", param_hint="--timeout")
+    if (given["concurrency_key"] is None) != (given["concurrency_limit"] is None):
+        raise click.UsageError("--concurrency-key and --concurrency-limit: expected both or none, got one of them")
+    given["concurrency_limit"] = given["concurrency_limit"] or 0
     run = commands.NewRun(task_path, queue_name=queue, delay_s=delay, timeout_seconds=int(timeout), **given)
     with open_database(options) as connection:
         ids = commands.enqueue(connection, [run] * count)

@@ -138,7 +138,8 @@ class CycleReply:
       busy: runs of `endings` or `started` that somebody else has locked: still ours, nothing is written, say it again later.
       unrenewed: runs of `renew` whose lease stays as it was, for the same reason.
       cancel: watched runs that somebody asked to cancel.
-      is_cut: `claim_bytes` ended the claim, though there was more to claim.
+      is_cut: `claim_bytes` ended the claim, or it passed over too many runs whose keys are full, though there was more to claim.
+      is_contended: others had the locks of some keys; a claim a moment later may find more.
     """
 
     ended: dict[RunId, RunStatus] = field(default_factory=dict)
@@ -148,3 +149,4 @@ class CycleReply:
     cancel: frozenset[RunId] = frozenset()
     claimed: tuple[Claimed, ...] = ()
     is_cut: bool = False
+    is_contended: bool = False

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from reproq_supervisor import __version__
-from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.core.runs import CycleReply, RunId
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.ledger import Ledger
 from reproq_supervisor.process import clock
@@ -32,6 +32,7 @@ _T = TypeVar("_T")
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 ANNOUNCE_EVERY_S = 30.0
+_CONTENDED_S = (0.002, 0.008)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class Conversation:
             assert self._store is not None
             reply = await self._store.cycle(request)
             if asked:
-                self._note_claim(asked, len(reply.claimed), is_cut=reply.is_cut)
+                self._note_claim(asked, reply)
             held, lost = self._ledger.apply(request, reply, boot_sent)
             self._on_reply(held, lost, reply.cancel)
             # Let results and control messages in between two cycles.
@@ -212,9 +213,13 @@ class Conversation:
     async def close(self) -> None:
         await self._close()
 
-    def _note_claim(self, asked: int, got: int, *, is_cut: bool) -> None:
-        self._hungry = got < asked and not is_cut
+    def _note_claim(self, asked: int, reply: CycleReply) -> None:
+        got = len(reply.claimed)
+        self._hungry = got < asked and not reply.is_cut
         self._look_at_mono = math.inf
+        if reply.is_contended:
+            # As long as a commit takes: then those who had the locks of some keys are done.
+            self._look_at_mono = time.monotonic() + random.uniform(*_CONTENDED_S)  # noqa: S311 - spread, not a secret
         if got:
             self._poll_s = self._options.poll_min_s
         elif not self._options.listen:
@@ -223,7 +228,7 @@ class Conversation:
     async def _idle(self) -> None:
         """Wait for a reason to talk; polling is always one, with jitter so that shards spread."""
         seconds = self._poll_s
-        if self._hungry and self._options.listen:
+        if self._hungry and self._options.listen and self._look_at_mono == math.inf:
             assert self._store is not None
             seconds = min(self._options.poll_max_s, await self._store.settle_idle(list(self._ledger.turns.weights)))
         now = time.monotonic()

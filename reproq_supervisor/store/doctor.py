@@ -87,7 +87,7 @@ def _parked(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "unsupported",
-            f"{count} runs ask for a lock, a concurrency limit or a rate, or belong to a workflow; this version does not claim them",
+            f"{count} runs fall under a rate limit or belong to a workflow; this version does not claim them",
         )
     (count,) = _row(connection, "waiting")
     if count:

@@ -8,6 +8,7 @@ from reproq_supervisor.store.connection import StoreConnection
 
 _REPAIR_BATCH = 20_000
 _REKEY_BATCH = 5_000
+_SWEEP_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,17 @@ class KeeperStore:
     async def settle_wishes(self, limit: int = 500) -> int:
         """Cancel runs that wait although somebody wished them cancelled while they were held; return how many."""
         return await self._number("settle_wishes", limit=limit)
+
+    async def settle_keys(self, limit: int = 500) -> bool:
+        """Wake who waits for a key that has room, as far as somebody left word of it; answer whether more is left."""
+        ((more,),) = await self._connection.ask("keeping", "settle_keys", {"limit": limit})
+        return bool(more)
+
+    async def sweep_keys(self) -> None:
+        """Leave word of every key that somebody waits for: whatever was forgotten is found by that."""
+        after: str | None = ""
+        while after is not None:
+            ((after,),) = await self._connection.ask("keeping", "sweep_keys", {"after": after, "limit": _SWEEP_BATCH})
 
     async def repair(self) -> Repaired:
         """Look at every record and every lane row, and make the invariant hold: not ended exactly when there is a lane row.

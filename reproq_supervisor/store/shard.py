@@ -129,7 +129,7 @@ class ShardStore:
         ended: dict[RunId, RunStatus] = {}
         named: dict[str, set[RunId]] = {"lost": set(), "busy": set(), "unrenewed": set(), "cancel": set()}
         claimed: list[Claimed] = []
-        is_cut = False
+        flags = {"cut": False, "contended": False}
         for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec, key, due_at, took_s in rows:
             match what:
                 case "claimed" | "suspect":
@@ -139,14 +139,17 @@ class ShardStore:
                     ended[run] = RunStatus(status)
                 case "lost" | "busy" | "unrenewed" | "cancel":
                     named[what].add(run)
-                case "cut":
-                    is_cut = True
+                case "cut" | "contended":
+                    flags[what] = True
                 case "looked":
                     reached = Place(key, due_at, run) if run is not None else None
                     self._looks.looked(queue, reached, took_s, time.monotonic())
                 case _:
-                    raise AssertionError(f"reproq_cycle: expected ended, {', '.join(named)}, claimed, suspect, looked or cut, got {what!r}")
-        return CycleReply(ended=ended, claimed=tuple(claimed), is_cut=is_cut, **{name: frozenset(runs) for name, runs in named.items()})
+                    raise AssertionError(
+                        f"reproq_cycle: expected ended, {', '.join(named)}, claimed, suspect, looked, cut or contended, got {what!r}"
+                    )
+        sets = {name: frozenset(runs) for name, runs in named.items()}
+        return CycleReply(ended=ended, claimed=tuple(claimed), is_cut=flags["cut"], is_contended=flags["contended"], **sets)
 
 
 def _parameters(worker_id: str, request: CycleRequest, places: Sequence[Place], is_idle: bool) -> dict[str, Any]:

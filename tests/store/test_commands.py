@@ -21,11 +21,11 @@ def levels(database: Database, check: str) -> list[str]:
 
 
 def test_a_result_says_where_a_run_stands(put: Put, shard: Shard, database: Database) -> None:
-    parked, ready = [*put(lock_key="user:1"), *put()]
+    _, parked, ready = [*put(2, lock_key="user:1", priority=-1), *put()]
     with database.connect() as connection:
         views = [result(connection, run) for run in (parked, ready, RunId(999))]
         assert [view and (view.status, view.lane_state, view.park_reason) for view in views] == [
-            ("READY", "parked", "unsupported"),
+            ("READY", "parked", "key"),
             ("READY", "ready", None),
             None,
         ]
@@ -119,7 +119,8 @@ def test_doctor_names_the_missing_steps_of_an_empty_database(empty_database: Dat
 
 
 def test_doctor_counts_what_is_not_claimed_yet(put: Put, database: Database) -> None:
-    put(3, lock_key="user:1")
+    database.query("INSERT INTO rate_limits (key, tokens_per_second, burst_size, current_tokens) VALUES ('task:app.task', 1, 1, 1)")
+    put(3)
     database.query("INSERT INTO task_runs (spec_json, spec_hash, task_path, status) VALUES ('{}', 'a', 'a.b', 'WAITING')")
     with database.connect() as connection:
         findings = {finding.check: finding for finding in doctor(connection)}

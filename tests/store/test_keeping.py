@@ -117,7 +117,7 @@ def test_waking_goes_batch_by_batch_and_says_that_more_are_due(put: Put, keeper:
 
 
 def test_runs_parked_for_other_reasons_are_not_woken(put: Put, keeper: Keeper) -> None:
-    put(lock_key="user:1")
+    put(2, lock_key="user:1")
     assert keeper.run(keeper.store.wake_due()).count == 0
 
 

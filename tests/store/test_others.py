@@ -137,9 +137,8 @@ def test_an_older_worker_can_claim_and_complete_what_is_ready(put: Put, shard: S
     assert change(database, run, done, "leased_by = 'older' AND status = 'RUNNING'") == 1
 
 
-@pytest.mark.parametrize("parts", [{"delay_s": 60}, {"lock_key": "user:1"}])
-def test_an_older_worker_cannot_claim_what_is_parked(put: Put, database: Database, parts: dict[str, Any]) -> None:
-    (run,) = put(**parts)
+def test_an_older_worker_cannot_claim_what_is_parked(put: Put, database: Database) -> None:
+    (run,) = put(delay_s=60)
     assert change(database, run, "status = 'RUNNING', leased_by = 'older'", "status = 'READY'") == 0
 
 
@@ -270,14 +269,22 @@ def test_a_page_that_saves_an_old_rev_too_is_known_as_foreign(put: Put, shard: S
     assert record(database, run)["status"] == ("RUNNING" if is_held else "READY")
 
 
-def test_a_run_with_a_key_that_an_older_worker_lost_is_not_claimed(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:
-    (run,) = put()
-    assert change(database, run, "status = 'RUNNING', lock_key = 'k', leased_by = 'older', leased_until = now() - interval '1 s'") == 1
-    assert keeper.run(keeper.store.reclaim()) == 1
+def test_a_key_that_an_older_worker_holds_is_full(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:
+    mine, older = put(2, lock_key="k")
+    assert change(database, mine, "status = 'RUNNING', leased_by = 'older', leased_until = now() + interval '1 h'", "status = 'READY'") == 1
+    assert change(database, older, "status = 'RUNNING', leased_by = 'older'", "status = 'READY'") == 0
     assert shard.claim(5) == ()
-    lane_row = lane(database, run)
-    assert lane_row is not None
-    assert lane_row["park_reason"] == "unsupported"
+    assert change(database, mine, "status = 'SUCCESSFUL', leased_by = NULL, leased_until = NULL", "leased_by = 'older'") == 1
+    assert shard.claim_one().result_id == older
+
+
+def test_an_older_worker_cannot_claim_what_finds_its_key_full(put: Put, shard: Shard, database: Database) -> None:
+    put(lock_key="k")
+    held = shard.claim_one()
+    (run,) = put(lock_key="k")
+    assert change(database, run, "status = 'RUNNING', leased_by = 'older'", "status = 'READY'") == 0
+    shard.succeed(held)
+    assert shard.claim_one().result_id == run
 
 
 def test_a_run_brought_back_to_life_is_the_one_that_later_duplicates_find(database: Database) -> None:

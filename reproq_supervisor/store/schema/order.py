@@ -3,7 +3,7 @@
     missing tables ─► columns, NULLs ─► indexes ─► lane, functions, triggers ─► adoption ─► older guards and indexes go, types
 
 The index for deduplication stands before the trigger that fills its column, so that it guards from the first run on. Triggers for changes
-stand before the one for inserts (004, 005), so that no run has a lane row whose changes nobody follows. Adoption comes after both: nothing
+stand before the one for inserts (005, 006), so that no run has a lane row whose changes nobody follows. Adoption comes after both: nothing
 slips in between. What older producers and workers rely on goes last.
 """
 

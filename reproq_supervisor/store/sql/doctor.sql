@@ -21,7 +21,8 @@ SELECT c.relname
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid IN (to_regclass('task_runs'), to_regclass('task_lane'))
   AND c.relname NOT IN ('task_runs_pkey', 'task_runs_dedupe', 'task_runs_failed', 'task_runs_workflow', 'task_runs_parent',
-                        'task_lane_pkey', 'task_lane_ready', 'task_lane_due', 'task_lane_leases')
+                        'task_lane_pkey', 'task_lane_ready', 'task_lane_due', 'task_lane_leases', 'task_lane_lock_holders',
+                        'task_lane_limit_holders', 'task_lane_on_key')
 ORDER BY c.relname
 
 -- name: invalid_indexes

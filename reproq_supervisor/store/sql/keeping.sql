@@ -48,3 +48,11 @@ DELETE FROM reproq_queue_idle WHERE seen_at < now() - %(older_than_s)s * interva
 -- name: prune_workers
 -- Removes workers that have not been seen for `older_than_s` seconds. One row each.
 DELETE FROM reproq_workers WHERE last_seen_at < now() - %(older_than_s)s * interval '1 s' RETURNING worker_id
+
+-- name: settle_keys
+-- Looks again at up to `limit` keys that somebody left word of. One row: are more left?
+SELECT reproq_settle_keys(%(limit)s)
+
+-- name: sweep_keys
+-- Has the next `limit` keys looked at that somebody waits for. One row: the key to go on after or NULL.
+SELECT reproq_sweep_keys(%(after)s, %(limit)s)

@@ -1,6 +1,6 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit.
+-- revision: 4
 -- locks: none while migrating.
--- revision: 3
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
 CREATE OR REPLACE FUNCTION reproq_spec_bytes(spec jsonb) RETURNS bigint
@@ -10,8 +10,10 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 $$;
 
 -- Claims up to p_limit runs of one queue, the first in line after a place in that line: the first one whatever its size, the others while
--- their specs are no longer than p_bytes in all. found: how many there were for p_limit; if fewer are returned, the rest was too long.
--- unwanted: why it shall not run (expired, cancelled, too_large); such a run comes without its spec.
+-- their specs are no longer than p_bytes in all. found: how many there were to take; if fewer are returned, the rest was too long.
+-- unwanted: why it shall not run (expired, cancelled, too_large), and then it comes without its spec. A last row says passed: some of those
+-- first in line had no room in their keys; it names the place to go on from, and found is the number of them that a claim should try again
+-- soon, because somebody had the lock of a key.
 -- is_suspect: its shards keep dying; it must show as RUNNING before it starts, so that the next death counts.
 DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
 DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, bigint, double precision, timestamptz, bigint);
@@ -29,16 +31,30 @@ DECLARE
     most_spec_bytes CONSTANT bigint := 1048576;  -- the contract's
     suspect_from CONSTANT smallint := 3;
     clock timestamptz := clock_timestamp();
+    ids bigint[];
+    keys double precision[];
+    dues timestamptz[];
+    with_keys bigint[];
+    able bigint[];
+    busy integer;
+    n integer;
 BEGIN
+    SELECT array_agg(p.result_id), array_agg(p.order_key), array_agg(p.due_at), array_agg(p.result_id) FILTER (WHERE p.has_keys)
+    INTO ids, keys, dues, with_keys
+    FROM (SELECT l.result_id, l.order_key, l.due_at, l.lock_name IS NOT NULL OR l.limit_name IS NOT NULL AS has_keys
+          FROM task_lane l
+          WHERE l.state = 'ready' AND l.queue_name = p_queue AND (l.order_key, l.due_at, l.result_id) > (p_after_key, p_after_due, p_after_id)
+          ORDER BY l.order_key, l.due_at, l.result_id
+          LIMIT p_limit
+          FOR UPDATE SKIP LOCKED) p;
+    IF with_keys IS NOT NULL THEN
+        SELECT a.admitted, a.busy INTO able, busy FROM reproq_admit(with_keys) a;
+    END IF;
     RETURN QUERY
-    -- Materialised: a bare LIMIT ... FOR UPDATE may be run again as the inner side of a join and then locks more rows than its limit.
     WITH picked AS MATERIALIZED (
-        SELECT l.result_id, l.order_key, l.due_at
-        FROM task_lane l
-        WHERE l.state = 'ready' AND l.queue_name = p_queue AND (l.order_key, l.due_at, l.result_id) > (p_after_key, p_after_due, p_after_id)
-        ORDER BY l.order_key, l.due_at, l.result_id
-        LIMIT p_limit
-        FOR UPDATE SKIP LOCKED),
+        SELECT u.result_id, u.order_key, u.due_at
+        FROM unnest(ids, keys, dues) AS u (result_id, order_key, due_at)
+        WHERE with_keys IS NULL OR u.result_id <> ALL (with_keys) OR u.result_id = ANY (able)),
     judged AS MATERIALIZED (
         SELECT p.*, r.result_id IS NOT NULL AS is_recorded, r.spec_json, r.task_path, w.unwanted,
                CASE WHEN w.unwanted IS NULL THEN b.bytes ELSE 0 END AS bytes
@@ -67,6 +83,10 @@ BEGIN
     FROM taken t
     WHERE t.is_recorded
     ORDER BY t.order_key, t.due_at, t.result_id;
+    IF cardinality(able) < cardinality(with_keys) THEN
+        n := cardinality(ids);
+        RETURN QUERY SELECT ids[n], 0, 0, '', 0, 0, '', keys[n], dues[n], 0::bigint, busy::bigint, 'passed', false;
+    END IF;
 END
 $$;
 
@@ -82,7 +102,9 @@ $$;
 -- and the caller begins the next ones there (after_*[i]; NULL arrays = from the start). See store/looks.py for when it must look from the
 -- start again.
 -- what: claimed; suspect, claimed too, see reproq_take; looked: queue_name, order_key, due_at and result_id of the last run taken (NULL = none), took_s of a dear look from the
--- start (NULL = it began at the caller's place); or cut: queue_name had more, which p_bytes did not allow.
+-- start (NULL = it began at the caller's place); cut: queue_name had more, which p_bytes did not allow; or contended: somebody had the lock
+-- of a key at this moment, so that a claim a moment later may find more.
+DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
 DROP FUNCTION IF EXISTS reproq_claim(text, double precision, text[], integer[], double precision[], timestamptz[], bigint[]);
 CREATE OR REPLACE FUNCTION reproq_claim(
     p_leased_by text, p_lease_s double precision, p_queues text[], p_wanted integer[],
@@ -94,6 +116,7 @@ CREATE OR REPLACE FUNCTION reproq_claim(
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
+    most_tries CONSTANT integer := 5;
     -- Queues that have nothing more to give; the paused ones from the start.
     drained text[] := ARRAY(SELECT c.queue_name FROM reproq_queue_controls c WHERE c.queue_name = ANY (p_queues) AND c.paused);
     missing integer := (SELECT sum(w) FROM unnest(p_wanted) AS u (w));
@@ -101,7 +124,14 @@ DECLARE
     share integer;
     got integer;
     found bigint;
+    to_find bigint;
+    got_before integer;
     bytes bigint;
+    after_key double precision;
+    after_due timestamptz;
+    after_id bigint;
+    passed_over boolean;
+    contended boolean := false;
     began_at timestamptz;
     passed bigint;
     is_from_start boolean;
@@ -119,24 +149,41 @@ BEGIN
             CONTINUE WHEN share <= 0 OR p_queues[i] = ANY (drained);
             queue_name := p_queues[i];
             got := 0;
-            found := 0;
+            got_before := 0;
             began_at := clock_timestamp();
             passed := pg_stat_get_xact_tuples_returned('task_lane_ready'::regclass);
             is_from_start := coalesce(p_after_keys[i], '-Infinity') = '-Infinity';
+            after_key := coalesce(p_after_keys[i], '-Infinity');
+            after_due := coalesce(p_after_dues[i], '-infinity');
+            after_id := coalesce(p_after_ids[i], 0);
             result_id := NULL;
-            FOR result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, bytes, found, why, is_suspect IN
-                SELECT * FROM reproq_take(p_leased_by, lease_no, p_lease_s, queue_name, share, bytes_left, coalesce(p_after_keys[i], '-Infinity'),
-                                          coalesce(p_after_dues[i], '-infinity'), coalesce(p_after_ids[i], 0))
-            LOOP
-                what := CASE WHEN is_suspect THEN 'suspect' ELSE 'claimed' END;
-                got := got + 1;
-                bytes_left := bytes_left - bytes;
-                IF why IS NOT NULL THEN
-                    refused := refused || result_id;
-                    reasons := reasons || why;
-                ELSE
-                    RETURN NEXT;
-                END IF;
+            to_find := 0;
+            FOR try IN 1 .. most_tries LOOP
+                passed_over := false;
+                FOR result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, bytes, found, why, is_suspect IN
+                    SELECT * FROM reproq_take(p_leased_by, lease_no, p_lease_s, queue_name, share - got, bytes_left, after_key, after_due, after_id)
+                LOOP
+                    IF why = 'passed' THEN
+                        passed_over := true;
+                        contended := contended OR found > 0;
+                        after_key := order_key;
+                        after_due := due_at;
+                        after_id := result_id;
+                        CONTINUE;
+                    END IF;
+                    what := CASE WHEN is_suspect THEN 'suspect' ELSE 'claimed' END;
+                    to_find := got_before + found;
+                    got := got + 1;
+                    bytes_left := bytes_left - bytes;
+                    IF why IS NOT NULL THEN
+                        refused := refused || result_id;
+                        reasons := reasons || why;
+                    ELSE
+                        RETURN NEXT;
+                    END IF;
+                END LOOP;
+                EXIT WHEN NOT passed_over OR got >= share OR got < to_find OR bytes_left <= 0;
+                got_before := got;
             END LOOP;
             missing := missing - got;
             what := 'looked';
@@ -147,16 +194,25 @@ BEGIN
                 RETURN NEXT;
             END IF;
             took_s := NULL;
-            IF got < found OR bytes_left <= 0 THEN
+            IF got < to_find OR bytes_left <= 0 THEN
                 what := 'cut';
                 RETURN NEXT;
                 EXIT rounds;
             END IF;
             IF got < share THEN
+                IF passed_over THEN
+                    -- There are more than were looked at.
+                    what := 'cut';
+                    RETURN NEXT;
+                END IF;
                 drained := drained || queue_name;
             END IF;
         END LOOP;
     END LOOP;
+    IF contended THEN
+        what := 'contended';
+        RETURN NEXT;
+    END IF;
     IF cardinality(refused) > 0 THEN
         PERFORM reproq_refuse(p_leased_by, lease_no, refused, reasons);
     END IF;
@@ -191,6 +247,8 @@ BEGIN
         UPDATE task_lane l
         SET state = 'parked', park_reason = 'due', due_at = clock_timestamp() + interval '2 s', leased_by = NULL, leased_until = NULL
         WHERE l.result_id = ANY (busy) AND l.leased_by = '' AND l.lease_no = p_lease_no;
+        PERFORM reproq_note_keys(ARRAY(SELECT k.name FROM task_lane l CROSS JOIN LATERAL (VALUES (l.lock_name), (l.limit_name)) AS k (name)
+                                       WHERE l.result_id = ANY (busy)));
     END IF;
 END
 $$;
@@ -353,6 +411,10 @@ BEGIN
         END LOOP;
     END IF;
     IF cardinality(p_queues) > 0 THEN
+        IF reproq_settle_keys(100) THEN
+            what := 'contended';
+            RETURN NEXT;
+        END IF;
         FOR what, result_id, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s IN
             SELECT * FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted, p_after_keys, p_after_dues, p_after_ids, p_bytes)
         LOOP

@@ -1,6 +1,6 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
+-- revision: 4
 -- locks: none while migrating.
--- revision: 2
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
 -- minutes, so that one poisoned row never stops the sweep. Runs that somebody else has locked, lane row or record, wait for a later round.
@@ -84,17 +84,29 @@ DECLARE
     -- Once: a condition on a volatile function cannot use the index, and would read all that is parked.
     clock timestamptz := clock_timestamp();
     queues text[];
+    names text[];
 BEGIN
     WITH picked AS MATERIALIZED (
-        SELECT l.result_id
+        SELECT l.result_id, l.lock_name, l.limit_name, l.limit_size
         FROM task_lane l
         WHERE l.state = 'parked' AND l.park_reason = 'due' AND l.due_at <= clock
         ORDER BY l.due_at, l.result_id
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED),
     up AS (
-        UPDATE task_lane l SET state = 'ready', park_reason = NULL FROM picked p WHERE l.result_id = p.result_id RETURNING l.queue_name)
-    SELECT count(*), array_agg(DISTINCT queue_name) INTO woken, queues FROM up;
+        -- Where others wait for a key, a run that has become due waits with them: see the trigger on insert.
+        UPDATE task_lane l
+        SET state = CASE WHEN p.on_key IS NULL THEN 'ready' ELSE 'parked' END,
+            park_reason = CASE WHEN p.on_key IS NOT NULL THEN 'key' END,
+            on_key = p.on_key
+        FROM (SELECT k.result_id,
+                     CASE WHEN EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.lock_name) THEN k.lock_name
+                          WHEN EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.limit_name) THEN k.limit_name END AS on_key
+              FROM picked k) p
+        WHERE l.result_id = p.result_id
+        RETURNING l.queue_name, l.on_key)
+    SELECT count(*), array_agg(DISTINCT up.queue_name), array_agg(DISTINCT up.on_key) INTO woken, queues, names FROM up;
+    PERFORM reproq_note_keys(names);
     IF woken > 0 THEN
         PERFORM reproq_notify_ready(queues);
     END IF;
@@ -126,7 +138,7 @@ BEGIN
         ORDER BY l.result_id
         FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED),
     taken AS (
-        UPDATE task_lane l SET state = 'running', park_reason = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp()
+        UPDATE task_lane l SET state = 'running', park_reason = NULL, on_key = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp()
         FROM picked p WHERE l.result_id = p.result_id RETURNING l.result_id)
     SELECT coalesce(array_agg(result_id ORDER BY result_id), '{}') INTO seized FROM taken;
     n := cardinality(seized);

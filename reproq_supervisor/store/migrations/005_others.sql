@@ -1,6 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 3
+-- revision: 4
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -13,20 +13,20 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     clock timestamptz := clock_timestamp();
     due timestamptz := reproq_due_at(run.enqueued_at, run.run_after);
-    limited boolean := reproq_wants_key(run.lock_key, run.concurrency_key, run.concurrency_limit) OR run.workflow_id IS NOT NULL
-                       OR reproq_wants_rate(run.task_path, run.queue_name);
+    limited boolean := run.workflow_id IS NOT NULL OR reproq_wants_rate(run.task_path, run.queue_name);
     state text := reproq_lane_state(run.status, run.run_after, limited, clock);
     aging_s double precision := coalesce(
         (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = run.queue_name), 60);
 BEGIN
     INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts, timeout_seconds,
-                           leased_by, leased_until, claimed_at, keys)
+                           leased_by, leased_until, claimed_at, keys, lock_name, limit_name, limit_size)
     VALUES (run.result_id, run.queue_name, state, reproq_park_reason(run.status, run.run_after, limited, clock), run.priority,
             reproq_order_key(due, run.priority, aging_s), due, run.attempts, run.max_attempts, run.timeout_seconds,
             CASE WHEN state = 'running' THEN coalesce(run.leased_by, '') END,
             CASE WHEN state = 'running' THEN coalesce(run.leased_until, clock) END,
             CASE WHEN state = 'running' THEN run.last_attempted_at END,
-            CASE WHEN limited THEN array_remove(ARRAY[run.lock_key, run.concurrency_key], NULL) END)
+            CASE WHEN limited THEN array_remove(ARRAY[run.lock_key, run.concurrency_key], NULL) END,
+            reproq_lock_name(run.lock_key), reproq_limit_name(run.concurrency_key, run.concurrency_limit), run.concurrency_limit)
     ON CONFLICT (result_id) DO NOTHING;
     IF state = 'ready' THEN
         PERFORM reproq_notify_ready(ARRAY[run.queue_name]);
@@ -92,7 +92,11 @@ BEGIN
         NEW.status := 'CANCELLED';
         NEW.finished_at := coalesce(NEW.finished_at, clock_timestamp());
     END IF;
-    IF NEW.status = 'RUNNING' AND OLD.status <> 'RUNNING' AND state IS DISTINCT FROM 'ready' THEN
+    IF NEW.status = 'RUNNING' AND OLD.status <> 'RUNNING'
+       AND (state IS DISTINCT FROM 'ready'
+            OR ((lane.lock_name IS NOT NULL OR lane.limit_name IS NOT NULL)
+                AND (SELECT cardinality(a.admitted) FROM reproq_admit(ARRAY[OLD.result_id]) a) = 0))
+    THEN
         -- Only what may run now can be started, also by others.
         RETURN NULL;
     END IF;
@@ -107,6 +111,7 @@ BEGIN
         END IF;
     END IF;
     DELETE FROM task_lane l WHERE l.result_id = OLD.result_id;
+    PERFORM reproq_note_keys(ARRAY[lane.lock_name, lane.limit_name]);
     IF NEW.status = ANY (active) THEN
         PERFORM reproq_lane_insert(NEW);
     END IF;
@@ -136,6 +141,7 @@ BEGIN
         RETURN NULL;
     END IF;
     DELETE FROM task_lane l WHERE l.result_id = OLD.result_id;
+    PERFORM reproq_note_keys(ARRAY[lane.lock_name, lane.limit_name]);
     RETURN OLD;
 END
 $$;

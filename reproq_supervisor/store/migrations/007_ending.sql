@@ -1,4 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
+-- revision: 4
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -46,8 +47,11 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 DECLARE
     clock timestamptz := clock_timestamp();
     worker jsonb := jsonb_build_array(p_leased_by);
+    lock_name text;
+    limit_name text;
+    freed text[] := '{}';
 BEGIN
-    RETURN QUERY
+    FOR result_id, status, lock_name, limit_name IN
     WITH ended AS MATERIALIZED (
         DELETE FROM task_lane l
         USING (SELECT *
@@ -55,7 +59,7 @@ BEGIN
                     AS u (id, no, outcome, given, refused, started_ago, logs_uri)
                WHERE outcome IN ('succeed', 'fail_finally', 'cancel') ORDER BY id) e
         WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
-        RETURNING l.result_id AS id, l.attempts, l.claimed_at, e.started_ago, e.logs_uri,
+        RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.lock_name, l.limit_name, e.started_ago, e.logs_uri,
                   CASE e.outcome WHEN 'succeed' THEN 'SUCCESSFUL' WHEN 'cancel' THEN 'CANCELLED' ELSE 'FAILED' END AS status,
                   CASE WHEN e.outcome = 'succeed' THEN coalesce(e.given, 'null') END AS result,
                   CASE WHEN e.outcome <> 'succeed' THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
@@ -82,7 +86,14 @@ BEGIN
         rev = r.rev + 1
     FROM ended e
     WHERE r.result_id = e.id
-    RETURNING r.result_id, r.status;
+    RETURNING r.result_id, r.status, e.lock_name, e.limit_name
+    LOOP
+        RETURN NEXT;
+        IF lock_name IS NOT NULL OR limit_name IS NOT NULL THEN
+            freed := freed || lock_name || limit_name;
+        END IF;
+    END LOOP;
+    PERFORM reproq_free_keys(freed);
 
     -- Not those of runs that go on: a stale ending must not take the wish away from the present holder.
     DELETE FROM reproq_cancel_requests c
@@ -104,8 +115,11 @@ DECLARE
     clock timestamptz := clock_timestamp();
     worker jsonb := jsonb_build_array(p_leased_by);
     queues text[];
+    lock_name text;
+    limit_name text;
+    freed text[] := '{}';
 BEGIN
-    RETURN QUERY
+    FOR result_id, status, lock_name, limit_name IN
     WITH back AS MATERIALIZED (
         UPDATE task_lane l
         SET state = CASE WHEN e.delay > 0 OR l.keys IS NOT NULL THEN 'parked' ELSE 'ready' END,
@@ -128,7 +142,7 @@ BEGIN
                    AS u (id, no, outcome, given, refused, started_ago, logs_uri, delay)
               WHERE outcome IN ('retry', 'release', 'put_back') ORDER BY id) e
         WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
-        RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.due_at, e.counted, e.started_ago, e.logs_uri,
+        RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.due_at, l.lock_name, l.limit_name, e.counted, e.started_ago, e.logs_uri,
                   CASE WHEN e.counted THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
     UPDATE task_runs r
     SET status = 'READY',
@@ -149,7 +163,14 @@ BEGIN
         rev = r.rev + 1
     FROM back b
     WHERE r.result_id = b.id
-    RETURNING r.result_id, r.status;
+    RETURNING r.result_id, r.status, b.lock_name, b.limit_name
+    LOOP
+        RETURN NEXT;
+        IF lock_name IS NOT NULL OR limit_name IS NOT NULL THEN
+            freed := freed || lock_name || limit_name;
+        END IF;
+    END LOOP;
+    PERFORM reproq_free_keys(freed);
 
     SELECT array_agg(DISTINCT l.queue_name) INTO queues FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.state = 'ready';
     IF queues IS NOT NULL THEN

@@ -1,0 +1,274 @@
+-- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
+-- revision: 4
+-- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
+--
+-- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
+-- paused or that nobody serves. Whether there is room is only ever decided, and a run is only ever parked on a key, under that key's lock (an
+-- advisory lock of the transaction). It is taken without waiting, so that no claimer waits for another one's commit, no order of locks
+-- matters, and nothing deadlocks.
+--
+--            ┌────── claim: room ──────────────► running ──ended, given back──┐
+--   ready ───┤                                                               │ reproq_free_keys: the freed permit wakes the best
+--     ▲      └─ claim: full, under the lock ──► parked on the key ◄───────────┘ waiter of each queue, in the commit that frees it
+--     └──────────────── woken ─────────────────────┘
+--
+-- A woken run holds nothing. It stands in line again, and may find that another took the room; then it parks once more. Waiters of every
+-- queue are woken, because one that stands in a queue nobody serves must not keep the key from the others.
+--
+-- Why no waiter is forgotten: a run parks under the lock, on a count made under the lock. Whoever frees the key without getting the lock
+-- leaves a row in reproq_key_arrivals, committed with the freeing; it is deleted only under the lock, by a cycle that then counts again in a
+-- fresh snapshot. So either the parker saw the room, or the row outlives the parking. The same row announces runs that were parked when they
+-- were inserted, which happens without any lock: enqueue waits for nobody.
+-- When it fails: a claimer that dies rolls back everything at once. The keeper looks for keys with room and waiters all the same.
+
+ALTER TABLE task_lane
+    ADD COLUMN IF NOT EXISTS lock_name text,      -- 'lock:' and the record's lock_key
+    ADD COLUMN IF NOT EXISTS limit_name text,     -- 'limit:' and its concurrency_key
+    ADD COLUMN IF NOT EXISTS limit_size integer,  -- its concurrency_limit
+    ADD COLUMN IF NOT EXISTS on_key text;         -- which of the two it waits for
+
+ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_check;
+ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_park_reason_check;
+ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_parked;
+ALTER TABLE task_lane ADD CONSTRAINT task_lane_parked CHECK (
+    (state = 'parked') = (park_reason IS NOT NULL) AND park_reason IN ('due', 'key', 'unsupported')
+    AND (park_reason IS NOT DISTINCT FROM 'key') = (on_key IS NOT NULL)) NOT VALID;
+
+-- Runs that an earlier version only parked.
+UPDATE task_lane l
+SET lock_name = 'lock:' || nullif(r.lock_key, ''),
+    limit_name = CASE WHEN r.concurrency_limit > 0 THEN 'limit:' || nullif(r.concurrency_key, '') END,
+    limit_size = r.concurrency_limit
+FROM task_runs r
+WHERE r.result_id = l.result_id AND l.keys <> '{}' AND l.lock_name IS NULL AND l.limit_name IS NULL;
+UPDATE task_lane l SET state = 'ready', park_reason = NULL, keys = NULL
+FROM task_runs r
+WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL
+  AND NOT reproq_wants_rate(r.task_path, r.queue_name) AND l.due_at <= now();
+UPDATE task_lane l SET park_reason = 'due', keys = NULL
+FROM task_runs r
+WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL
+  AND NOT reproq_wants_rate(r.task_path, r.queue_name);
+
+-- By leased_by, not by state = 'running', which says the same: the planner would take the index of all leases for it instead.
+CREATE INDEX IF NOT EXISTS task_lane_lock_holders ON task_lane (lock_name) WHERE lock_name IS NOT NULL AND leased_by IS NOT NULL;
+CREATE INDEX IF NOT EXISTS task_lane_limit_holders ON task_lane (limit_name) WHERE limit_name IS NOT NULL AND leased_by IS NOT NULL;
+CREATE INDEX IF NOT EXISTS task_lane_on_key ON task_lane (on_key, queue_name, order_key, due_at, result_id) WHERE on_key IS NOT NULL;
+
+-- Keys to look at again: somebody came to wait, or freed one without its lock. Insert-only for whoever holds no lock.
+CREATE TABLE IF NOT EXISTS reproq_key_arrivals (
+    id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX IF NOT EXISTS reproq_key_arrivals_key ON reproq_key_arrivals (key);
+
+CREATE OR REPLACE FUNCTION reproq_lock_name(lock_key text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 'lock:' || nullif(lock_key, '') $$;
+
+CREATE OR REPLACE FUNCTION reproq_limit_name(concurrency_key text, concurrency_limit integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT CASE WHEN concurrency_limit > 0 THEN 'limit:' || nullif(concurrency_key, '') END $$;
+
+-- Runs that hold *name* now. Ask under its lock, in a statement of its own after the one that took the lock.
+CREATE OR REPLACE FUNCTION reproq_key_used(name text) RETURNS integer
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    IF name LIKE 'lock:%' THEN
+        RETURN (SELECT count(*) FROM task_lane l WHERE l.lock_name = name AND l.leased_by IS NOT NULL);
+    END IF;
+    RETURN (SELECT count(*) FROM task_lane l WHERE l.limit_name = name AND l.leased_by IS NOT NULL);
+END
+$$;
+
+-- Takes the locks of these keys without waiting; says of each whether it got it.
+CREATE OR REPLACE FUNCTION reproq_lock_keys(names text[]) RETURNS boolean[]
+LANGUAGE sql VOLATILE AS $$
+    SELECT array_agg(pg_try_advisory_xact_lock(hashtextextended(u.name, 7204)) ORDER BY u.n)
+    FROM unnest(names) WITH ORDINALITY AS u (name, n)
+$$;
+
+-- Leaves word that these keys want a look. Waits for nobody.
+CREATE OR REPLACE FUNCTION reproq_note_keys(names text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
+BEGIN
+    IF array_remove(names, NULL) <> '{}' THEN
+        INSERT INTO reproq_key_arrivals (key) SELECT DISTINCT u.name FROM unnest(names) AS u (name) WHERE u.name IS NOT NULL;
+    END IF;
+END
+$$;
+
+-- Wakes waiters of keys whose locks we hold: of each queue the best that fit now, at most most[i] of them (NULL = as many as have room).
+-- A larger limit of a later waiter counts for it alone: the best hundred of a queue are looked at.
+CREATE OR REPLACE FUNCTION reproq_wake_waiters(names text[], most integer[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    queue text;
+    used integer;
+    woken integer;
+    queues text[] := '{}';
+BEGIN
+    FOR i IN 1 .. coalesce(cardinality(names), 0) LOOP
+        queue := (SELECT l.queue_name FROM task_lane l WHERE l.on_key = names[i] ORDER BY l.queue_name LIMIT 1);
+        CONTINUE WHEN queue IS NULL;
+        used := reproq_key_used(names[i]);
+        WHILE queue IS NOT NULL LOOP
+            WITH best AS MATERIALIZED (
+                SELECT l.result_id, l.order_key, l.due_at, CASE WHEN l.limit_name = names[i] THEN l.limit_size ELSE 1 END AS size
+                FROM task_lane l
+                WHERE l.on_key = names[i] AND l.queue_name = queue
+                ORDER BY l.queue_name, l.order_key, l.due_at, l.result_id
+                LIMIT 100),
+            fitting AS MATERIALIZED (
+                SELECT b.result_id FROM best b WHERE b.size > used
+                ORDER BY b.order_key, b.due_at, b.result_id
+                LIMIT greatest(least(most[i], (SELECT max(b.size) - used FROM best b)), 0)),
+            picked AS MATERIALIZED (
+                SELECT l.result_id FROM fitting f JOIN task_lane l ON l.result_id = f.result_id WHERE l.on_key = names[i]
+                FOR UPDATE OF l SKIP LOCKED),
+            up AS (
+                UPDATE task_lane l SET state = 'ready', park_reason = NULL, on_key = NULL
+                FROM picked p WHERE l.result_id = p.result_id RETURNING 1)
+            SELECT (SELECT count(*) FROM fitting) - (SELECT count(*) FROM up) AS missed INTO woken;
+            IF woken > 0 THEN
+                -- Somebody has one of them locked, and may put it back as it was.
+                PERFORM reproq_note_keys(ARRAY[names[i]]);
+            END IF;
+            queues := queues || queue;
+            queue := (SELECT l.queue_name FROM task_lane l WHERE l.on_key = names[i] AND l.queue_name > queue ORDER BY l.queue_name LIMIT 1);
+        END LOOP;
+    END LOOP;
+    IF cardinality(queues) > 0 THEN
+        PERFORM reproq_notify_ready(queues);
+    END IF;
+END
+$$;
+
+-- These keys have become free, once for each time that they are named: called in the transaction that frees them, after the rows were written.
+CREATE OR REPLACE FUNCTION reproq_free_keys(freed text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
+DECLARE
+    names text[];
+    times integer[];
+    got boolean[];
+BEGIN
+    IF freed = '{}' THEN
+        RETURN;
+    END IF;
+    SELECT array_agg(f.name), array_agg(f.times) INTO names, times
+    FROM (SELECT u.name, count(*)::integer AS times FROM unnest(freed) AS u (name) WHERE u.name IS NOT NULL GROUP BY u.name) f;
+    got := reproq_lock_keys(names);
+    PERFORM reproq_note_keys(ARRAY(SELECT u.name FROM unnest(names, got) AS u (name, has) WHERE NOT u.has));
+    SELECT array_agg(u.name), array_agg(u.n) INTO names, times FROM unnest(names, times, got) AS u (name, n, has) WHERE u.has;
+    PERFORM reproq_wake_waiters(names, times);
+END
+$$;
+
+-- Looks again at up to p_limit of the keys that somebody left word of. Returns whether more are left, to be looked at soon.
+CREATE OR REPLACE FUNCTION reproq_settle_keys(p_limit integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    names text[];
+    got boolean[];
+BEGIN
+    names := ARRAY(SELECT DISTINCT a.key FROM (SELECT key FROM reproq_key_arrivals ORDER BY id LIMIT p_limit) a);
+    IF cardinality(names) = 0 THEN
+        RETURN false;
+    END IF;
+    got := reproq_lock_keys(names);
+    names := ARRAY(SELECT u.name FROM unnest(names, got) AS u (name, has) WHERE u.has);
+    -- In a statement after the locks: what was committed before is seen by the counts that follow, what comes later stays.
+    DELETE FROM reproq_key_arrivals a WHERE a.key = ANY (names);
+    PERFORM reproq_wake_waiters(names, array_fill(NULL::integer, ARRAY[cardinality(names)]));
+    RETURN EXISTS (SELECT FROM reproq_key_arrivals);
+END
+$$;
+
+-- Of runs with keys, ready and locked by this transaction, in their order: those that have room for all their keys.
+--   The others are parked on the key that is full.
+--   busy: how many were left as they are, since somebody has the lock of one of their keys at this moment, or since they have more keys than
+--   one claim may lock.
+CREATE OR REPLACE FUNCTION reproq_admit(p_ids bigint[], OUT admitted bigint[], OUT busy integer)
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    most_names CONSTANT integer := 128;  -- all sessions share one table of locks, some thousands of them
+    names text[];
+    got boolean[];
+    used integer[];
+    parked bigint[] := '{}';
+    parked_on text[] := '{}';
+    passed text[] := '{}';
+    run record;
+BEGIN
+    admitted := '{}';
+    busy := 0;
+    names := ARRAY(SELECT d.name
+                   FROM (SELECT k.name, min(u.n) AS n
+                         FROM unnest(p_ids) WITH ORDINALITY AS u (id, n)
+                         JOIN task_lane l ON l.result_id = u.id
+                         CROSS JOIN LATERAL (VALUES (l.lock_name), (l.limit_name)) AS k (name)
+                         WHERE k.name IS NOT NULL GROUP BY k.name) d
+                   ORDER BY d.n LIMIT most_names);
+    got := reproq_lock_keys(names);
+    used := ARRAY(SELECT CASE WHEN u.has THEN reproq_key_used(u.name) END FROM unnest(names, got) WITH ORDINALITY AS u (name, has, n) ORDER BY u.n);
+    FOR run IN
+        SELECT l.result_id, l.lock_name, l.limit_name, l.limit_size, array_position(names, l.lock_name) AS a,
+               array_position(names, l.limit_name) AS b
+        FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) JOIN task_lane l ON l.result_id = u.id
+        ORDER BY u.n
+    LOOP
+        IF (run.lock_name IS NOT NULL AND NOT coalesce(got[run.a], false))
+           OR (run.limit_name IS NOT NULL AND NOT coalesce(got[run.b], false)) THEN
+            busy := busy + 1;
+        ELSIF used[run.a] >= 1 THEN
+            parked := parked || run.result_id;
+            parked_on := parked_on || run.lock_name;
+            passed := passed || run.limit_name;
+        ELSIF used[run.b] >= run.limit_size THEN
+            parked := parked || run.result_id;
+            parked_on := parked_on || run.limit_name;
+            passed := passed || run.lock_name;
+        ELSE
+            admitted := admitted || run.result_id;
+            IF run.a IS NOT NULL THEN
+                used[run.a] := used[run.a] + 1;
+            END IF;
+            IF run.b IS NOT NULL THEN
+                used[run.b] := used[run.b] + 1;
+            END IF;
+        END IF;
+    END LOOP;
+    IF cardinality(parked) > 0 THEN
+        UPDATE task_lane l SET state = 'parked', park_reason = 'key', on_key = p.name
+        FROM unnest(parked, parked_on) AS p (id, name) WHERE l.result_id = p.id;
+        -- A run that was woken for one key and parks on its other one has used nothing of the first: the next in line may.
+        SELECT array_agg(p.name), array_agg(p.times) INTO names, used
+        FROM (SELECT u.name, count(*)::integer AS times FROM unnest(passed) AS u (name) WHERE u.name IS NOT NULL GROUP BY u.name) p;
+        PERFORM reproq_wake_waiters(names, used);
+    END IF;
+END
+$$;
+
+-- For the keeper: looks at the next p_limit keys that somebody waits for, after p_after in their order, and wakes who fits. Nothing should be
+-- found: it mends what a fault elsewhere, or a hand in the tables, has left behind. Returns where to go on (NULL = done).
+CREATE OR REPLACE FUNCTION reproq_sweep_keys(p_after text, p_limit integer) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off AS $$
+DECLARE
+    names text[] := '{}';
+    name text := p_after;
+BEGIN
+    LOOP
+        name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name ORDER BY l.on_key LIMIT 1);
+        EXIT WHEN name IS NULL;
+        names := names || name;
+        EXIT WHEN cardinality(names) >= p_limit;
+    END LOOP;
+    PERFORM reproq_note_keys(names);
+    RETURN name;
+END
+$$;
