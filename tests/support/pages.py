@@ -7,6 +7,7 @@ A fenced block is one of these, by its language:
     sql           statements for the page's database, run there.
     python, yaml  with `# path/of/file` as the first line: a file to write; with `# path/of/file, at the end`: what to add to it. Without: a
                   fragment, which must compile, or be a valid configuration.
+    sh            with `# path/of/file.sh` as the first line: a file to write.
     text, none    for the eye.
 
 Anything that could be typed (sh, bash, ini ...) must be one of the above, or say why it is not run, in the comment before the block:
@@ -19,7 +20,7 @@ from pathlib import Path
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w-]*)\s*$")
 _REASON = re.compile(r"<!-- not run: (.+) -->")
-_FILE = re.compile(r"^# ([\w./-]+\.(?:py|yaml))(, at the end)?$")
+_FILE = re.compile(r"^# ([\w./-]+\.(?:py|yaml|sh))(, at the end)?$")
 _EXIT = re.compile(r"\s+# exit code (\d+)$")
 _FOR_THE_EYE = frozenset({"text", "", "mermaid"})
 
@@ -118,7 +119,7 @@ def steps_of(page: Path) -> list[Step]:
                 steps += _commands(page, block)
             case "sql":
                 steps.append(Statement(block.text, block.line))
-            case "python" | "yaml" if named:
+            case "python" | "yaml" | "sh" if named:
                 steps.append(_new_file(block, named))
             case "python" | "yaml":
                 steps.append(Fragment(block.language, block.text, block.line))
