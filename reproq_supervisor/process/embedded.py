@@ -27,11 +27,10 @@ from reproq_supervisor.process.places import (
     remove_temporary_dirs,
 )
 from reproq_supervisor.process.postgres_binaries import Binaries, BinariesMissing, copy_binaries, find_binaries
+from reproq_supervisor.process.probe import PORT, SOCKET_NAME
 
 DATABASE = "reproq"
 SUPERUSER = "reproq"
-PORT = 5432
-SOCKET_NAME = f".s.PGSQL.{PORT}"
 
 # For a machine that has other things to do. Statements and row values never reach the log: they hold payloads.
 SETTINGS: Mapping[str, str] = {

@@ -1,13 +1,13 @@
 """Which program fills a unit, and in which environment."""
 
 import os
-import signal
 import socket
 from collections.abc import Mapping
 
 from reproq_supervisor.core.supervision.plan import Plan
 from reproq_supervisor.core.supervision.units import Role, Unit
-from reproq_supervisor.process.launch import launch_argv
+from reproq_supervisor.process.guard import guard_argv
+from reproq_supervisor.process.probe import SOCKET_NAME
 from reproq_supervisor.process.spawn import python_argv
 
 _MODULES = {
@@ -31,7 +31,8 @@ class Programs:
         """Return the command line for *unit*; it holds no secret."""
         if unit.role is Role.POSTGRES:
             assert plan.embedded is not None
-            return launch_argv(plan.embedded["argv"], user=plan.embedded["user"], pdeathsig=signal.SIGQUIT)
+            embedded = plan.embedded
+            return guard_argv(embedded["argv"], user=embedded["user"], socket_path=f"{embedded['socket_dir']}/{SOCKET_NAME}")
         return python_argv(self._modules[unit.role])
 
 

@@ -19,6 +19,7 @@ ENTRY_POINTS = {
     "supervisor": f"{PACKAGE}.supervisor.__main__",
     "nursery": f"{PACKAGE}.executor.__main__",
     "executor": f"{PACKAGE}.executor.executor",
+    "guard": f"{PACKAGE}.process.guard",
     "launcher": f"{PACKAGE}.process.launch",
 }
 

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.support.daemon import Daemon, demo_config
 from tests.support.eventually import eventually
+from tests.support.living import living
 from tests.support.postgres import Cluster, Database
 
 SHUTDOWN_S = 4.0
@@ -64,6 +66,9 @@ def test_a_stop_ends_in_time_with_a_frozen_database(start_daemon: StartDaemon, o
 
 def test_a_stop_ends_in_time_with_a_frozen_database_of_its_own(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(config("embedded"))
-    for pid in daemon.pids("postgres"):
-        os.kill(pid, signal.SIGSTOP)
+    (server,) = [process for pid in daemon.pids("guard") for process in psutil.Process(pid).children()]
+    everything = [server, *server.children()]
+    for process in everything:
+        process.suspend()
     assert_stops_in_time(daemon)
+    assert not living(everything)

@@ -42,7 +42,7 @@ def settings(pools: Mapping[str, Mapping[str, Any]] | None = None, *, embedded: 
             "dsn": "postgresql://localhost/x",
             "overrides": {},
             "temporary_dirs": [],
-            "embedded": {"argv": ["/bin/postgres"], "user": None, "temporary_dirs": []} if embedded else None,
+            "embedded": {"argv": ["/bin/postgres"], "user": None, "socket_dir": "/run/app", "temporary_dirs": []} if embedded else None,
         },
         **changes,
     }

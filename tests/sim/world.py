@@ -43,7 +43,7 @@ from tests.sim.behaviour import GOOD, NEVER, Behaviour
 
 DEATH_TAKES_S = 0.05
 """From a kill until the dead can be reaped, at most."""
-SPEAKING = (Role.SHARD, Role.KEEPER)
+SPEAKING = (Role.SHARD, Role.KEEPER, Role.POSTGRES)
 
 
 @dataclass

@@ -32,6 +32,7 @@ _MODULES = {
     "pool": "shard",
     "keeper": "keeper",
     "executor": "nursery",
+    "process": "guard",
     "store": "prepare",
     "settings": "loader",
 }

@@ -30,7 +30,7 @@ from tests.sim.settings import settings
 
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
-SPEAKING = (Role.SHARD, Role.KEEPER)
+SPEAKING = (Role.SHARD, Role.KEEPER, Role.POSTGRES)
 LATE_S = 1e-5
 """A loop is never woken exactly on time; sums of times are not exact either."""
 

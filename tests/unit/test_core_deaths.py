@@ -13,7 +13,7 @@ from reproq_supervisor.core.supervision.events import (
     ProcessExited,
     ProcessNotStarted,
 )
-from reproq_supervisor.core.supervision.facts import ChildExited, ChildSaid, Orphan, OrphanReaped
+from reproq_supervisor.core.supervision.facts import ChildExited, ChildSaid, Orphan, OrphanReaped, SignalName
 from reproq_supervisor.core.supervision.health import Circuit
 from reproq_supervisor.core.supervision.units import Role, Serial
 from tests.sim.settings import pool, settings
@@ -292,3 +292,19 @@ def test_every_process_has_its_own_serial() -> None:
     serials = [command.serial for command in core.all(Spawn)]
     assert len(set(serials)) == len(serials)
     assert {command.unit.role for command in core.all(Spawn)} == {Role.KEEPER, Role.SHARD}
+
+
+def test_a_database_is_started_again_only_when_nothing_is_left_of_the_last_one() -> None:
+    core = SteppedCore(settings(embedded=True))
+    core.make_all_ready()
+    old = core.process("postgres")
+    core.silent.add(old.serial)
+    core.wait(20.0)
+    assert core.signals(old) == [SignalName.QUIT, SignalName.KILL]
+    assert len(core.starts("postgres")) == 1
+    core.exit(old, None, "SIGKILL", orphans=(Orphan(4711, "postgres"),))
+    core.wait(5.0)
+    assert len(core.starts("postgres")) == 1
+    core.step(OrphanReaped(4711))
+    core.wait(1.0)
+    assert len(core.starts("postgres")) == 2

@@ -7,7 +7,6 @@ from reproq_supervisor.core.supervision.events import GroupProbed, ProcessDraini
 from reproq_supervisor.core.supervision.facts import ChildStarted, SignalName
 from reproq_supervisor.core.supervision.messages import adjust_message, drain_message, quit_message, start_message
 from reproq_supervisor.core.supervision.process import Asked, Process
-from reproq_supervisor.core.supervision.readiness import become_ready
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessEvent, ProcessState
 from reproq_supervisor.core.supervision.units import POSTGRES, PREPARE, Role, Unit
@@ -50,6 +49,8 @@ def fill(state: State, now: float) -> None:
 
 def may_start(state: State, want: Want, now: float) -> bool:
     """Answer whether the account of the unit's group allows a start now; a canary has no account."""
+    if want.unit.role is Role.POSTGRES and state.roster.of_role(Role.POSTGRES):
+        return False  # its predecessor still has the data folder, or something of it does
     if want.generation != state.generation_of(want.unit):
         return True
     at = state.health(want.unit).start_at(want.unit, now)
@@ -75,9 +76,7 @@ def child_started(state: State, process: Process, fact: ChildStarted, now: float
     unit = process.unit
     state.emit(ProcessStarted(unit.name, process.pid, process.generation))
     if unit.role is Role.POSTGRES:
-        # It does not speak; whether it works is found out by `prepare` and by the shards.
-        become_ready(state, process, now)
-        return
+        return  # its command line says it all
     plan = state.plan_of(process)
     pool_settings = state.pool_settings(plan, unit.pool)
     process.told = adjust_message(plan, pool_settings)

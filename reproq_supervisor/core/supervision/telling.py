@@ -15,6 +15,8 @@ _LISTENING = (ProcessState.BOOTING, ProcessState.READY)
 
 def tell_newcomer(state: State, process: Process) -> None:
     """Bring a child that has just said hello up to date."""
+    if process.unit.role not in (Role.SHARD, Role.KEEPER):
+        return
     _tell_settings(state, process)
     if process.unit.pool in state.paused:
         state.do(Send(process.serial, PAUSE))
