@@ -20,7 +20,9 @@ def work_line(name: str, pool: Mapping[str, Any]) -> Iterator[str]:
         for key in ("running", "held", "claimed_total", "completed_total", "failed_total")
     )
     in_hand = f", {held - running} more in hand" if held > running else ""
-    yield f"{name} runs {running} tasks in {ready} executors{in_hand}. So far: {claimed} claimed, {done} done, {failed} failed."
+    slots = sum(int(snapshot.get("slots", 0)) for snapshot in snapshots)
+    shared = f" with {slots} slots" if slots > ready else ""
+    yield f"{name} runs {running} tasks in {ready} executors{shared}{in_hand}. So far: {claimed} claimed, {done} done, {failed} failed."
 
 
 def queue_lines(queues: "Mapping[str, QueueStats]") -> Iterator[str]:

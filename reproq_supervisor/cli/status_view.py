@@ -9,7 +9,7 @@ from reproq_supervisor.cli.values import rough_age
 
 Answer = Mapping[str, Any]
 
-# Eighty characters hold them; JSON has the rest. `busy` is running tasks of ready executors.
+# Eighty characters hold them; JSON has the rest. `busy` is running tasks of the slots of ready executors.
 POOL_COLUMNS = ("pool", "state", "shards", "busy", "claimed", "done", "failed", "rate", "restarts", "memory")
 PROCESS_COLUMNS = ("process", "pid", "state", "generation", "up", "memory", "")
 
@@ -105,12 +105,13 @@ def _pool_row(name: str, pool: Answer, children: list[Answer], memory: Mapping[i
     snapshots = list(pool["snapshots"].values())
     executors = _sums(snapshots, "executors", "ready", "booting")
     booting = f" +{executors['booting']}" if executors["booting"] else ""
+    slots = sum(int(snapshot.get("slots", snapshot.get("executors", {}).get("ready", 0))) for snapshot in snapshots)
     sizes = [memory[child["pid"]] for child in children if child["pid"] in memory]
     return (
         name,
         _pool_state(pool, snapshots, [child["state"] for child in children], stopping=stopping),
         f"{pool['ready']}/{pool['shards']}",
-        f"{sum(snapshot.get('running', 0) for snapshot in snapshots)}/{executors['ready']}{booting}",
+        f"{sum(snapshot.get('running', 0) for snapshot in snapshots)}/{slots}{booting}",
         *(sum(snapshot.get(f"{key}_total", 0) for snapshot in snapshots) for key in ("claimed", "completed", "failed")),
         f"{sum(snapshot.get('rate_per_s', 0.0) for snapshot in snapshots):.0f}/s",
         sum(max(0, unit["starts"] - 1) for unit in pool["account"]["units"].values()),

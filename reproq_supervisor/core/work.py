@@ -13,6 +13,8 @@ from enum import IntEnum, StrEnum
 TOKEN = struct.Struct("!Q")
 _TASK = struct.Struct("!QqIIiHHI")
 _RESULT = struct.Struct("!QBBdd")
+_STOP = struct.Struct("!QB")
+_OUTPUT = struct.Struct("!Q")
 
 MAX_TASK_PATH_BYTES = 4096
 MAX_RESULT_BYTES = 1024 * 1024
@@ -116,3 +118,26 @@ def decode_result(payload: bytes) -> Result:
     seq, verdict, follows, elapsed, delay = _RESULT.unpack_from(payload)
     asked = None if math.isnan(delay) else delay
     return Result(seq, Verdict(verdict), payload[_RESULT.size :], elapsed, asked, output_follows=bool(follows))
+
+
+def encode_stop(seq: int, reason: int) -> bytes:
+    """Return the payload of a frame that asks one task of an executor with slots to stop; shorter than any hand-out."""
+    return _STOP.pack(seq, reason)
+
+
+def decode_stop(payload: bytes) -> tuple[int, int] | None:
+    """Return (hand-out, reason) if that is what the frame is."""
+    if len(payload) != _STOP.size:
+        return None
+    seq, reason = _STOP.unpack(payload)
+    return seq, reason
+
+
+def encode_output_note(seq: int) -> bytes:
+    """Return the payload of a frame with two descriptors, the capture files of that hand-out; shorter than any result."""
+    return _OUTPUT.pack(seq)
+
+
+def decode_output_note(payload: bytes) -> int | None:
+    """Return the hand-out whose capture files came with the frame, if that is what it is."""
+    return int(_OUTPUT.unpack(payload)[0]) if len(payload) == _OUTPUT.size else None

@@ -17,6 +17,7 @@ from reproq_supervisor.executor.elders import Elders
 from reproq_supervisor.executor.executor import ExecutorPlan
 from reproq_supervisor.executor.nursery import Nursery
 from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
+from reproq_supervisor.executor.streams import TaskStreams
 from reproq_supervisor.process import prctl, stacks
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import send_frame
@@ -47,6 +48,8 @@ def main() -> int:
     stacks.write_stacks_on_signal()
     title = ProcessTitle()
     title.set(f"reproq: nursery {start['child']} (importing)")
+    if start["mode"] != "process":
+        TaskStreams().restore()  # before anybody keeps what `sys.stderr` is now, as handlers of logging do
     isolation, command = pool.get("isolation", "reuse"), None
     try:
         take_on(pool)
@@ -75,6 +78,8 @@ def main() -> int:
                 title=title,
                 child=start["child"],
                 keep_output=start["keep_output"],
+                mode=start["mode"],
+                slots=start["slots"],
                 allowed=start["app"].get("allowed_task_modules") or [],
                 single_use=isolation != "reuse",
                 command=command,

@@ -1,16 +1,17 @@
 """Run one attempt: from the bytes of a spec to a verdict and its JSON."""
 
+import functools
 import inspect
 import json
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from reproq_supervisor.core.runs import ErrorKind
 from reproq_supervisor.core.work import Result, Verdict, Work
 from reproq_supervisor.executor.api import Fail, Retry, SoftTimeout, TaskContext
 from reproq_supervisor.executor.encode import BadResultError, encode_error, encode_result, message_of
-from reproq_supervisor.executor.resolve import ForbiddenTaskError, Resolver, Target, TaskNotFoundError
-from reproq_supervisor.executor.soft import SoftSignal
+from reproq_supervisor.executor.resolve import ForbiddenTaskError, Resolver, TaskNotFoundError
 
 
 class InvalidSpecError(ValueError):
@@ -28,34 +29,71 @@ class Call:
     is_named_by_spec: bool
 
 
-def run_attempt(work: Work, resolver: Resolver, soft: SoftSignal, max_result_bytes: int) -> Result:
+class Soft(Protocol):
+    """How a task that runs in this thread is asked to stop."""
+
+    def begin(self, seq: int) -> None:
+        """Hand-out *seq* runs here from now on; raise `SoftTimeout` if it was asked to stop before it began."""
+
+    def end(self) -> None:
+        """Nothing runs here."""
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run *coroutine* to its end, in a loop of its own."""
+
+
+def run_attempt(work: Work, resolver: Resolver, soft: Soft, max_result_bytes: int) -> Result:
     """Run *work* to its end, whatever the task does short of killing the process."""
     try:
-        call = read_call(work)
-        target = resolver.resolve(call.path)
-        value = _invoke(work, call, target, soft)
-        return Result(work.seq, Verdict.SUCCEED, encode_result(value, max_result_bytes))
-    except InvalidSpecError as error:
-        return _failed(work, ErrorKind.INVALID_SPEC, str(error), final=True)
-    except ForbiddenTaskError as error:
-        return _failed(work, ErrorKind.SECURITY_VIOLATION, str(error), final=True)
-    except TaskNotFoundError as error:
-        # The contract reports a missing task as an application error of class ImportError.
-        missing = ImportError(str(error))
-        missing.__cause__ = error.__cause__
-        return _failed(work, ErrorKind.APP_ERROR, str(error), missing, final=True)
-    except BadResultError as error:
-        return _failed(work, ErrorKind.BAD_RESULT, str(error), final=True)
-    except SoftTimeout as error:
-        kind = ErrorKind.CANCELLED if error.reason == "cancel" else ErrorKind.TIMEOUT
-        return Result(work.seq, Verdict.STOPPED, encode_error(kind, f"stopped: {error.reason}", error))
-    except Retry as error:
-        body = encode_error(ErrorKind.APP_ERROR, message_of(error), error)
-        return Result(work.seq, Verdict.FAIL, body, delay_s=error.delay_s)
-    except Fail as error:
-        return _failed(work, ErrorKind.APP_ERROR, message_of(error), error, final=True)
+        return returned(work, _invoke(work.seq, prepare(work, resolver), soft), max_result_bytes)
     except BaseException as error:  # boundary: user code may raise anything, SystemExit and KeyboardInterrupt included
-        return _failed(work, ErrorKind.APP_ERROR, message_of(error), error)
+        return raised(work, error)
+
+
+def prepare(work: Work, resolver: Resolver) -> functools.partial[Any]:
+    """Return the task's callable with its arguments; whatever is wrong with them is raised."""
+    call = read_call(work)
+    target = resolver.resolve(call.path)
+    args = call.args
+    if call.takes_context or target.takes_context:
+        context = TaskContext(str(work.result_id), work.attempt, work.max_attempts, call.path, work.queue_name, work.priority)
+        args = [context, *args]
+    return functools.partial(target.call, *args, **call.kwargs)
+
+
+def returned(work: Work, value: Any, max_result_bytes: int) -> Result:
+    """Return the result of a task that returned *value*.
+
+    Raises:
+      BadResultError: it cannot be stored.
+    """
+    return Result(work.seq, Verdict.SUCCEED, encode_result(value, max_result_bytes))
+
+
+def raised(work: Work, error: BaseException) -> Result:
+    """Return the result of an attempt that ended by *error*."""
+    match error:
+        case InvalidSpecError():
+            return _failed(work, ErrorKind.INVALID_SPEC, str(error), final=True)
+        case ForbiddenTaskError():
+            return _failed(work, ErrorKind.SECURITY_VIOLATION, str(error), final=True)
+        case TaskNotFoundError():
+            # The contract reports a missing task as an application error of class ImportError.
+            missing = ImportError(str(error))
+            missing.__cause__ = error.__cause__
+            return _failed(work, ErrorKind.APP_ERROR, str(error), missing, final=True)
+        case BadResultError():
+            return _failed(work, ErrorKind.BAD_RESULT, str(error), final=True)
+        case SoftTimeout():
+            kind = ErrorKind.CANCELLED if error.reason == "cancel" else ErrorKind.TIMEOUT
+            return Result(work.seq, Verdict.STOPPED, encode_error(kind, f"stopped: {error.reason}", error))
+        case Retry():
+            body = encode_error(ErrorKind.APP_ERROR, message_of(error), error)
+            return Result(work.seq, Verdict.FAIL, body, delay_s=error.delay_s)
+        case Fail():
+            return _failed(work, ErrorKind.APP_ERROR, message_of(error), error, final=True)
+        case _:
+            return _failed(work, ErrorKind.APP_ERROR, message_of(error), error)
 
 
 def _failed(work: Work, kind: ErrorKind, message: str, error: BaseException | None = None, *, final: bool = False) -> Result:
@@ -87,14 +125,10 @@ def read_call(work: Work) -> Call:
     return Call(path, args, kwargs, bool(spec.get("takes_context")), bool(named))
 
 
-def _invoke(work: Work, call: Call, target: Target, soft: SoftSignal) -> Any:
-    args = call.args
-    if call.takes_context or target.takes_context:
-        context = TaskContext(str(work.result_id), work.attempt, work.max_attempts, call.path, work.queue_name, work.priority)
-        args = [context, *args]
+def _invoke(seq: int, call: Callable[[], Any], soft: Soft) -> Any:
     try:
-        soft.begin(work.seq)
-        value = target.call(*args, **call.kwargs)
+        soft.begin(seq)
+        value = call()
         return soft.run_coroutine(value) if inspect.iscoroutine(value) else value
     finally:
         soft.end()

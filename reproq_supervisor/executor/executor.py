@@ -1,4 +1,4 @@
-"""The executor: takes work from its socket and runs it, one task at a time.
+"""The executor: takes work from its socket and runs it: one task at a time, or several, by the pool's mode.
 
 It is forked by the nursery, leads its own session, and may be killed at any moment. It ends when the shard closes the socket, or after its
 first task when it is for single use.
@@ -18,15 +18,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from reproq_supervisor.core.work import MAX_RESULT_BYTES, TOKEN, Result, Work, decode_batch, encode_result
+from reproq_supervisor.core.work import MAX_RESULT_BYTES, Result, Work, decode_batch, encode_result
 from reproq_supervisor.executor.attempt import run_attempt
 from reproq_supervisor.executor.capture import Capture
 from reproq_supervisor.executor.command import Command
 from reproq_supervisor.executor.command_attempt import CommandAttempt
+from reproq_supervisor.executor.inherit import inherit_contexts
+from reproq_supervisor.executor.intake import read_token
+from reproq_supervisor.executor.loop import LoopExecutor
 from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft import SoftSignal
+from reproq_supervisor.executor.streams import TaskStreams
+from reproq_supervisor.executor.threads import serve_in_threads
 from reproq_supervisor.process import stacks
-from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable
 from reproq_supervisor.process.limits import impose
 from reproq_supervisor.process.link import BlockingLink
 from reproq_supervisor.process.masks import unblock_signals
@@ -43,6 +48,8 @@ class ExecutorPlan:
     title: ProcessTitle
     child: str
     keep_output: bool
+    mode: str
+    slots: int
     allowed: Sequence[str]
     single_use: bool
     command: Command | None
@@ -67,8 +74,7 @@ def executor_main(start: ExecutorStart) -> int:
     """Become an executor, straight after the fork with every signal still masked; return its exit status."""
     os.setsid()
     plan = start.plan
-    soft = SoftSignal(start.table, start.row)
-    _reset_signals(soft)
+    _reset_signals()
     set_pdeathsig(signal.SIGKILL, parent_pid=start.nursery_pid)
     allow_inspection()
     set_name("reproq-executor")
@@ -78,13 +84,23 @@ def executor_main(start: ExecutorStart) -> int:
     faulthandler.enable(file=log_fd)
     gc.enable()
     _reseed()
+    if plan.mode == "process":
+        _serve_alone(start)
+    else:
+        _serve_several(start)
+    return 0
+
+
+def _serve_alone(start: ExecutorStart) -> None:
+    plan = start.plan
+    soft = SoftSignal(start.table, start.row)
+    soft.install()
     capture = Capture(keep=plan.keep_output)
     capture.start(start.stdout_fd, start.stderr_fd)
     os.close(start.stdout_fd)
     os.close(start.stderr_fd)
     impose(plan.limits)
     serve(BlockingLink(start.work), start.tokens_fd, _runner(start, soft), capture, single_use=plan.single_use)
-    return 0
 
 
 def _runner(start: ExecutorStart, soft: SoftSignal) -> Runner:
@@ -96,11 +112,29 @@ def _runner(start: ExecutorStart, soft: SoftSignal) -> Runner:
     return partial(run_attempt, resolver=resolver, soft=soft, max_result_bytes=MAX_RESULT_BYTES)
 
 
-def _reset_signals(soft: SoftSignal) -> None:
+def _serve_several(start: ExecutorStart) -> None:
+    plan = start.plan
+    for fd, stream in ((start.stdout_fd, 1), (start.stderr_fd, 2)):
+        os.dup2(fd, stream)
+        os.close(fd)
+    streams = TaskStreams()
+    streams.restore()
+    inherit_contexts()
+    signal.signal(SOFT_SIGNAL, lambda *_: None)
+    impose(plan.limits)
+    unblock_signals()
+    link, resolver = BlockingLink(start.work), Resolver(plan.allowed)
+    if plan.mode == "thread":
+        serve_in_threads(link, start.tokens_fd, resolver, streams, slots=plan.slots, keep_output=plan.keep_output)
+    else:
+        loop = LoopExecutor(link, start.tokens_fd, resolver, streams, start.table, start.row, slots=plan.slots)
+        loop.serve(keep_output=plan.keep_output)
+
+
+def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_DFL)
-    soft.install()
 
 
 def _reseed() -> None:
@@ -118,7 +152,7 @@ def serve(link: BlockingLink, tokens_fd: int, run: Runner, capture: Capture, *, 
     own_pid = os.getpid()
     waiting: deque[Work] = deque()
     while True:
-        seq = _take_token(tokens_fd)
+        seq = read_token(tokens_fd)
         if seq is None:
             waiting.clear()  # every token is gone: the shard took the rest back
         while not waiting or (seq is not None and waiting[-1].seq < seq):
@@ -138,14 +172,6 @@ def serve(link: BlockingLink, tokens_fd: int, run: Runner, capture: Capture, *, 
         _report(link, capture, replace(result, elapsed_s=time.perf_counter() - started))
         if single_use:
             return
-
-
-def _take_token(tokens_fd: int) -> int | None:
-    try:
-        token = os.read(tokens_fd, TOKEN.size)
-    except BlockingIOError:
-        return None
-    return int(TOKEN.unpack(token)[0]) if token else None
 
 
 def _report(link: BlockingLink, capture: Capture, result: Result) -> None:

@@ -223,8 +223,16 @@ class Crew:
     def ask_to_stop(self, executor: Executor, held: Held) -> None:
         """Send the soft signal for a run in its hands, with the reason noted there."""
         assert held.soft_reason is not None
-        self._table.set_soft(executor.row, held.seq, held.soft_reason)
-        executor.send_signal(SOFT_SIGNAL)
+        if executor.shared:
+            if not executor.send_stop(held.seq, held.soft_reason):
+                asyncio.get_running_loop().add_writer(executor.work, self._flush, executor)
+        else:
+            self._table.set_soft(executor.row, held.seq, held.soft_reason)
+            executor.send_signal(SOFT_SIGNAL)
+
+    def busy_run(self, executor: Executor) -> Held | None:
+        """Return the run that kept the loop of *executor* busy when it was asked last."""
+        return executor.in_hand.get(self._table.busy(executor.row))
 
     def kill(self, executor: Executor, excuse: SoftReason | None = None) -> None:
         """Kill it; its exit will be reported like any other.
@@ -266,16 +274,12 @@ class Crew:
             self._on_finished(held, result, output)
         loop.remove_reader(executor.work)
         self.put_back(executor.take_back())
-        left = executor.in_hand.clear()
-        running = left[: executor.slots]
-        self.put_back(left[executor.slots :])  # it can only have started them if we do not understand what it said
-        for held in running:
-            held.soft_reason = held.soft_reason or executor.excuse
-        outputs = executor.last_outputs(running)
+        running, rest = executor.take_running()
+        self.put_back(rest)  # it can only have started them if we do not understand what it said
         self._table.clear(executor.row)
         if executor.finished_total == 0 and not running and not executor.leaving:
             self.useless_exits += 1
-        self._on_crashed(executor, list(zip(running, outputs, strict=True)), status)
+        self._on_crashed(executor, running, status)
 
     def forget(self, pid: int) -> None:
         """The nursery reaped it: its row is free."""

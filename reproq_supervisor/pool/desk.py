@@ -10,6 +10,7 @@ from reproq_supervisor.core.runs import Outcome, RunId
 from reproq_supervisor.core.work import Result
 from reproq_supervisor.pool import verdicts
 from reproq_supervisor.pool.crew import Crew
+from reproq_supervisor.pool.executor_log import ExecutorLogs
 from reproq_supervisor.pool.held import PUT_BACK, End, Held, HeldRuns, Phase
 from reproq_supervisor.pool.ledger import MOST_ENDINGS, Ledger
 from reproq_supervisor.pool.output import OutputFiles
@@ -47,7 +48,9 @@ class Desk:
         self.watch = Watch(self.crew, self.held, start.limits())
         self.ledger = Ledger(self.held, Turns(start.queues), start.lease_s)
         self.output = OutputFiles(start.logs_dir)
+        self._executor_logs = ExecutorLogs(start.logs_dir, start.child)
         self._retry = start.retry()
+        self._stopping: set[RunId] = set()  # lost runs that have not left their executors
         self._mean_s = 1.0
         self._mean_bytes = 0.0
         self._on_change = on_change
@@ -61,9 +64,12 @@ class Desk:
         self.recycling.policy = start.recycle()
 
     def look(self) -> None:
-        """Look at every executor: deadlines, then whether it has done enough."""
+        """Look at every executor: deadlines, whether it has done enough, and what it wrote that belongs to no run."""
         self.watch.look()
         self.recycling.look()
+        for executor in self.crew.executors:
+            if executor.shared and not executor.exited:
+                self._executor_logs.look(executor, [held.claimed.result_id for held in executor.running()])
 
     def forget(self, pid: int) -> None:
         """An executor was reaped."""
@@ -93,7 +99,10 @@ class Desk:
         for held in new:
             size = len(held.claimed.spec)
             self._mean_bytes += (0.5 if size > self._mean_bytes else 0.02) * (size - self._mean_bytes)
-            self.crew.buffer.append(held)
+            if held.claimed.result_id in self._stopping:
+                self.held.end(held, PUT_BACK)  # its earlier execution, lost meanwhile, is asked to stop and has not yet
+            else:
+                self.crew.buffer.append(held)
         if not self.open:
             self.release_unstarted()
         self.crew.dispatch()
@@ -126,11 +135,13 @@ class Desk:
             if held in executor.in_hand:
                 self.crew.put_back(executor.take_back())
                 if held in executor.in_hand:
+                    self._stopping.add(held.claimed.result_id)
                     self.watch.stop_lost(executor, held)
         with contextlib.suppress(ValueError):
             self.crew.buffer.remove(held)
 
     def _on_finished(self, held: Held, result: Result, output: Output | None) -> None:
+        self._stopping.discard(held.claimed.result_id)
         self._mean_s += 0.1 * (result.elapsed_s - self._mean_s)
         logs_uri = self.output.save(held.claimed, output)
         end = verdicts.end_of_result(held, result, logs_uri, self._retry_delay_s(held))
@@ -144,7 +155,10 @@ class Desk:
 
     def _on_crashed(self, executor: Executor, running: list[tuple[Held, Output | None]], status: int) -> None:
         ids = [held.claimed.result_id for held, _ in running]
+        if executor.shared:
+            self._executor_logs.close(executor, ids)
         for held, output in running:
+            self._stopping.discard(held.claimed.result_id)
             if held.soft_reason is None:
                 self.ledger.totals.crashed += 1
             logs_uri = self.output.save(held.claimed, output)

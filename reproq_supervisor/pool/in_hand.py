@@ -37,8 +37,8 @@ class InHand:
         return len(self._by_seq) >= self.slots
 
     def get(self, seq: int) -> Held | None:
-        """Return the run of a hand-out, None when it is not in these hands."""
-        return self._by_seq.get(seq)
+        """Return the run of a hand-out if it can be running, else None."""
+        return self._by_seq[seq] if seq in islice(self._by_seq, self.slots) else None
 
     def add(self, runs: Iterable[Held]) -> None:
         """Take runs in that were handed out just now."""
@@ -46,9 +46,10 @@ class InHand:
 
     def finish(self, seq: int) -> Held | None:
         """Take the run of a result out; None when no run of that hand-out can be running."""
-        if seq not in islice(self._by_seq, self.slots):
-            return None
-        return self._by_seq.pop(seq)
+        held = self.get(seq)
+        if held is not None:
+            del self._by_seq[seq]
+        return held
 
     def remove(self, seqs: Iterable[int]) -> list[Held]:
         """Take these hand-outs out, and return their runs in order."""

@@ -110,6 +110,8 @@ class Ledger:
             if held is not None and start.result_id not in reply.busy:
                 held.shown = True
         lost = self._drop_lost(reply.lost)
+        # Given away and claimed again before we heard of it: what still runs under the old lease is as lost.
+        lost += self._drop_lost(frozenset(each.result_id for each in reply.claimed if self._held.get(each.result_id) is not None))
         return [self._hold(claimed, boot_sent) for claimed in reply.claimed], lost
 
     def _hold(self, claimed: Claimed, boot_sent: float) -> Held:

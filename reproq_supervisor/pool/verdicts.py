@@ -49,6 +49,9 @@ def _end_of_stopped(held: Held, logs_uri: str | None, policy_delay_s: float) -> 
             return End(Outcome.FAIL, _error(ErrorKind.TIMEOUT, message), policy_delay_s, logs_uri)
         case SoftReason.CANCEL:
             return End(Outcome.CANCEL, _error(ErrorKind.CANCELLED, "Task cancelled by request"), logs_uri=logs_uri)
+        case SoftReason.BLOCKED:
+            message = "kept its executor from starting any other task, so the executor was killed"
+            return End(Outcome.FAIL, _error(ErrorKind.WORKER_CRASHED, message), logs_uri=logs_uri)
         case _:
             return RELEASED
 

@@ -18,7 +18,7 @@ from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import PUT_BACK, Held, HeldRuns, Phase
 from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process import clock, stacks
-from reproq_supervisor.process.deadlines import SoftReason
+from reproq_supervisor.process.deadlines import SOFT_SIGNAL, SoftReason
 
 TICK_S = 0.1
 STACKS_BEFORE_KILL_S = 0.2
@@ -67,7 +67,7 @@ class Watch:
         unstarted = executor.unstarted()
         running = executor.in_hand.started(unstarted)
         if unstarted and len(running) < executor.slots:
-            self._look_at_stuck(executor, executor.in_hand.first_unstarted(unstarted), now)
+            self._look_at_stuck(executor, running, executor.in_hand.first_unstarted(unstarted), now)
         for held in running:
             self._look_at_running(executor, held, now)
         self._look_at_overdue(executor, running, now)
@@ -76,12 +76,17 @@ class Watch:
             self._crew.put_back(executor.take_back())
             self._crew.dispatch()
 
-    def _look_at_stuck(self, executor: Executor, seq: int, now: float) -> None:
+    def _look_at_stuck(self, executor: Executor, running: list[Held], seq: int, now: float) -> None:
         waiting, since = executor.waiting
         if waiting != seq:
             executor.waiting = (seq, now)
-        elif now - since > self.limits.heartbeat_s:
-            self._kill_with_stacks(executor, now)
+            return
+        if executor.shared and now - since > self.limits.heartbeat_s / 2:
+            executor.send_signal(SOFT_SIGNAL)  # who keeps its loop busy? The answer will be in the table
+        if now - since > self.limits.heartbeat_s and self._kill_with_stacks(executor, now):
+            culprit = running[0] if len(running) == 1 else self._crew.busy_run(executor)
+            if culprit is not None:
+                culprit.soft_reason = culprit.soft_reason or SoftReason.BLOCKED
 
     def _look_at_lingering(self, executor: Executor, now: float) -> None:
         # A thread that its task left behind may keep it from leaving.
@@ -120,13 +125,16 @@ class Watch:
         elif now - executor.condemned_mono >= self.limits.grace_s:
             self._kill_with_stacks(executor, now)
 
-    def _kill_with_stacks(self, executor: Executor, now: float) -> None:
+    def _kill_with_stacks(self, executor: Executor, now: float) -> bool:
+        """Ask for its stacks first, and kill it a moment later; True when that was now."""
         due = self._dying.get(executor.pid)
         if due is None:
             stacks.ask_for_stacks(executor.pid)
             self._dying[executor.pid] = now + STACKS_BEFORE_KILL_S
         elif now >= due:
             self._crew.kill(executor, SoftReason.DRAIN)
+            return True
+        return False
 
     def stop(self, executor: Executor, held: Held, reason: SoftReason, grace_s: float) -> None:
         """Ask a running task to stop; its executor is killed after *grace_s*."""

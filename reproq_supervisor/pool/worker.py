@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from reproq_supervisor.core import frames
-from reproq_supervisor.core.work import TOKEN, Result, Work, decode_result, encode_batch
+from reproq_supervisor.core.work import TOKEN, Result, Work, decode_output_note, decode_result, encode_batch, encode_stop
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.in_hand import InHand
 from reproq_supervisor.process.deadlines import SoftReason
@@ -46,6 +46,7 @@ class Executor:
       excuse: why it is killed through no fault of what runs in it: those that nobody asked to stop are then released.
       waiting: the hand-out that was to start next when the watch looked last, and since when.
       condemned_mono: when it was found that one of its runs does not stop; the others may still end.
+      capture: its own capture files; where it is shared they hold only what belongs to no run, and `outputs` has those of its runs.
     """
 
     row: int
@@ -70,6 +71,7 @@ class Executor:
     waiting: tuple[int, float] = (0, 0.0)
     condemned_mono: float | None = None
     finished_total: int = 0
+    outputs: dict[int, Output] = field(default_factory=dict)
     _reader: frames.FrameReader = field(default_factory=frames.FrameReader)
     _new_captures: deque[tuple[int, int]] = field(default_factory=deque)
     _unsent: bytearray = field(default_factory=bytearray)
@@ -112,6 +114,10 @@ class Executor:
         fcntl.ioctl(self.tokens_read, termios.FIONREAD, size)
         return size[0] // TOKEN.size
 
+    def running(self) -> list[Held]:
+        """Return the runs that have started and not ended, as far as we know."""
+        return self.in_hand.started(self.unstarted())
+
     def take_back(self) -> list[Held]:
         """Take what has not started out of its hands again."""
         taken: set[int] = set()
@@ -146,7 +152,7 @@ class Executor:
                 self._new_captures.append((descriptors[at], descriptors[at + 1]))
             try:
                 for frame in self._reader.feed(data):
-                    self._finish(decode_result(frame), finished)
+                    self._take(frame, finished)
             except (ValueError, struct.error):
                 # User code wrote into the socket, or something stranger: nothing that it says can be trusted any more.
                 self.eof = True
@@ -155,8 +161,17 @@ class Executor:
             if not all_of_it:
                 return finished
 
+    def _take(self, frame: bytes, finished: list[tuple[Held, Result, Output | None]]) -> None:
+        seq = decode_output_note(frame)
+        if seq is None:
+            self._finish(decode_result(frame), finished)
+            return
+        if self.in_hand.get(seq) is None or not self._new_captures:
+            raise ValueError(f"executor {self.pid}: expected the output of what it runs, got one of hand-out {seq}")
+        self.outputs[seq] = Output(*self._new_captures.popleft())
+
     def _finish(self, result: Result, finished: list[tuple[Held, Result, Output | None]]) -> None:
-        output = self._exchange() if result.output_follows else None
+        output = self.outputs.pop(result.seq, None) if self.shared else self._exchange() if result.output_follows else None
         held = self.in_hand.finish(result.seq)
         if held is None:
             if output is not None:
@@ -176,15 +191,29 @@ class Executor:
 
     def cut_output(self) -> None:
         """Free the memory of what is past the limit; cutting the files instead would race with the count of what was written."""
-        for fd, kept in zip(self.capture or (), self.kept_bytes, strict=False):
+        files = [*zip(self.capture or (), self.kept_bytes, strict=False)]
+        for output in self.outputs.values():
+            files += ((output.stdout_fd, output.kept_bytes[0]), (output.stderr_fd, output.kept_bytes[1]))
+        for fd, kept in files:
             free_beyond(fd, -(-kept // _PAGE_BYTES) * _PAGE_BYTES)
 
-    def last_outputs(self, running: list[Held]) -> list[Output | None]:
-        """Return what each of its last runs had written; it is dead."""
-        if self.capture is None or not running:
-            return [None] * len(running)
-        output, self.capture = Output(*self.capture, self.kept_bytes), None
-        return [output]
+    def take_running(self) -> tuple[list[tuple[Held, Output | None]], list[Held]]:
+        """Return what was running when it died, each with what it had written, and what else was in its hands; those excused know it."""
+        left = self.in_hand.clear()
+        running, rest = left[: self.slots], left[self.slots :]
+        for held in running:
+            held.soft_reason = held.soft_reason or self.excuse
+        if self.shared:
+            return [(held, self.outputs.pop(held.seq, None)) for held in running], rest
+        output = None
+        if running and self.capture is not None:
+            output, self.capture = Output(*self.capture, self.kept_bytes), None
+        return [(held, output) for held in running], rest
+
+    def send_stop(self, seq: int, reason: SoftReason) -> bool:
+        """Ask one of several runs to stop; False when the frame must wait for `flush`."""
+        self._unsent += frames.encode(encode_stop(seq, reason))
+        return self.flush()
 
     def send_signal(self, signum: int) -> None:
         """Signal this very process, never one that got its number later."""
@@ -221,6 +250,8 @@ class Executor:
         self.work.close()
         for fd in (self.pidfd, self.tokens_read, self.tokens_write, *(self.capture or ())):
             os.close(fd)
+        for output in self.outputs.values():
+            output.close()
         while self._new_captures:
             for fd in self._new_captures.popleft():
                 os.close(fd)

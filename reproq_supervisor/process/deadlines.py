@@ -1,10 +1,11 @@
 """The deadline table: what a shard tells its nursery and executors through shared memory.
 
-One 64-byte row per executor slot, written by the shard alone:
+One 64-byte row per executor, written by the shard but for the last field:
 
     bytes 0-7    kill_at: boot-time seconds at which the nursery kills the executor; 0 = idle
     bytes 8-15   soft_seq: the hand-out that the next soft signal is meant for
     bytes 16-23  soft_reason: a `SoftReason`
+    bytes 24-31  busy_seq: the hand-out that kept the loop busy when the executor (`mode: async`) was asked last; 0 = none
 
 Aligned 8-byte stores are whole on the machines we run on. The nursery's reading is the second line: when it acts, the shard
 has already failed to (frozen, or starved), so a value that is one update old is good enough: a living shard only moves
@@ -33,6 +34,7 @@ class SoftReason(IntEnum):
     DRAIN = 3
     LEASE_LOST = 4
     TERMINATED = 5  # a program that runs one task got a TERM, and is not told why
+    BLOCKED = 6  # it keeps an executor from starting what others handed out: never asked for, only noted
 
 
 class DeadlineTable:
@@ -73,6 +75,14 @@ class DeadlineTable:
         """Return (hand-out, reason) of the last soft signal for *row*."""
         seq = int(_U8.unpack_from(self._memory, row * ROW_BYTES + 8)[0])
         return seq, SoftReason(_U8.unpack_from(self._memory, row * ROW_BYTES + 16)[0] or SoftReason.TIMEOUT)
+
+    def set_busy(self, row: int, seq: int) -> None:
+        """Say which hand-out keeps the loop of this executor busy."""
+        _U8.pack_into(self._memory, row * ROW_BYTES + 24, seq)
+
+    def busy(self, row: int) -> int:
+        """Return which hand-out kept the loop of an executor busy when it was asked last, 0 for none."""
+        return int(_U8.unpack_from(self._memory, row * ROW_BYTES + 24)[0])
 
     def clear(self, row: int) -> None:
         """Make *row* idle."""

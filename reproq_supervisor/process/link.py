@@ -18,6 +18,11 @@ class BlockingLink:
         self._reader = frames.FrameReader()
         self._whole: deque[bytes] = deque()
 
+    @property
+    def has_frame(self) -> bool:
+        """Whether `receive` would not wait: a whole frame came together with an earlier one."""
+        return bool(self._whole)
+
     def receive(self) -> bytes | None:
         """Wait for one frame; None when the peer is gone."""
         while not self._whole:

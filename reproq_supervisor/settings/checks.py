@@ -1,4 +1,4 @@
-"""Rules that join several settings, and what this version does not do yet.
+"""Rules that join several settings.
 
 What would run tasks in another way than asked for is an error; a duty that nobody does yet is told by `advise`.
 """
@@ -13,7 +13,8 @@ from reproq_supervisor.settings.model import Settings
 from reproq_supervisor.settings.pools import Exec, Isolation, Mode, Pool
 from reproq_supervisor.settings.units import format_duration
 
-NOT_YET = "not available yet in this version"
+MOST_SLOTS = 500
+"""The token pipe of an executor must hold a token for each of its runs, at the least size that the kernel gives a pipe (two pages)."""
 
 
 def check_together(settings: Settings) -> Iterator[Finding]:
@@ -55,6 +56,7 @@ def _duties_of_later(settings: Settings) -> Iterator[tuple[str, bool]]:
     """Yield (dotted key, is it asked for?) of what nobody does yet."""
     for name, pool in settings.pools.items():
         yield f"pools.{name}.drain_target", pool.drain_target != Pool().drain_target
+        yield f"pools.{name}.slots.min", pool.slots.min < pool.slots.max
     yield "keeper.beat", settings.keeper.beat
     yield "keeper.retention", bool(settings.keeper.retention)
     yield "web.listen", settings.web.listen is not None
@@ -101,15 +103,14 @@ def _check_payload(at: Path, pool: Pool, allowed: Sequence[str]) -> Iterator[Fin
 
 
 def _check_pool_is_available(at: Path, pool: Pool) -> Iterator[Finding]:
-    if pool.mode is not Mode.PROCESS:
-        yield _not_yet((*at, "mode"), "process", pool.mode)
     if pool.isolation is not Isolation.REUSE and pool.mode is not Mode.PROCESS:
         path = (*at, "isolation")
         message = f"expected reuse in mode {pool.mode}, got {pool.isolation}"
         yield Finding(path, (path, (*at, "mode")), message, "a task of its own process needs mode: process")
-    if (pool.slots.min, pool.slots.max) != (1, 1) and pool.slots.min <= pool.slots.max:
-        yield _not_yet((*at, "slots"), "1", f"{pool.slots.min} to {pool.slots.max}")
-
-
-def _not_yet(path: Path, only: str, got: str) -> Finding:
-    return Finding(path, (path,), f"expected {only}, got {got}: {NOT_YET}")
+    if pool.slots.max > 1 and pool.mode is Mode.PROCESS:
+        path = (*at, "slots")
+        message = f"expected 1 in mode {pool.mode}, got {pool.slots.max}"
+        yield Finding(path, (path, (*at, "mode")), message, "several tasks in one executor need mode: thread or async")
+    elif pool.slots.max > MOST_SLOTS:
+        path = (*at, "slots")
+        yield Finding(path, (path,), f"expected at most {MOST_SLOTS}, got {pool.slots.max}", "more executors give more room")

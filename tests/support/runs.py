@@ -16,6 +16,7 @@ from tests.support.postgres import Database
 
 DEMO = "workers.demo.tasks."
 ODD = "tests.support.odd_tasks."
+SHARED = "tests.support.shared_tasks."
 
 _LOOK = """
     SELECT r.result_id, r.status, r.attempts, coalesce(r.return_json, 'null'), coalesce(r.errors_json, '[]'),

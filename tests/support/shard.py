@@ -254,9 +254,9 @@ def start_message(
     runtime_dir: Path | None = None,
     **pool: Any,
 ) -> Message:
-    """Return the `start` message of a shard on *database*; *pool* replaces settings of the pool, `executors` may be a number."""
-    preload = ["workers.demo.tasks", "tests.support.odd_tasks"]
-    allowed = ["workers.demo.", "tests.support.odd_tasks."]
+    """Return the `start` message of a shard on *database*; *pool* replaces settings of the pool, sizes may be numbers."""
+    preload = ["workers.demo.tasks", "tests.support.odd_tasks", "tests.support.shared_tasks"]
+    allowed = ["workers.demo.", "tests.support.odd_tasks.", "tests.support.shared_tasks."]
     return {
         "role": "shard",
         "child": "default/0",
@@ -297,8 +297,8 @@ def running_shard(
 
 
 def _sized(pool: Mapping[str, Any]) -> dict[str, Any]:
-    size = pool.get("executors")
-    return {**pool, **({"executors": {"min": size, "max": size}} if isinstance(size, int) else {})}
+    sizes = {key: pool[key] for key in ("executors", "slots") if isinstance(pool.get(key), int)}
+    return {**pool, **{key: {"min": size, "max": size} for key, size in sizes.items()}}
 
 
 def _command(pid: int) -> str:

@@ -17,6 +17,11 @@ def test_the_work_of_all_shards_is_one_line() -> None:
     ]
 
 
+def test_the_slots_of_shared_executors_are_told() -> None:
+    one = {"executors": {"ready": 2}, "running": 9, "slots": 16, "held": 9}
+    assert next(work_line("mail", pool(one))).startswith("mail runs 9 tasks in 2 executors with 16 slots. ")
+
+
 def test_a_pool_whose_shards_have_not_spoken_says_nothing() -> None:
     assert not list(work_line("mail", pool()))
 

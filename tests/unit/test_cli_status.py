@@ -84,6 +84,10 @@ def test_a_pool_is_the_sum_of_its_shards_of_all_generations() -> None:
     assert (found["claimed"], found["rate"], found["memory"]) == (15, "4/s", "1.0 MiB")
 
 
+def test_where_executors_have_slots_these_are_what_tasks_take() -> None:
+    assert row(answer(pool(snapshots={"mail/0@1": snapshot(running=9, slots=16)})))["busy"] == "9/16"
+
+
 def test_a_pool_without_any_snapshot_shows_zeros() -> None:
     found = row(answer(pool(ready=0, snapshots={})))
     assert (found["state"], found["shards"], found["busy"], found["memory"]) == ("starting", "0/1", "0/0", "")

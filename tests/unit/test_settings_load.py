@@ -93,7 +93,7 @@ pools:
     recycle: {rss: 3 apples}
   other:
     executors: 0
-    mode: thread
+    slots: 2
 """
     )
     assert [(problem.path, problem.line, problem.column) for problem in problems] == [
@@ -103,7 +103,7 @@ pools:
         ("pools.mail.heartbeat", 7, 12),  # a default that does not fit the lease: told at the lease
         ("pools.mail.recycle.rss", 8, 20),
         ("pools.other.executors", 10, 16),
-        ("pools.other.mode", 11, 11),
+        ("pools.other.slots", 11, 12),
     ]
 
 
@@ -141,7 +141,10 @@ def test_an_unknown_key_like_no_other_comes_with_the_known_ones(written: Written
         ("pools: {a: {shards: 1.5}}", "pools.a.shards", "expected a whole number, got 1.5"),
         ("pools: {a: {shards: 3, executors: 2}}", "pools.a.shards", "expected at most executors.max (2), got 3"),
         ("pools: {a: {grace: 2m}}", "pools.a.grace", "expected less than the lease (1m), got 2m"),
-        ("pools: {a: {slots: 2}}", "pools.a.slots", "expected 1, got 2 to 2: not available yet in this version"),
+        ("pools: {a: {slots: 2}}", "pools.a.slots", "expected 1 in mode process, got 2"),
+        ("pools: {a: {slots: {min: 1, max: 2}}}", "pools.a.slots", "expected 1 in mode process, got 2"),
+        ("pools: {a: {mode: thread, slots: 501}}", "pools.a.slots", "expected at most 500, got 501"),
+        ("pools: {a: {mode: async, isolation: fork}}", "pools.a.isolation", "expected reuse in mode async, got fork"),
         ("pools: {a: {exec: {payload: inline}}}", "pools.a.exec.payload", "expected stdin or file, got inline"),
         ("pools: {a: {exec: {command: []}}}", "pools.a.exec.command", "expected at least 1 entry, got an empty list"),
         ('pools: {a: {exec: {command: "sh \'x"}}}', "pools.a.exec.command", 'expected a command line with its quotes closed, got "sh \'x"'),

@@ -27,6 +27,10 @@ class FakeCrew:
         self.killed: list[tuple[Executor, SoftReason | None]] = []
         self.asked: list[tuple[int, SoftReason | None]] = []
         self.buffer: list[Held] = []
+        self.busy: Held | None = None
+
+    def busy_run(self, executor: Executor) -> Held | None:
+        return self.busy
 
     def kill(self, executor: Executor, excuse: SoftReason | None = None) -> None:
         self.killed.append((executor, excuse))
@@ -53,6 +57,7 @@ class Time:
         monkeypatch.setattr(watch_module.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(clock, "boot_time_s", lambda: self.now)
         monkeypatch.setattr(watch_module.stacks, "ask_for_stacks", lambda pid: None)
+        monkeypatch.setattr(Executor, "send_signal", lambda executor, signum: None)
 
 
 @pytest.fixture
@@ -183,15 +188,21 @@ def test_a_run_that_was_lost_does_not_wait_for_the_grace_of_others(scene: Any) -
     assert it.crew.killed == [(it.executor, SoftReason.DRAIN)]
 
 
-def test_an_executor_with_a_free_slot_that_starts_nothing_is_killed_after_a_heartbeat(scene: Any) -> None:
-    it = scene(slots=2, runs=3)
-    it.executor.in_hand.finish(1)
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_an_executor_with_a_free_slot_that_starts_nothing_is_killed_after_a_heartbeat(scene: Any, left: int) -> None:
+    it = scene(slots=3, runs=4)
+    for seq in range(1, 4 - left):
+        it.executor.in_hand.finish(seq)
+    it.crew.busy = it.runs[2] if left == 2 else None
     it.after(0)
     it.after(HEARTBEAT_S - 0.1)
     assert it.crew.killed == []
     it.after(0.2)
     it.after(0.3)
     assert it.crew.killed == [(it.executor, SoftReason.DRAIN)]
+    # Who is known to be the cause answers for it; the others are released.
+    reasons = [held.soft_reason for held in it.executor.in_hand]
+    assert reasons == {0: [None], 1: [SoftReason.BLOCKED, None], 2: [None, SoftReason.BLOCKED, None]}[left]
 
 
 def test_work_waits_behind_short_tasks_but_not_behind_long_ones(scene: Any) -> None:

@@ -1,0 +1,118 @@
+"""Tasks for executors that run several at once."""
+
+# ruff: noqa: T201 - these tasks print
+
+import asyncio
+import ctypes
+import logging
+import os
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+
+def wait_for_file(path: str, seconds: float = 120) -> None:
+    """Sleep, a little at a time, until a file exists."""
+    end = time.monotonic() + seconds
+    while not Path(path).exists():
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(0.01)
+
+
+def spin_until_stopped(marker: str) -> None:
+    """Stay in Python code; asked to stop, leave the file *marker* and go."""
+    try:
+        while True:
+            time.sleep(0.001)
+    except BaseException as error:
+        Path(marker).write_text(type(error).__name__)
+        raise
+
+
+async def record_interval_in_coroutine(path: str, name: str, seconds: float) -> None:
+    """Append start and end of a nap with their times to a file."""
+    for what in ("start", "end"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{name} {what} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n")
+        if what == "start":
+            await asyncio.sleep(seconds)
+
+
+async def interrupt_in_coroutine() -> None:
+    """Raise what Ctrl-C raises, in a coroutine."""
+    raise KeyboardInterrupt
+
+
+def stop_iteration() -> None:
+    """Raise what futures and coroutines do not take."""
+    raise StopIteration
+
+
+def return_coroutine(value: object) -> object:
+    """Return a coroutine, as decorators of coroutine functions do."""
+
+    async def inner() -> object:
+        await asyncio.sleep(0.01)
+        return value
+
+    return inner()
+
+
+async def block_the_loop(seconds: float) -> None:
+    """Sleep in a coroutine the wrong way."""
+    await asyncio.sleep(0)
+    time.sleep(seconds)
+
+
+async def print_in_coroutine(text: str) -> None:
+    """Print half of *text* before and half after others had the loop."""
+    print(text[:3], end="")
+    await asyncio.sleep(0.02)
+    print(text[3:])
+
+
+def print_in_a_thread(text: str) -> None:
+    """Print *text* in a thread of our own."""
+    thread = threading.Thread(target=print, args=(text,))
+    thread.start()
+    thread.join()
+
+
+_POOL = ThreadPoolExecutor(2)
+
+
+def print_in_a_pool(text: str) -> None:
+    """Print *text* in a thread that other tasks use, too."""
+    _POOL.submit(print, text).result()
+
+
+def log_to_stderr(text: str) -> None:
+    """Log *text* through a handler that was made before any task."""
+    _LOGGER.warning(text)
+
+
+_LOGGER = logging.getLogger(__name__)
+_LOGGER.addHandler(logging.StreamHandler())
+
+
+def write_below_python(from_c: str, from_program: str, go: str) -> None:
+    """Write to descriptor 1 from C and from a program, then wait until *go* exists."""
+    line = f"{from_c}\n".encode()
+    ctypes.CDLL(None).write(1, line, len(line))
+    subprocess.run(["echo", from_program], check=True)
+    wait_for_file(go)
+
+
+def leave_writing_thread(text: str, go: str) -> None:
+    """Leave a thread behind that prints *text* once the file *go* exists."""
+
+    def write_late() -> None:
+        wait_for_file(go)
+        print(text)
+        Path(f"{go}.done").touch()
+
+    print("early words")
+    threading.Thread(target=write_late, daemon=True).start()
