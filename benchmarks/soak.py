@@ -26,6 +26,8 @@ KINDS = ("executor", "executor", "executor", "nursery", "shard", "keeper")
 TASK_S = 0.05
 BATCH = 200
 MOST_WAITING = 1000
+# Executors are also replaced without any accident, all the while.
+POOL = {"lease": "15s", "recycle": {"tasks": 40, "age": "10s", "jitter": "50%"}}
 
 
 class Soak:
@@ -96,7 +98,7 @@ class Soak:
         assert self._daemon.command("reload").returncode != 0
 
     def _configure(self, pool: dict[str, object]) -> None:
-        self._daemon.configure(demo_config(self._database.dsn, pool={"lease": "15s", **pool}))
+        self._daemon.configure(demo_config(self._database.dsn, pool={**POOL, **pool}))
 
     def _outage(self) -> None:
         self._cluster.kill()
@@ -117,7 +119,7 @@ def main() -> None:
             migrate(connection)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproq-soak-")))
         (folder / "trail").touch()
-        daemon = Daemon(demo_config(database.dsn, pool={"executors": 4, "lease": "15s"}))
+        daemon = Daemon(demo_config(database.dsn, pool={**POOL, "executors": 4}))
         stack.callback(daemon.close)
         daemon.start()
         soak = Soak(daemon, cluster, database, folder / "trail", random.Random(options.seed))
