@@ -89,7 +89,10 @@ def records_of(config_path: str | None, environ: Mapping[str, str]) -> list[Path
 
 def worker_parent() -> Path:
     """Return where the private folders of workers are: among temporary files, where the path of a socket is short enough."""
-    folder = Path(tempfile.gettempdir())
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError:  # none can be written to; who only looks for a daemon need not
+        return _SHORT_PARENT
     return folder if len(os.fsencode(folder)) <= _MAX_PARENT_BYTES else _SHORT_PARENT
 
 

@@ -1,6 +1,5 @@
 """The database as a credential of systemd (`LoadCredential=dsn:/etc/…`): for the daemon alone, where a variable is for every child."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,13 @@ def read_dsn(environ: Mapping[str, str]) -> str | None:
       ConfigError: there is such a file, and it cannot be read.
     """
     folder = environ.get("CREDENTIALS_DIRECTORY")
-    if not folder or not os.path.lexists(path := Path(folder) / NAME):
+    if not folder:
         return None
+    path = Path(folder) / NAME
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        pass  # it may be there: better to say that it cannot be read than to work on another database
     return read_source(str(path)).strip()

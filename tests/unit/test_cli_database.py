@@ -90,3 +90,10 @@ def test_a_credential_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: p
     (tmp_path / "dsn").mkdir()
     with pytest.raises(ConfigError, match="expected a file, got a folder"):
         find_dsn(options())
+
+
+def test_a_credential_that_may_be_there_is_no_missing_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "file"))  # as unreadable for root as for others
+    with pytest.raises(ConfigError, match="expected a readable file"):
+        find_dsn(options())

@@ -76,7 +76,7 @@ def test_another_instance_has_folders_of_its_own() -> None:
         ({}, {}, {"ProtectHome": ["yes"], "PrivateTmp": ["yes"], "CapabilityBoundingSet": [""], "PrivateUsers": ["yes"]}),
         ({}, {"directory": Path("/home/me/app")}, {"ProtectHome": ["read-only"]}),
         ({"app": {"path": ["/home/me/lib"]}}, {}, {"ProtectHome": ["read-only"]}),
-        ({"logs_dir": "/tmp/logs"}, {}, {"PrivateTmp": ["no"], "ReadWritePaths": ["/tmp/logs"]}),
+        ({"logs_dir": "/tmp/logs"}, {}, {"PrivateTmp": ["no"], "ReadWritePaths": ["/tmp/logs /tmp /var/tmp"]}),
         ({"logs_dir": "logs"}, {"writable": (Path("/srv/my media"),)}, {"ReadWritePaths": ['/srv/app/logs "/srv/my media"']}),
         ({"logs_dir": "/var/log/reproq-supervisor/tasks"}, {}, {"ReadWritePaths": None}),
         ({"control": {"socket": "/srv/run/s.sock"}}, {}, {"ReadWritePaths": ["/srv/run"]}),
@@ -88,6 +88,8 @@ def test_another_instance_has_folders_of_its_own() -> None:
             {"is_root": True},
             {"PrivateUsers": None, "RemoveIPC": None, "ProtectProc": ["default"], "StateDirectoryMode": ["0711"]},
         ),
+        ({"pools": {"a": {"limits": {"open_files": 1048576}}}}, {}, {"LimitNOFILE": ["1048576"]}),
+        ({"pools": {"a": {"user": "daemon"}}}, {"is_root": True}, {"PrivateUsers": None, "ProtectProc": ["default"]}),
         ({"pools": {"a": {"nice": -5}}}, {"is_root": True}, {"CapabilityBoundingSet": ["CAP_DAC_READ_SEARCH CAP_SYS_NICE"]}),
     ],
 )
@@ -186,6 +188,14 @@ def test_what_cannot_be_is_a_usage_error(arguments: tuple[object, ...], words: s
 def test_a_wrong_configuration_has_no_unit() -> None:
     done = write(text="pools: {}\n")
     assert done.code == 78
+
+
+def test_pools_of_other_users_need_root() -> None:
+    text = "{database: postgresql:///x, pools: {a: {user: daemon}}}"
+    assert "User=root\n" in write(text=text).out
+    done = write("--user", "daemon", text=text)
+    assert "User=daemon\n" in done.out
+    assert "--user root" in done.err
 
 
 def test_whoever_called_sudo_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,8 @@ def systemd(
     _check_instance(instance)
     if notify_reload and (found or OLDEST) < NOTIFY_RELOAD_SINCE:
         raise click.BadParameter(f"expected systemd {NOTIFY_RELOAD_SINCE} or newer, found {found or 'none'}", param_hint="--notify-reload")
-    account = _account(user, group)
+    others = sorted({pool.user for pool in settings.pools.values() if pool.user})
+    account = _account(user or ("root" if others else None), group)
     site = Site(
         user=account.user,
         group=account.group,
@@ -98,7 +99,7 @@ def systemd(
     path = output / f"{site.name}.service" if output is not None and output.is_dir() else output
     if path is not None:
         write_new(path, text, replace=force)
-    _tell(options, site, path, text, [*_advise_site(site, found), *_advise_folders(needs)])
+    _tell(options, site, path, text, [*_advise_site(site, found, others), *_advise_folders(needs)])
 
 
 def _check_instance(instance: str) -> None:
@@ -113,13 +114,15 @@ def _account(user: str | None, group: str | None) -> ServiceAccount:
         raise click.BadParameter(str(error), param_hint="--user or --group") from None
 
 
-def _advise_site(site: Site, found: int | None) -> Iterator[str]:
+def _advise_site(site: Site, found: int | None, others: list[str]) -> Iterator[str]:
     """Yield what the operator should know or do before the unit can start."""
     if found is None:
         yield f"found no systemd here: written for {site.systemd}, which newer ones understand too; --systemd-version names another"
     elif found < OLDEST:
         yield f"found systemd {found}, which is older than {OLDEST}: it does not know all of these lines"
-    if site.is_root:
+    if others and not site.is_root:
+        yield f"pools run as {', '.join(others)}, which takes a daemon that is root: --user root"
+    if site.is_root and not others:
         yield "the daemon and its tasks run as root; name an account by --user"
     for what, path in (("credential", site.credential), ("environment", site.env_file)):
         if path is None:

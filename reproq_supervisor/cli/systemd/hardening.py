@@ -7,9 +7,11 @@ which line that is.
 from collections.abc import Iterator
 
 from reproq_supervisor.cli.systemd.directives import Directive
-from reproq_supervisor.cli.systemd.needs import Needs
+from reproq_supervisor.cli.systemd.needs import TEMPORARY, Needs
 from reproq_supervisor.cli.systemd.quoting import listed
 
+# The hard limit that systemd gives every service.
+_USUAL_OPEN_FILES = 524288
 # Root without these cannot even read the files of its application's user.
 _ROOT_READS = ("CAP_DAC_READ_SEARCH",)
 # To become another user, to give that user its files and reach them again, and to kill what runs as that user.
@@ -34,6 +36,8 @@ def _privileges(needs: Needs) -> Iterator[Directive]:
     yield Directive("CapabilityBoundingSet", " ".join(capabilities))
     if needs.lowest_nice < 0 and not needs.root:
         yield Directive("LimitNICE", str(needs.lowest_nice), "A pool has this niceness; below 0 takes a limit that allows it.")
+    if needs.open_files > _USUAL_OPEN_FILES:
+        yield Directive("LimitNOFILE", str(needs.open_files), "A pool allows this many descriptors.")
     if not needs.root:
         yield Directive("PrivateUsers", "yes", "Files of other users look as if nobody owned them.")
         yield Directive("RemoveIPC", "yes")
@@ -46,8 +50,9 @@ def _files(needs: Needs) -> Iterator[Directive]:
     yield Directive(
         "ProtectSystem", "strict", "All is read-only but the folders named here and below. Tasks that write elsewhere: ReadWritePaths=."
     )
-    if needs.writable:
-        yield Directive("ReadWritePaths", listed(needs.writable))
+    # Where /tmp is shared, it has to be written to all the same.
+    if writable := [*needs.writable, *(TEMPORARY if needs.temporary else ())]:
+        yield Directive("ReadWritePaths", listed(writable))
     if needs.homes:
         yield Directive("ProtectHome", "read-only", "The program, its configuration or its application is in a home.")
     else:

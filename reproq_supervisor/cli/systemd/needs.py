@@ -8,7 +8,7 @@ from reproq_supervisor.cli.systemd.site import Site
 from reproq_supervisor.settings.model import EMBEDDED, Settings
 
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
-_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - named, not written to
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - named, not written to
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Needs:
       root: it runs as root.
       other_users: it is root, and starts processes as somebody else.
       lowest_nice: the smallest niceness of a pool; below 0 is a privilege.
+      open_files: the most descriptors that an executor may have.
       homes: something that it reads is in somebody's home.
       temporary: something that it shares with others is in a folder for temporary files.
       writable: folders to write to that are not its own.
@@ -27,6 +28,7 @@ class Needs:
     root: bool
     other_users: bool
     lowest_nice: int
+    open_files: int
     homes: bool
     temporary: bool
     writable: tuple[Path, ...]
@@ -40,8 +42,9 @@ def find_needs(settings: Settings, site: Site) -> Needs:
         root=site.is_root,
         other_users=site.is_root and (settings.database == EMBEDDED or any(pool.user for pool in settings.pools.values())),
         lowest_nice=min(pool.nice for pool in settings.pools.values()),
+        open_files=max(pool.limits.open_files or 0 for pool in settings.pools.values()),
         homes=_any_below([*read, *writable], _HOMES),
-        temporary=_any_below([*read, *writable], _TEMPORARY),
+        temporary=_any_below([*read, *writable], TEMPORARY),
         writable=tuple(path for path in writable if not _any_below([path], site.own_folders)),
     )
 
