@@ -31,7 +31,7 @@ def report(error: Exception, *, as_json: bool) -> int:
             code, message = error.exit_code, error.format_message()
         case ReproqError():
             code, message = error.exit_code, str(error)
-        case OSError(errno=errno.ENOSPC | errno.EIO | errno.EPIPE):
+        case OSError(errno=errno.ENOSPC | errno.EIO):
             code, message = FAILED, f"output: expected to write the answer, got: {error.strerror}"
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _EXTRAS:
             extra = _EXTRAS[(error.name or "").partition(".")[0]]

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 import reproq_supervisor
 from reproq_supervisor.cli.commands import SECTIONS, find_command
-from reproq_supervisor.cli.failures import report
+from reproq_supervisor.cli.failures import FAILED, report
 
 PROGRAM = "reproq-supervisor"
 
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     name = Path(sys.argv[0]).name
     try:
         code = program.main(given, prog_name=PROGRAM if name == "__main__.py" else name, standalone_mode=False)
+    except BrokenPipeError:  # whoever read has left, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
     except Exception as error:  # boundary: whatever happened ends as words and an exit code
         code = report(error, as_json="--json" in given)
     sys.exit(code if isinstance(code, int) else 0)

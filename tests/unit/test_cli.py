@@ -229,3 +229,14 @@ def test_an_answer_that_cannot_be_written_is_told_without_a_trace() -> None:
     assert done.returncode == 1
     assert "expected to write the answer, got: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_left_ends_it_without_a_word() -> None:
+    argv = [sys.executable, "-P", "-m", "reproq_supervisor", "config", "show"]
+    environ = {**os.environ, "REPROQ_CONFIG": ""}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (1, "")
