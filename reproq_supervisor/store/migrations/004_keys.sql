@@ -1,5 +1,5 @@
 -- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
--- revision: 4
+-- revision: 5
 -- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
 --
 -- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
@@ -125,11 +125,11 @@ BEGIN
                 ORDER BY b.order_key, b.due_at, b.result_id
                 LIMIT greatest(least(most[i], (SELECT max(b.size) - used FROM best b)), 0)),
             picked AS MATERIALIZED (
-                SELECT l.result_id FROM fitting f JOIN task_lane l ON l.result_id = f.result_id WHERE l.on_key = names[i]
+                SELECT l.result_id FROM fitting f JOIN task_lane l ON l.result_id = ANY (ARRAY[f.result_id]) AND l.on_key = names[i]
                 FOR UPDATE OF l SKIP LOCKED),
             up AS (
                 UPDATE task_lane l SET state = 'ready', park_reason = NULL, on_key = NULL
-                FROM picked p WHERE l.result_id = p.result_id RETURNING 1)
+                FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING 1)
             SELECT (SELECT count(*) FROM fitting) - (SELECT count(*) FROM up) AS missed INTO woken;
             IF woken > 0 THEN
                 -- Somebody has one of them locked, and may put it back as it was.
@@ -209,7 +209,7 @@ BEGIN
     names := ARRAY(SELECT d.name
                    FROM (SELECT k.name, min(u.n) AS n
                          FROM unnest(p_ids) WITH ORDINALITY AS u (id, n)
-                         JOIN task_lane l ON l.result_id = u.id
+                         JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id])
                          CROSS JOIN LATERAL (VALUES (l.lock_name), (l.limit_name)) AS k (name)
                          WHERE k.name IS NOT NULL GROUP BY k.name) d
                    ORDER BY d.n LIMIT most_names);
@@ -218,7 +218,7 @@ BEGIN
     FOR run IN
         SELECT l.result_id, l.lock_name, l.limit_name, l.limit_size, array_position(names, l.lock_name) AS a,
                array_position(names, l.limit_name) AS b
-        FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) JOIN task_lane l ON l.result_id = u.id
+        FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id])
         ORDER BY u.n
     LOOP
         IF (run.lock_name IS NOT NULL AND NOT coalesce(got[run.a], false))
@@ -244,7 +244,7 @@ BEGIN
     END LOOP;
     IF cardinality(parked) > 0 THEN
         UPDATE task_lane l SET state = 'parked', park_reason = 'key', on_key = p.name
-        FROM unnest(parked, parked_on) AS p (id, name) WHERE l.result_id = p.id;
+        FROM unnest(parked, parked_on) AS p (id, name) WHERE l.result_id = ANY (ARRAY[p.id]);
         -- A run that was woken for one key and parks on its other one has used nothing of the first: the next in line may.
         SELECT array_agg(p.name), array_agg(p.times) INTO names, used
         FROM (SELECT u.name, count(*)::integer AS times FROM unnest(passed) AS u (name) WHERE u.name IS NOT NULL GROUP BY u.name) p;

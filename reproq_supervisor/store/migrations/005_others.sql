@@ -1,15 +1,18 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 4
+-- revision: 5
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
 -- LOCKED, then refuse (RETURN NULL, zero rows) or note the wish. Waiting here would deadlock, and the victim would be a shard's whole
 -- cycle.
+--
+-- enable_seqscan is off because their plans are kept in sessions of others: one made while the lane was empty would read all of it for each
+-- row of a bulk update.
 
 -- Makes the lane row of one record; nothing if it has one.
 CREATE OR REPLACE FUNCTION reproq_lane_insert(run task_runs) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
     clock timestamptz := clock_timestamp();
     due timestamptz := reproq_due_at(run.enqueued_at, run.run_after);
@@ -44,7 +47,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION reproq_run_foreign_update() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
     active CONSTANT text[] := '{READY,RUNNING,WAITING}';
     wants_cancel boolean := (NEW.status = 'CANCELLED' AND OLD.status <> 'CANCELLED')
@@ -132,7 +135,7 @@ EXECUTE FUNCTION reproq_run_foreign_update();
 
 -- A run that somebody holds is not deleted, whatever its record says; a bulk delete goes on with the others.
 CREATE OR REPLACE FUNCTION reproq_run_before_delete() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
     lane task_lane;
 BEGIN

@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 4
+-- revision: 5
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -14,6 +14,10 @@
 -- The functions keep to nested loops over the given ids, sorted: a hash join or a sequential scan, picked on stale statistics, would lock in
 -- another order and read the whole table. For the same reason the fence is leased_by and lease_no without state = 'running', which says no
 -- more (only running rows have a leased_by) but lets the planner walk all leases instead.
+--
+-- Plans are kept, and most are made while nothing waits. To a planner that sees an empty table the walk along its whole primary key, for
+-- each id anew, costs as much as one look into it, and seems of use for a merge. So ids are joined by = ANY (ARRAY[id]), which can be looked
+-- up but not merged: with plain equality a burst after a quiet night was worked off at 650 tasks/s until the table was analysed.
 -- Times are the database's clock.
 
 -- What goes to the end of errors_json for one attempt: an array of one. *refused*: the words that PostgreSQL did not take as jsonb.
@@ -58,7 +62,7 @@ BEGIN
                FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris)
                     AS u (id, no, outcome, given, refused, started_ago, logs_uri)
                WHERE outcome IN ('succeed', 'fail_finally', 'cancel') ORDER BY id) e
-        WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        WHERE l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
         RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.lock_name, l.limit_name, e.started_ago, e.logs_uri,
                   CASE e.outcome WHEN 'succeed' THEN 'SUCCESSFUL' WHEN 'cancel' THEN 'CANCELLED' ELSE 'FAILED' END AS status,
                   CASE WHEN e.outcome = 'succeed' THEN coalesce(e.given, 'null') END AS result,
@@ -85,7 +89,7 @@ BEGIN
         updated_at = clock,
         rev = r.rev + 1
     FROM ended e
-    WHERE r.result_id = e.id
+    WHERE r.result_id = ANY (ARRAY[e.id])
     RETURNING r.result_id, r.status, e.lock_name, e.limit_name
     LOOP
         RETURN NEXT;
@@ -97,7 +101,7 @@ BEGIN
 
     -- Not those of runs that go on: a stale ending must not take the wish away from the present holder.
     DELETE FROM reproq_cancel_requests c
-    WHERE c.result_id = ANY (p_ids) AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = c.result_id);
+    WHERE c.result_id = ANY (p_ids) AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = ANY (ARRAY[c.result_id]));
 END
 $$;
 
@@ -141,7 +145,7 @@ BEGIN
               FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris, p_delays)
                    AS u (id, no, outcome, given, refused, started_ago, logs_uri, delay)
               WHERE outcome IN ('retry', 'release', 'put_back') ORDER BY id) e
-        WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        WHERE l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
         RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.due_at, l.lock_name, l.limit_name, e.counted, e.started_ago, e.logs_uri,
                   CASE WHEN e.counted THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
     UPDATE task_runs r
@@ -162,7 +166,7 @@ BEGIN
         updated_at = clock,
         rev = r.rev + 1
     FROM back b
-    WHERE r.result_id = b.id
+    WHERE r.result_id = ANY (ARRAY[b.id])
     RETURNING r.result_id, r.status, b.lock_name, b.limit_name
     LOOP
         RETURN NEXT;
@@ -172,7 +176,8 @@ BEGIN
     END LOOP;
     PERFORM reproq_free_keys(freed);
 
-    SELECT array_agg(DISTINCT l.queue_name) INTO queues FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.state = 'ready';
+    -- The state stands apart, or the planner may take it for a reason to walk all that is ready.
+    SELECT array_agg(DISTINCT l.queue_name) FILTER (WHERE l.state = 'ready') INTO queues FROM task_lane l WHERE l.result_id = ANY (p_ids);
     IF queues IS NOT NULL THEN
         PERFORM reproq_notify_ready(queues);
     END IF;
@@ -210,8 +215,8 @@ BEGIN
                  coalesce(e.delay, CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') AND l.crashes = 0 THEN 0
                                         ELSE reproq_retry_delay_s(l.attempts) END) AS delay
           FROM unnest(p_ids, outcomes, given, delays) WITH ORDINALITY AS e (id, outcome, given, delay, n)
-          LEFT JOIN task_lane l ON l.result_id = e.id
-          LEFT JOIN task_runs r ON r.result_id = e.id) d;
+          LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id])
+          LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[e.id])) d;
 END
 $$;
 
@@ -272,8 +277,8 @@ BEGIN
         LOCK TABLE task_runs IN ROW EXCLUSIVE MODE NOWAIT;
         free := ARRAY(SELECT l.result_id
                       FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
-                      JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
-                      JOIN task_runs r ON r.result_id = e.id
+                      JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
+                      JOIN task_runs r ON r.result_id = ANY (ARRAY[e.id])
                       FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED);
     EXCEPTION WHEN lock_not_available THEN
         free := '{}';
@@ -282,7 +287,8 @@ BEGIN
            coalesce(array_agg(e.id) FILTER (WHERE l.result_id IS NOT NULL), '{}')
     INTO outcomes, busy
     FROM unnest(p_ids, p_lease_nos, outcomes) WITH ORDINALITY AS e (id, no, outcome, n)
-    LEFT JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no AND l.result_id <> ALL (free);
+    LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
+                             AND l.result_id <> ALL (free);
 END
 $$;
 

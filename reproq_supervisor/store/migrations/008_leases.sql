@@ -1,5 +1,5 @@
--- Claim, renew, show, and the cycle that does all of it in one commit.
--- revision: 4
+-- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
+-- revision: 5
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -59,7 +59,7 @@ BEGIN
         SELECT p.*, r.result_id IS NOT NULL AS is_recorded, r.spec_json, r.task_path, w.unwanted,
                CASE WHEN w.unwanted IS NULL THEN b.bytes ELSE 0 END AS bytes
         FROM picked p
-        LEFT JOIN task_runs r ON r.result_id = p.result_id
+        LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[p.result_id])
         CROSS JOIN LATERAL (SELECT coalesce(reproq_spec_bytes(r.spec_json), 0) AS bytes OFFSET 0) b
         CROSS JOIN LATERAL (
             SELECT CASE WHEN r.expires_at <= clock THEN 'expired'
@@ -75,7 +75,7 @@ BEGIN
         SET state = 'running', leased_by = p_leased_by, lease_no = p_lease_no, leased_until = clock + p_lease_s * interval '1 s',
             claimed_at = clock, attempts = l.attempts + 1
         FROM fitting f
-        WHERE l.result_id = f.result_id AND (f.bytes_so_far <= p_bytes OR f.n = 1)
+        WHERE l.result_id = ANY (ARRAY[f.result_id]) AND (f.bytes_so_far <= p_bytes OR f.n = 1)
         RETURNING l.attempts, l.priority, l.timeout_seconds, l.max_attempts, l.deaths, f.*)
     SELECT t.result_id, t.attempts, t.priority, coalesce(t.spec_json ->> 'task_path', t.task_path), t.timeout_seconds, t.max_attempts,
            CASE WHEN t.unwanted IS NULL THEN t.spec_json::text END, t.order_key, t.due_at, t.bytes, t.found, t.unwanted,
@@ -101,7 +101,8 @@ $$;
 -- walks over all of them (5 ms after 60,000 claims, 50 ms after 300,000). So a look that was dear is reported, with the place it reached,
 -- and the caller begins the next ones there (after_*[i]; NULL arrays = from the start). See store/looks.py for when it must look from the
 -- start again.
--- what: claimed; suspect, claimed too, see reproq_take; looked: queue_name, order_key, due_at and result_id of the last run taken (NULL = none), took_s of a dear look from the
+-- what: claimed; suspect, claimed too, see reproq_take; looked: queue_name, order_key, due_at and result_id of the last run taken
+-- (NULL = none), took_s of a dear look from the
 -- start (NULL = it began at the caller's place); cut: queue_name had more, which p_bytes did not allow; or contended: somebody had the lock
 -- of a key at this moment, so that a claim a moment later may find more.
 DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
@@ -240,7 +241,7 @@ BEGIN
                            ELSE jsonb_build_object('kind', 'invalid_spec', 'message',
                                'spec_json: expected at most 1048576 bytes, got ' || octet_length(r.spec_json::text)
                                || '; store large data elsewhere and pass where it is') END::text) AS errors
-          FROM unnest(p_ids, p_reasons) AS u (id, reason) JOIN task_runs r ON r.result_id = u.id) f
+          FROM unnest(p_ids, p_reasons) AS u (id, reason) JOIN task_runs r ON r.result_id = ANY (ARRAY[u.id])) f
     CROSS JOIN LATERAL reproq_end('', f.ids, f.nos, f.outcomes, f.errors) e
     WHERE e.status IS NULL;
     IF busy IS NOT NULL THEN
@@ -269,7 +270,7 @@ BEGIN
             WITH own AS (
                 UPDATE task_lane l SET leased_until = clock_timestamp() + p_lease_s * interval '1 s'
                 FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) WHERE round = 1 OR id = ANY (free) ORDER BY id) e
-                WHERE l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+                WHERE l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
                 RETURNING l.result_id)
             SELECT coalesce(array_agg(o.result_id), '{}') INTO renewed FROM own o;
             EXIT;
@@ -283,7 +284,7 @@ BEGIN
         RETURN QUERY
         SELECT CASE WHEN l.result_id IS NULL THEN 'lost' ELSE 'unrenewed' END, e.id
         FROM unnest(p_ids, p_lease_nos) AS e (id, no)
-        LEFT JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
         WHERE e.id <> ALL (renewed);
     END IF;
 END
@@ -305,8 +306,8 @@ BEGIN
         -- Locked first: between a plain look and the write, a reclaim could give the run to somebody else.
         free := ARRAY(SELECT l.result_id
                       FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
-                      JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
-                      JOIN task_runs r ON r.result_id = e.id
+                      JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
+                      JOIN task_runs r ON r.result_id = ANY (ARRAY[e.id])
                       FOR NO KEY UPDATE OF l, r SKIP LOCKED);
         UPDATE task_runs r
         SET status = 'RUNNING',
@@ -319,8 +320,8 @@ BEGIN
             updated_at = clock,
             rev = r.rev + 1
         FROM unnest(p_ids, p_started_ago) AS e (id, started_ago)
-        JOIN task_lane l ON l.result_id = e.id
-        WHERE e.id = ANY (free) AND r.result_id = e.id AND r.status = 'READY';
+        JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id])
+        WHERE e.id = ANY (free) AND r.result_id = ANY (ARRAY[e.id]) AND r.status = 'READY';
     EXCEPTION WHEN lock_not_available THEN
         -- The table is locked against writing.
         free := '{}';
@@ -329,19 +330,25 @@ BEGIN
         RETURN QUERY
         SELECT CASE WHEN l.result_id IS NULL THEN 'lost' ELSE 'busy' END, e.id
         FROM unnest(p_ids, p_lease_nos) AS e (id, no)
-        LEFT JOIN task_lane l ON l.result_id = e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
         WHERE e.id <> ALL (free);
     END IF;
 END
 $$;
 
+-- Which of these runs the holder still holds, with the number of the lease.
+CREATE OR REPLACE FUNCTION reproq_held(p_leased_by text, p_ids bigint[]) RETURNS TABLE (result_id bigint, lease_no bigint)
+LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+    SELECT l.result_id, l.lease_no FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.leased_by = p_leased_by
+$$;
+
 -- Endings whose fence failed, but whose run shows this very holder as the last and is in nobody's hands: the reply to an earlier, committed
 -- cycle was lost.
 CREATE OR REPLACE FUNCTION reproq_ended_before(p_leased_by text, p_ids bigint[]) RETURNS TABLE (result_id bigint, status text)
-LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     SELECT r.result_id, r.status
     FROM task_runs r
-    LEFT JOIN task_lane l ON l.result_id = r.result_id
+    LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[r.result_id])
     WHERE r.result_id = ANY (p_ids) AND r.worker_ids ->> -1 = p_leased_by AND l.state IS DISTINCT FROM 'running'
 $$;
 

@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 4
+-- revision: 5
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
@@ -16,7 +16,7 @@ BEGIN
         WITH picked AS MATERIALIZED (
             SELECT l.result_id, l.leased_by, l.lease_no
             FROM task_lane l
-            JOIN task_runs r ON r.result_id = l.result_id
+            JOIN task_runs r ON r.result_id = ANY (ARRAY[l.result_id])
             -- Not clock_timestamp(): a server that was frozen in the middle of this would take what expired meanwhile.
             WHERE l.state = 'running' AND l.leased_until < statement_timestamp()
             ORDER BY l.lease_no, l.result_id
@@ -57,7 +57,7 @@ BEGIN
         WITH picked AS MATERIALIZED (
             SELECT l.result_id, l.leased_by, l.lease_no, r.status = 'RUNNING' AS has_run
             FROM task_lane l
-            JOIN task_runs r ON r.result_id = l.result_id
+            JOIN task_runs r ON r.result_id = ANY (ARRAY[l.result_id])
             WHERE l.state = 'running' AND l.leased_by = ANY (p_worker_ids)
             ORDER BY l.lease_no, l.result_id
             LIMIT p_limit
@@ -74,6 +74,12 @@ BEGIN
     END LOOP;
     RETURN found;
 END
+$$;
+
+-- Which of these workers hold runs. Reads what runs, never what waits.
+CREATE OR REPLACE FUNCTION reproq_holders(p_worker_ids text[]) RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    SELECT DISTINCT l.leased_by FROM task_lane l WHERE l.state = 'running' AND l.leased_by = ANY (p_worker_ids)
 $$;
 
 -- Makes ready what is due. Returns how many, and the seconds until the next one is due (NULL = none; 0 = more are due already).
@@ -103,7 +109,7 @@ BEGIN
                      CASE WHEN EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.lock_name) THEN k.lock_name
                           WHEN EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.limit_name) THEN k.limit_name END AS on_key
               FROM picked k) p
-        WHERE l.result_id = p.result_id
+        WHERE l.result_id = ANY (ARRAY[p.result_id])
         RETURNING l.queue_name, l.on_key)
     SELECT count(*), array_agg(DISTINCT up.queue_name), array_agg(DISTINCT up.on_key) INTO woken, queues, names FROM up;
     PERFORM reproq_note_keys(names);
@@ -133,13 +139,13 @@ BEGIN
     WITH picked AS MATERIALIZED (
         SELECT l.result_id
         FROM task_lane l
-        JOIN task_runs r ON r.result_id = l.result_id
+        JOIN task_runs r ON r.result_id = ANY (ARRAY[l.result_id])
         WHERE l.result_id = ANY (p_ids) AND l.state <> 'running'
         ORDER BY l.result_id
         FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED),
     taken AS (
         UPDATE task_lane l SET state = 'running', park_reason = NULL, on_key = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp()
-        FROM picked p WHERE l.result_id = p.result_id RETURNING l.result_id)
+        FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING l.result_id)
     SELECT coalesce(array_agg(result_id ORDER BY result_id), '{}') INTO seized FROM taken;
     n := cardinality(seized);
     IF n > 0 THEN
@@ -159,23 +165,29 @@ BEGIN
                 WHEN u.id = ANY (held) THEN 'requested'
                 WHEN r.result_id IS NULL THEN 'unknown'
                 ELSE 'ended' END
-    FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) LEFT JOIN task_runs r ON r.result_id = u.id
+    FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[u.id])
     ORDER BY u.n;
 END
 $$;
 
 -- Deals with wishes that no holder will see: drops those of ended runs, cancels those of runs that wait again. Returns how many were
 -- cancelled.
+--
+-- It looks at the wishes one by one, and from there at the lane: asked every second, it may not read the lane as a whole because a plan was
+-- made while that was small.
 CREATE OR REPLACE FUNCTION reproq_settle_wishes(p_limit integer) RETURNS integer
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     n integer := 0;
     waiting bigint[];
 BEGIN
     DELETE FROM reproq_cancel_requests c
-    WHERE c.requested_at < now() - interval '5 s' AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = c.result_id);
-    waiting := ARRAY(SELECT DISTINCT c.result_id FROM reproq_cancel_requests c JOIN task_lane l ON l.result_id = c.result_id
-                     WHERE l.state <> 'running' LIMIT p_limit);
+    WHERE c.requested_at < now() - interval '5 s' AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = ANY (ARRAY[c.result_id]));
+    waiting := ARRAY(SELECT c.result_id
+                     FROM (SELECT DISTINCT result_id FROM reproq_cancel_requests OFFSET 0) c
+                     CROSS JOIN LATERAL (SELECT FROM task_lane l WHERE l.result_id = c.result_id AND l.state <> 'running' OFFSET 0) l
+                     LIMIT p_limit);
     IF cardinality(waiting) > 0 THEN
         SELECT count(*) INTO n FROM reproq_cancel(waiting) x WHERE x.outcome = 'cancelled';
     END IF;
@@ -235,7 +247,8 @@ $$;
 -- Gives the next p_limit waiting runs of a queue (by id, after p_after) the order key of its present aging. Returns where to go on (NULL =
 -- done). Until all are done the order of old and new keys is approximate; runs that are locked at the moment get theirs in a later round.
 CREATE OR REPLACE FUNCTION reproq_rekey(p_queue text, p_after bigint, p_limit integer) RETURNS bigint
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     aging_s double precision := coalesce((SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = p_queue), 60);
     upto bigint;
@@ -248,7 +261,7 @@ BEGIN
         ORDER BY l.result_id FOR UPDATE SKIP LOCKED)
     UPDATE task_lane l SET order_key = reproq_order_key(l.due_at, l.priority, aging_s)
     FROM picked p
-    WHERE l.result_id = p.result_id AND l.order_key IS DISTINCT FROM reproq_order_key(l.due_at, l.priority, aging_s);
+    WHERE l.result_id = ANY (ARRAY[p.result_id]) AND l.order_key IS DISTINCT FROM reproq_order_key(l.due_at, l.priority, aging_s);
     RETURN upto;
 END
 $$;

@@ -12,7 +12,7 @@ SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float
 
 -- name: holders
 -- Which of these workers still hold runs.
-SELECT DISTINCT leased_by FROM task_lane WHERE state = 'running' AND leased_by = ANY(%(worker_ids)s::text[])
+SELECT reproq_holders(%(worker_ids)s::text[])
 
 -- name: wake_due
 -- Makes up to `limit` due runs ready. One row: (how many, seconds until the next one is due or NULL).

@@ -14,4 +14,4 @@ FROM reproq_cycle(
 
 -- name: held
 -- Which of these runs the caller still holds, with the number of the lease.
-SELECT result_id, lease_no FROM task_lane WHERE result_id = ANY(%(ids)s::bigint[]) AND leased_by = %(leased_by)s
+SELECT result_id, lease_no FROM reproq_held(%(leased_by)s, %(ids)s::bigint[])
