@@ -59,6 +59,10 @@ bench-recovery: venv ## Measure how long after the death of each kind of process
 bench-forks: venv ## Measure forked tasks/s (isolation: fork) beside bare forks of the same process
 	$(RUN) -m benchmarks.forks $(ARGS)
 
+.PHONY: bench-migrate
+bench-migrate: venv ## Measure the migration of a million runs of each older layout, and how long producers wait meanwhile
+	$(RUN) -m benchmarks.migrate $(ARGS)
+
 .PHONY: soak
 soak: venv ## Kill, freeze and reload at random while tasks run, and check that none is lost
 	$(RUN) -m benchmarks.soak $(ARGS)
