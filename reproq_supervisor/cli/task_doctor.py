@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from reproq_supervisor.cli.database import find_dsn, open_database
+from reproq_supervisor.cli.database import EMBEDDED, find_dsn, open_database
+from reproq_supervisor.cli.doctor_security import examine_safety
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.settings.masking import mask_text
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from reproq_supervisor.store.commands import Stats
     from reproq_supervisor.store.doctor import Finding
 
+# Workers say every 30 s that they are there.
+_ALIVE_S = 90.0
 _COLOURS = {"ok": "green", "note": None, "warning": "yellow", "error": "red"}
 
 
@@ -30,6 +34,7 @@ def doctor(options: Options, strict: bool) -> int:
     examined.
     """
     settings, findings = _configuration(options)
+    findings += _safety(options, settings)
     code = 0
     try:
         findings += _database(options, settings)
@@ -61,33 +66,57 @@ def _configuration(options: Options) -> tuple["Settings | None", list["Finding"]
         return None, [_finding("error", "configuration", problem.render(error.source)) for problem in error.problems]
     if source is None:
         return settings, [_finding("note", "configuration", "there is no file; these are the defaults")]
-    advice = [_finding("note", "configuration", f"{source}: {path}: {text}") for path, text in advise(settings)]
+    # What the safety of the file comes to is said apart, as something to mend.
+    advice = [
+        _finding("note", "configuration", f"{source}: {path}: {text}")
+        for path, text in advise(settings)
+        if path != "app.allowed_task_modules"
+    ]
     return settings, advice or [_finding("ok", "configuration", f"{source}: valid")]
+
+
+def _safety(options: Options, settings: "Settings | None") -> Iterator["Finding"]:
+    """Say what of a configuration lets in who should stay out; the defaults, without a file, are not meant for anything."""
+    source = options.config_path
+    if settings is None or source is None:
+        return
+    dsn = options.database()
+    for words in examine_safety(settings, Path(source), None if dsn == EMBEDDED else dsn):
+        yield _finding(*words)
 
 
 def _database(options: Options, settings: "Settings | None") -> list["Finding"]:
     from reproq_supervisor.store import commands
-    from reproq_supervisor.store.doctor import Level
+    from reproq_supervisor.store.doctor import Level, served_queues
     from reproq_supervisor.store.doctor import doctor as examine
 
     with open_database(options) as connection:
         findings = [_finding("ok", "database", mask_text(find_dsn(options))), *examine(connection)]
         if settings is not None and not any(finding.check == "schema" and finding.level is Level.ERROR for finding in findings):
-            findings += _queues(settings, commands.stats(connection))
+            findings += _queues(settings, commands.stats(connection), served_queues(connection, _ALIVE_S))
     return findings
 
 
-def _queues(settings: "Settings", stats: "Stats") -> Iterator["Finding"]:
-    """Find tasks that nobody will run: another host may serve their queue, but that is rarely meant."""
-    served = {queue for pool in settings.pools.values() for queue in pool.queues}
+def _queues(settings: "Settings", stats: "Stats", alive: frozenset[str]) -> Iterator["Finding"]:
+    """Find tasks that nobody will run. *alive*: queues that some worker, of this host or another, has served lately."""
+    configured = {queue for pool in settings.pools.values() for queue in pool.queues}
     for name, queue in stats.queues.items():
-        if queue.ready and queue.paused is not None:
-            yield _finding("warning", "queues", f"{name} is paused with {queue.ready} tasks ready")
-        elif queue.ready and name not in served:
-            remedy = "add it to a pool, unless another host serves it"
-            yield _finding(
-                "warning", "queues", f"{name} has {queue.ready} tasks ready and is served by no pool of this configuration", remedy
+        if not queue.ready:
+            continue
+        if queue.paused is not None:
+            remedy = "resume it: paused = false in reproq_queue_controls"
+            yield _finding("warning", "queues", f"{name} is paused with {queue.ready} tasks ready", remedy)
+        elif name in alive:
+            continue
+        elif name in configured:
+            message = f"{name} has {queue.ready} tasks ready, and no worker that serves it was seen in the last {_ALIVE_S:.0f} s"
+            yield _finding("warning", "queues", message, "start the daemon: reproq-supervisor run")
+        else:
+            message = (
+                f"{name} has {queue.ready} tasks ready and is served by no pool of this configuration, nor by a worker that was seen in "
+                f"the last {_ALIVE_S:.0f} s"
             )
+            yield _finding("warning", "queues", message, "add it to a pool")
 
 
 def _finding(level: str, check: str, message: str, remedy: str = "") -> "Finding":

@@ -1,4 +1,5 @@
--- The lane: one narrow row for every run that has not ended, and the small tables beside it.
+-- The lane: one narrow row for every run that has not ended, and the small tables beside it
+-- (its indexes are steps of their own: schema/indexes.py).
 -- locks: none that anybody waits for; every object is new. On a lane of the first revision ACCESS EXCLUSIVE for milliseconds.
 -- revision: 2
 
@@ -31,12 +32,6 @@ CREATE TABLE IF NOT EXISTS task_lane (
 );
 
 ALTER TABLE task_lane ADD COLUMN IF NOT EXISTS deaths smallint NOT NULL DEFAULT 0;
-
--- Only what can run now: a claim reads the front of this index and nothing else.
-CREATE INDEX IF NOT EXISTS task_lane_ready ON task_lane (queue_name, order_key, due_at, result_id) WHERE state = 'ready';
-CREATE INDEX IF NOT EXISTS task_lane_due ON task_lane (due_at, result_id) WHERE state = 'parked' AND park_reason = 'due';
--- By lease number, not by leased_until: a renewal then touches no index, and the sweep for expired leases reads only what runs.
-CREATE INDEX IF NOT EXISTS task_lane_leases ON task_lane (lease_no, result_id) WHERE state = 'running';
 
 CREATE TABLE IF NOT EXISTS reproq_queue_settings (
     queue_name       text PRIMARY KEY,

@@ -50,11 +50,6 @@ FROM task_runs r
 WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL
   AND NOT reproq_wants_rate(r.task_path, r.queue_name);
 
--- By leased_by, not by state = 'running', which says the same: the planner would take the index of all leases for it instead.
-CREATE INDEX IF NOT EXISTS task_lane_lock_holders ON task_lane (lock_name) WHERE lock_name IS NOT NULL AND leased_by IS NOT NULL;
-CREATE INDEX IF NOT EXISTS task_lane_limit_holders ON task_lane (limit_name) WHERE limit_name IS NOT NULL AND leased_by IS NOT NULL;
-CREATE INDEX IF NOT EXISTS task_lane_on_key ON task_lane (on_key, queue_name, order_key, due_at, result_id) WHERE on_key IS NOT NULL;
-
 -- Keys to look at again: somebody came to wait, or freed one without its lock. Insert-only for whoever holds no lock.
 CREATE TABLE IF NOT EXISTS reproq_key_arrivals (
     id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -13,6 +13,7 @@ from reproq_supervisor.store.statements import load
 
 _FILE = re.compile(r"^(\d{3})_(\w+)\.sql$")
 _REVISION = re.compile(r"^-- revision: (\d+)$", re.MULTILINE)
+_TRIGGER = re.compile(r"^CREATE OR REPLACE TRIGGER (\w+)", re.MULTILINE)
 _LOCKS = re.compile(r"^-- locks: (.+)$", re.MULTILINE)
 
 
@@ -27,10 +28,11 @@ class FileStep(Step):
         self.name = name
         self.locks = locks[1] if locks else ""
         self.revision = int(revision[1]) if revision else 1
+        self._triggers = _TRIGGER.findall(text)
         self._sql = text.encode()
 
     def is_done(self, connection: Connection) -> bool:
-        return applied(connection).get(self.version, 0) >= self.revision
+        return applied(connection).get(self.version, 0) >= self.revision and self._triggers_fire(connection)
 
     def take(self, work: Work) -> None:
         def apply(connection: Connection) -> None:
@@ -38,6 +40,13 @@ class FileStep(Step):
             self._enter(connection)
 
         work.commit(apply)
+
+    def _triggers_fire(self, connection: Connection) -> bool:
+        """Answer whether all triggers of this file are there and on; without them runs of some producers are lost."""
+        if not self._triggers:
+            return True
+        firing = {row[0] for row in connection.execute(load("migrating")["firing_triggers"])}
+        return firing.issuperset(self._triggers)
 
     def _enter(self, connection: Connection) -> None:
         statements = load("reproq_schema_migrations")

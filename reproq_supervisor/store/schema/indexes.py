@@ -43,6 +43,18 @@ INDEXES = (
     Index("idx_workflow_runs_callback", "workflow_runs", "(callback_result_id)"),
 )
 
+# Of the lane, whose columns stand only after the files. A claim reads the front of the first and nothing else: only what can run now. Leases
+# go by number, not by leased_until: a renewal then touches no index, and the sweep for expired ones reads only what runs.
+LANE_INDEXES = (
+    Index("task_lane_ready", "task_lane", "(queue_name, order_key, due_at, result_id) WHERE state = 'ready'"),
+    Index("task_lane_due", "task_lane", "(due_at, result_id) WHERE state = 'parked' AND park_reason = 'due'"),
+    Index("task_lane_leases", "task_lane", "(lease_no, result_id) WHERE state = 'running'"),
+    # By leased_by, not by state = 'running', which says the same: the planner would take the index of all leases for it instead.
+    Index("task_lane_lock_holders", "task_lane", "(lock_name) WHERE lock_name IS NOT NULL AND leased_by IS NOT NULL"),
+    Index("task_lane_limit_holders", "task_lane", "(limit_name) WHERE limit_name IS NOT NULL AND leased_by IS NOT NULL"),
+    Index("task_lane_on_key", "task_lane", "(on_key, queue_name, order_key, due_at, result_id) WHERE on_key IS NOT NULL"),
+)
+
 # It refuses two active runs of one hash even where nobody asked for deduplication; `dedupe_key` has taken its place.
 OLDER_UNIQUE = "idx_task_runs_spec_unique"
 # Of the Go layout, and of the Django layout before and after it renamed them. Each would make every end of a run write to it.

@@ -1,6 +1,6 @@
 """The order of all steps.
 
-    missing tables ─► columns, NULLs ─► indexes ─► lane, functions, triggers ─► adoption ─► older guards and indexes go, types
+    missing tables ─► columns, NULLs ─► indexes ─► lane, functions, triggers ─► its indexes ─► adoption ─► what is older goes, types
 
 The index for deduplication stands before the trigger that fills its column, so that it guards from the first run on. Triggers for changes
 stand before the one for inserts (005, 006), so that no run has a lane row whose changes nobody follows. Adoption comes after both: nothing
@@ -13,7 +13,7 @@ from reproq_supervisor.store.schema.adoption import FILE as ADOPTION
 from reproq_supervisor.store.schema.adoption import Adoption
 from reproq_supervisor.store.schema.columns import Columns, Identity, SpecHash
 from reproq_supervisor.store.schema.files import FileStep, texts
-from reproq_supervisor.store.schema.indexes import INDEXES, DropOlder, DropOlderUnique, MakeIndex
+from reproq_supervisor.store.schema.indexes import INDEXES, LANE_INDEXES, DropOlder, DropOlderUnique, MakeIndex
 from reproq_supervisor.store.schema.parents import Parents
 from reproq_supervisor.store.schema.shape import TABLES
 from reproq_supervisor.store.schema.step import Step
@@ -33,7 +33,9 @@ def steps() -> tuple[Step, ...]:
         Identity(),
         *(Values(table) for table in TABLES),
         *(MakeIndex(index) for index in INDEXES),
-        *(step for step in files if step.version != _CONTRACT),
+        *(step for step in files if _CONTRACT < step.version < ADOPTION),
+        *(MakeIndex(index) for index in LANE_INDEXES),
+        *(step for step in files if step.version >= ADOPTION),
         Parents(),
         DropOlderUnique(),
         SpecHash(),

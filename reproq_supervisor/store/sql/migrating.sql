@@ -96,6 +96,10 @@ SELECT max(x.result_id) FROM (SELECT r.result_id FROM task_runs r WHERE r.result
 -- One row: (runs that were brought into the lane, those of them whose key another run owns, runs passed over because others hold them).
 SELECT placed, doubled, passed FROM reproq_adopt(%(after)s, %(upto)s)
 
+-- name: firing_triggers
+-- Names of the triggers of the record that are on.
+SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = to_regclass('task_runs') AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+
 -- name: has_older_trigger
 -- One row: is the older layouts' trigger, or its function, still there?
 SELECT to_regprocedure('reproq_task_path_from_spec()') IS NOT NULL

@@ -1,0 +1,76 @@
+"""The runs: what is not as it should be, or waits for nobody."""
+
+from collections.abc import Iterator
+
+from reproq_supervisor.store.examine.finding import Connection, Finding, Level, one_row
+from reproq_supervisor.store.statements import load
+
+NEWEST_CHECKED = 1_000_000
+_OVERDUE_S = 60.0
+
+
+def invariant(connection: Connection) -> Iterator[Finding]:
+    faults = connection.execute(load("doctor")["invariant"], {"newest": NEWEST_CHECKED}).fetchall()
+    for fault, count in faults:
+        yield Finding(Level.ERROR, "invariant", f"{count} runs: {fault}", "restart the keeper: it repairs this when it starts")
+    if not faults:
+        yield Finding(Level.OK, "invariant", "every run that has not ended has its lane row, and no other has")
+
+
+def statuses(connection: Connection) -> Iterator[Finding]:
+    """Find words that no version of the contract knows: neither claimed nor counted as ended."""
+    for status, count in connection.execute(load("doctor")["unknown_statuses"], {"newest": NEWEST_CHECKED}):
+        yield Finding(
+            Level.ERROR,
+            "statuses",
+            f"{count} runs have the unknown status {status!r}: nobody will ever run or prune them",
+            "set it to READY to run them, or to CANCELLED",
+        )
+
+
+def expired(connection: Connection) -> Iterator[Finding]:
+    count, oldest_s = one_row(connection, "expired_leases", overdue_s=_OVERDUE_S)
+    if count:
+        yield Finding(
+            Level.WARNING,
+            "leases",
+            f"{count} leases expired, the first {oldest_s:.0f} s ago, and nobody takes them back",
+            "start a daemon: its keeper does",
+        )
+
+
+def parked(connection: Connection) -> Iterator[Finding]:
+    (count,) = one_row(connection, "unsupported")
+    if count:
+        yield Finding(
+            Level.WARNING,
+            "unsupported",
+            f"{count} runs fall under a rate limit or belong to a workflow; this version does not claim them",
+            "lift the limit (rate_limits), or leave them for a version that runs them",
+        )
+    (count,) = one_row(connection, "waiting")
+    if count:
+        yield Finding(Level.NOTE, "waiting", f"{count} runs wait for others; this version does not run workflows")
+
+
+def overdue(connection: Connection) -> Iterator[Finding]:
+    """Find runs whose time has come and that nobody wakes."""
+    count, oldest_s = one_row(connection, "overdue_runs", overdue_s=_OVERDUE_S)
+    if count:
+        yield Finding(
+            Level.WARNING,
+            "due runs",
+            f"{count} runs have been due for up to {oldest_s:.0f} s and still sleep",
+            "start a daemon: its keeper wakes",
+        )
+
+
+def workers(connection: Connection) -> Iterator[Finding]:
+    (count,) = one_row(connection, "stale_workers")
+    if count:
+        yield Finding(
+            Level.NOTE,
+            "workers",
+            f"{count} workers have not been seen for a day: entries of an older product, or of a lost host",
+            "a keeper removes them",
+        )
