@@ -95,9 +95,12 @@ def _receive_start(channel: socket.socket) -> tuple[dict[str, Any], DeadlineTabl
     reader = frames.FrameReader()
     table_fd = -1
     while True:
-        data, descriptors, _, _ = socket.recv_fds(channel, 65536, 1)
+        data, descriptors, _, _ = socket.recv_fds(channel, 65536, 2)
         if descriptors:
+            # The second one, the mark of the worker, needs nothing but to stay open here and in every executor.
             table_fd = descriptors[0]
+            for each in descriptors:
+                os.set_inheritable(each, False)
         if not data:
             os._exit(0)
         for frame in reader.feed(data):

@@ -12,6 +12,7 @@ from reproq_supervisor.pool.start import ShardStart
 from reproq_supervisor.process import prctl, stacks
 from reproq_supervisor.process.channel import Channel
 from reproq_supervisor.process.spawn import adopt_channel
+from reproq_supervisor.process.worker_mark import leave_mark
 
 
 def main() -> int:
@@ -26,15 +27,27 @@ def main() -> int:
     stacks.write_stacks_on_signal()
     channel = Channel(adopt_channel())
     start = ShardStart.from_message(channel.receive_start(), supervisor_pid)
+    marks = _leave_mark(start)
     # What is loaded by now stays: no collection needs to look at it again. Runs make no cycles, so collections may be rare.
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-    return asyncio.run(_run(start, channel))
+    return asyncio.run(_run(start, channel, marks))
 
 
-async def _run(start: ShardStart, channel: Channel) -> int:
+def _leave_mark(start: ShardStart) -> tuple[int, ...]:
+    """Make our mark before anything is claimed; without one a later daemon has to wait until our leases end."""
+    if start.workers_dir is None:
+        return ()
+    try:
+        return (leave_mark(start.workers_dir, start.worker_id),)
+    except OSError as error:
+        sys.stderr.write(f"reproq: shard {start.child}: no mark in {start.workers_dir}: {error}\n")
+        return ()
+
+
+async def _run(start: ShardStart, channel: Channel, marks: tuple[int, ...]) -> int:
     asyncio.get_running_loop().set_exception_handler(_on_bug)
-    return await Shard(start, channel).run()
+    return await Shard(start, channel, marks).run()
 
 
 def _on_bug(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

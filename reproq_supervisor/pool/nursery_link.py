@@ -11,7 +11,6 @@ from typing import Any
 from reproq_supervisor.core import frames
 from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process import stacks
-from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import send_frame
 from reproq_supervisor.process.spawn import SpawnedChild, python_argv, spawn_child
 
@@ -22,13 +21,14 @@ STACKS_BEFORE_KILL_S = 0.2
 class NurseryLink:
     """A running nursery.
 
-    `on_message` gets every message of it, with the new executor for `forked`; `on_death` is called once, when the process itself is dead.
+    `descriptors` are the deadline table and, where there is one, the mark of the worker. `on_message` gets every message of it, with the
+    new executor for `forked`; `on_death` is called once, when the process itself is dead.
     """
 
     def __init__(
         self,
         start: dict[str, Any],
-        table: DeadlineTable,
+        descriptors: tuple[int, ...],
         on_message: Callable[[dict[str, Any], Executor | None], None],
         on_death: Callable[[], None],
     ) -> None:
@@ -49,7 +49,7 @@ class NurseryLink:
         self._next_ping_mono = 0.0
         self._asked_mono: float | None = None  # when it was pinged, as long as no word has come since
         self._asked_for_stacks = False
-        send_frame(self._child.channel, frames.encode_message({"type": "start", **start}), (table.fd,))
+        send_frame(self._child.channel, frames.encode_message({"type": "start", **start}), descriptors)
         self._child.channel.setblocking(False)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._child.channel, self._read)

@@ -47,11 +47,12 @@ class State(StrEnum):
 class Shard:
     """The life of a shard: puts desk, conversation, nursery and channel together, and ends them in the right order."""
 
-    def __init__(self, start: ShardStart, channel: Channel) -> None:
+    def __init__(self, start: ShardStart, channel: Channel, marks: tuple[int, ...] = ()) -> None:
         self.state = State.BOOTING
         self._exit_code = 0
         self._start = start
         self._channel = channel
+        self._marks = marks  # descriptors that everything gets which may run a task under our id
         self._table = DeadlineTable.create(MOST_EXECUTORS)
         self._desk = Desk(start, self._table, on_change=self._on_change, on_event=self._event)
         self._crew = self._desk.crew
@@ -211,7 +212,7 @@ class Shard:
 
     def _start_nursery(self) -> None:
         message = self._start.nursery_message(os.getpid(), keep_output=self._desk.output.enabled)
-        self._nursery = NurseryLink(message, self._table, self._on_nursery, self._on_nursery_death)
+        self._nursery = NurseryLink(message, (self._table.fd, *self._marks), self._on_nursery, self._on_nursery_death)
         self._channel.say("nursery", pid=self._nursery.pid)
         allow_all_descriptors()  # six for each executor; after the spawn, so that user code keeps the limit it knows
 

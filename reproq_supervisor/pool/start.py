@@ -27,6 +27,7 @@ class ShardStart:
     logs_dir: str | None
     shutdown_timeout_s: float
     runtime_dir: str | None = None
+    workers_dir: str | None = None
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any], supervisor_pid: int) -> Self:
@@ -41,6 +42,7 @@ class ShardStart:
             logs_dir=message.get("logs_dir"),
             shutdown_timeout_s=message["shutdown_timeout"],
             runtime_dir=message.get("runtime_dir"),
+            workers_dir=message.get("workers_dir"),
         )
 
     def adjusted(self, message: Mapping[str, Any]) -> Self:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import reproq_supervisor
+from reproq_supervisor.core.supervision.messages import workers_dir
 from reproq_supervisor.core.supervision.supervision import Supervision
 from reproq_supervisor.process.prctl import become_subreaper, set_name
 from reproq_supervisor.settings.changes import classify
@@ -19,6 +20,7 @@ from reproq_supervisor.supervisor.address import Address, AddressError
 from reproq_supervisor.supervisor.children import Children
 from reproq_supervisor.supervisor.control import Control
 from reproq_supervisor.supervisor.loop import Loop
+from reproq_supervisor.supervisor.marks import Marks
 from reproq_supervisor.supervisor.notify import Notifier, notify_environment
 from reproq_supervisor.supervisor.orphans import Orphans
 from reproq_supervisor.supervisor.programs import Programs
@@ -72,7 +74,9 @@ def _supervise(settings: dict[str, Any], signals: SignalFlags, programs: Program
     core = Supervision(settings, classify, pid=os.getpid(), version=reproq_supervisor.__version__, now=time.monotonic())
     orphans = Orphans()
     try:
-        loop = Loop(core, Children(programs, orphans), orphans, Control(address.listener), signals, notifier, log)
+        loop = Loop(
+            core, Children(programs, orphans), orphans, Marks(workers_dir(settings)), Control(address.listener), signals, notifier, log
+        )
         return loop.run()
     finally:
         notifier.close()

@@ -17,6 +17,7 @@ from reproq_supervisor.core.supervision.commands import (
     DumpState,
     Emit,
     Exit,
+    ForgetWorkers,
     KillOrphan,
     Notify,
     ReopenLog,
@@ -33,6 +34,7 @@ from reproq_supervisor.supervisor.children import Child, Children
 from reproq_supervisor.supervisor.control import Client, Control
 from reproq_supervisor.supervisor.dump import dump_lines
 from reproq_supervisor.supervisor.feed import Feed
+from reproq_supervisor.supervisor.marks import Marks
 from reproq_supervisor.supervisor.notify import Notifier, notify_environment
 from reproq_supervisor.supervisor.orphans import Orphans
 from reproq_supervisor.supervisor.signals import SignalFlags
@@ -47,11 +49,20 @@ class Loop:
     """One thread, one selector. Every descriptor's key carries the function that turns it into facts."""
 
     def __init__(
-        self, core: Supervision, children: Children, orphans: Orphans, control: Control, signals: SignalFlags, notifier: Notifier, log: Log
+        self,
+        core: Supervision,
+        children: Children,
+        orphans: Orphans,
+        marks: Marks,
+        control: Control,
+        signals: SignalFlags,
+        notifier: Notifier,
+        log: Log,
     ) -> None:
         self._core = core
         self._children = children
         self._orphans = orphans
+        self._marks = marks
         self._control = control
         self._signals = signals
         self._notifier = notifier
@@ -105,6 +116,7 @@ class Loop:
         if now - self._orphans_mono >= LOOK_FOR_ORPHANS_S:
             self._orphans_mono = now
             self._facts.extend(self._orphans.look())
+        self._facts.extend(self._marks.look(now))
         watchdog_s = self._notifier.watchdog_s
         if watchdog_s is not None and now - self._watchdog_mono >= watchdog_s:
             self._watchdog_mono = now
@@ -167,6 +179,8 @@ class Loop:
                 self._children.signal(command)
             case KillOrphan():
                 self._orphans.kill(command.pid)
+            case ForgetWorkers():
+                self._marks.forget(command.worker_ids)
             case Reply():
                 client = self._control.reply(command.client, command.message, time.monotonic(), last=command.last)
                 if client is not None:

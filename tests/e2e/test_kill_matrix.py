@@ -242,3 +242,27 @@ def test_nothing_is_alive_after_the_supervisor_was_killed(start_daemon: StartDae
     start_daemon(config(database, lease="600s"))
     wait_done(database, 44)
     assert set(attempts(database)) == {1}
+
+
+def test_a_daemon_that_died_as_a_whole_leaves_its_work_to_the_next_one_at_once(
+    start_daemon: StartDaemon, database: Database, tmp_path: Path
+) -> None:
+    trail = tmp_path / "trail"
+    daemon = start_daemon(config(database, lease="600s", heartbeat="60s", timeout="600s"))
+    backlog(database, trail, tasks=24, seconds=0.5)
+    eventually(lambda: len(read_trail(trail)) >= 4, what="four tasks run")
+    # Frozen first, so that nobody can give anything back on the way out.
+    everybody = list(daemon.processes())
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in everybody:
+        os.kill(pid, signal.SIGKILL)
+    daemon.wait_exit()
+    daemon.wait_gone(timeout=20)
+    assert database.query("SELECT count(*) FROM task_lane WHERE state = 'running'") >= [(4,)]
+    daemon.start()
+    # With a lease of ten minutes, only the marks of the dead can let these end in time.
+    wait_done(database, 24)
+    assert set(attempts(database)) == {1}
+    marks = daemon.folder / ".reproq/workers"
+    eventually(lambda: len(list(marks.iterdir())) == 1, what="only the mark of the living shard is left")

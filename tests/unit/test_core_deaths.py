@@ -2,7 +2,7 @@
 
 import pytest
 
-from reproq_supervisor.core.supervision.commands import KillOrphan, Spawn
+from reproq_supervisor.core.supervision.commands import ForgetWorkers, KillOrphan, Spawn
 from reproq_supervisor.core.supervision.events import (
     DeadWorkersReleased,
     GroupProbed,
@@ -13,7 +13,7 @@ from reproq_supervisor.core.supervision.events import (
     ProcessExited,
     ProcessNotStarted,
 )
-from reproq_supervisor.core.supervision.facts import ChildExited, ChildSaid, Orphan, OrphanReaped, SignalName
+from reproq_supervisor.core.supervision.facts import ChildExited, ChildSaid, Orphan, OrphanReaped, SignalName, WorkersFoundDead
 from reproq_supervisor.core.supervision.health import Circuit
 from reproq_supervisor.core.supervision.units import Role, Serial
 from tests.sim.settings import pool, settings
@@ -308,3 +308,16 @@ def test_a_database_is_started_again_only_when_nothing_is_left_of_the_last_one()
     core.step(OrphanReaped(4711))
     core.wait(1.0)
     assert len(core.starts("postgres")) == 2
+
+
+def test_workers_that_an_earlier_daemon_left_are_released_once_and_forgotten() -> None:
+    core = SteppedCore()
+    core.step(WorkersFoundDead(("host-1-aa", "host-2-bb")))
+    core.make_all_ready()
+    core.step(WorkersFoundDead(("host-1-aa",)))
+    keeper = core.process("keeper")
+    assert core.sent(keeper, "release_dead") == [{"type": "release_dead", "worker_ids": ["host-1-aa", "host-2-bb"]}]
+    assert core.all(ForgetWorkers) == []
+    core.say(keeper, "released", worker_ids=["host-1-aa", "host-2-bb"], count=3)
+    assert core.all(ForgetWorkers) == [ForgetWorkers(("host-1-aa", "host-2-bb"))]
+    assert len(core.state.dead_workers) == 0

@@ -49,6 +49,13 @@ class KillOrphan:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetWorkers:
+    """The leases of these dead workers were released: nobody needs to find them any more."""
+
+    worker_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Queue a frame for a client; *last* closes the connection behind it."""
 
@@ -105,4 +112,19 @@ class Exit:
     code: int
 
 
-Command = Spawn | Send | Signal | AskStacks | KillOrphan | Reply | Watch | Notify | Emit | ConfigureLog | ReopenLog | DumpState | Exit
+Command = (
+    Spawn
+    | Send
+    | Signal
+    | AskStacks
+    | KillOrphan
+    | ForgetWorkers
+    | Reply
+    | Watch
+    | Notify
+    | Emit
+    | ConfigureLog
+    | ReopenLog
+    | DumpState
+    | Exit
+)

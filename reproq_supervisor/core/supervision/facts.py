@@ -78,6 +78,13 @@ class OrphanReaped:
     orphans: tuple[Orphan, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class WorkersFoundDead:
+    """Workers, of an earlier daemon too, that are proved to be dead with everything that could run a task under their ids."""
+
+    worker_ids: tuple[str, ...]
+
+
 class SignalName(StrEnum):
     """Signals that mean something to the supervisor, or that it sends."""
 
@@ -120,6 +127,7 @@ Fact = (
     | ChildExited
     | OrphansFound
     | OrphanReaped
+    | WorkersFoundDead
     | SignalReceived
     | RequestReceived
     | ClientLeft

@@ -3,6 +3,7 @@
 from typing import Any
 
 from reproq_supervisor.core.supervision import rolling, telling
+from reproq_supervisor.core.supervision.commands import ForgetWorkers
 from reproq_supervisor.core.supervision.events import (
     ChildEvent,
     DeadWorkersReleased,
@@ -49,6 +50,7 @@ def _hear(state: State, process: Process, kind: object, message: dict[str, Any],
         case "released":
             worker_ids = [str(worker_id) for worker_id in message["worker_ids"]]
             state.dead_workers.settle(worker_ids)
+            state.do(ForgetWorkers(tuple(worker_ids)))
             state.emit(DeadWorkersReleased(len(worker_ids), int(message["count"])))
         case "settings" | "problems" if process.unit.role is Role.LOADER:
             rolling.take_answer(state, process, message, now)

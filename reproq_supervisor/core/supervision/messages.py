@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reproq_supervisor.core.policy.shutdown import DrainTimes
-from reproq_supervisor.core.supervision.plan import KEEPER_LIVENESS_S, PREPARE_TIMEOUT_S, Plan
+from reproq_supervisor.core.supervision.plan import KEEPER_LIVENESS_S, PREPARE_TIMEOUT_S, Plan, Settings
 from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.units import Role
 
@@ -54,12 +54,18 @@ def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any]
         "worker_id": process.worker_id,
         "dsn": runtime["dsn"],
         "runtime_dir": runtime["runtime_dir"],
+        "workers_dir": workers_dir(plan.settings),
         "pool_settings": dict(pool_settings) if pool_settings is not None else None,
         "app": settings["app"],
         "heartbeat": float(plan.pools[unit.pool]["heartbeat"]) if unit.pool else KEEPER_LIVENESS_S / 3.0,
         "shutdown_timeout": plan.shutdown_timeout_s,
     }
     return message | shared_settings(plan)
+
+
+def workers_dir(settings: Settings) -> str:
+    """Return the folder of the marks that prove a worker's death."""
+    return f"{settings['runtime']['state_dir']}/workers"
 
 
 def shared_settings(plan: Plan) -> Message:

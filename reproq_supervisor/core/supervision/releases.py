@@ -19,7 +19,9 @@ class DeadWorkers:
         return len(self._told)
 
     def add(self, worker_id: str, now: float) -> None:
-        """Remember that *worker_id* is dead; the oldest is forgotten when there are too many."""
+        """Remember that *worker_id* is dead, which may be found out in two ways; the oldest is forgotten when there are too many."""
+        if worker_id in self._told:
+            return
         self._told[worker_id] = False
         self.last_mono = now
         if len(self._told) > MAX_REMEMBERED:

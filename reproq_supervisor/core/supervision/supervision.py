@@ -30,6 +30,7 @@ from reproq_supervisor.core.supervision.facts import (
     SignalName,
     SignalReceived,
     Tick,
+    WorkersFoundDead,
 )
 from reproq_supervisor.core.supervision.messages import DUMP
 from reproq_supervisor.core.supervision.operation import Wish
@@ -109,6 +110,9 @@ class Supervision:
                 deaths.orphans_found(state, fact.orphans)
             case OrphanReaped():
                 deaths.orphan_reaped(state, fact, now)
+            case WorkersFoundDead():
+                for worker_id in fact.worker_ids:
+                    state.dead_workers.add(worker_id, now)
             case SignalReceived():
                 self._take_signal(fact.signal, now)
             case RequestReceived():
