@@ -24,13 +24,27 @@ DONE_WITHIN_S = 400.0
 
 StartDaemon = Callable[..., Daemon]
 
+PROCESS: dict[str, Any] = {"executors": 4}
+THREAD: dict[str, Any] = {"executors": 2, "mode": "thread", "slots": 4}
+ASYNC: dict[str, Any] = {"executors": 2, "mode": "async", "slots": 4}
+each_mode = pytest.mark.parametrize("pool", [PROCESS, THREAD, ASYNC], ids=["process", "thread", "async"])
+"""The most telling accidents happen to every kind of executor: tests take its settings as *pool*."""
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def backlog(database: Database, trail: Path, tasks: int = TASKS, seconds: float = SECONDS, **keys: Any) -> None:
+def slots(pool: dict[str, Any]) -> int:
+    """Tasks that one executor runs at once."""
+    return int(pool.get("slots", 1))
+
+
+def backlog(
+    database: Database, trail: Path, tasks: int = TASKS, seconds: float = SECONDS, *, pool: dict[str, Any] = PROCESS, **keys: Any
+) -> None:
     trail.touch()
     trail.chmod(0o666)
-    runs = [NewRun("workers.demo.tasks.leave_trail", args=[str(trail), f"t{n}", seconds], **keys) for n in range(tasks)]
+    task = "workers.demo.tasks.leave_trail" + ("_in_coroutine" if pool is ASYNC else "")
+    runs = [NewRun(task, args=[str(trail), f"t{n}", seconds], **keys) for n in range(tasks)]
     with database.connect(autocommit=True) as connection:
         enqueue(connection, runs)
 
@@ -66,10 +80,13 @@ def attempts(database: Database) -> dict[int, int]:
     return dict(database.query("SELECT attempts, count(*) FROM task_runs GROUP BY 1"))
 
 
-def test_each_kind_killed_in_turn_loses_and_doubles_nothing(start_daemon: StartDaemon, database: Database, tmp_path: Path) -> None:
+@each_mode
+def test_each_kind_killed_in_turn_loses_and_doubles_nothing(
+    pool: dict[str, Any], start_daemon: StartDaemon, database: Database, tmp_path: Path
+) -> None:
     trail = tmp_path / "trail"
-    daemon = start_daemon(config(database))
-    backlog(database, trail)
+    daemon = start_daemon(config(database, **pool))
+    backlog(database, trail, pool=pool)
     wait_going_on(database)
     crashes = 0
     for kind in ("executor", "keeper", "nursery", "executor", "shard"):
@@ -79,14 +96,14 @@ def test_each_kind_killed_in_turn_loses_and_doubles_nothing(start_daemon: StartD
         crashes += kind == "executor"
     wait_done(database, TASKS)
     executions = assert_all_ended_once(database, trail, TASKS)
-    # Only a run whose own executor was killed has an attempt against it; the four that a dying shard or nursery takes along have none.
+    # Only runs whose own executor was killed have an attempt against them; those that a dying shard or nursery takes along have none.
     counted = attempts(database)
-    assert set(counted) <= {1, 2}
-    assert counted.get(2, 0) <= crashes
+    assert set(counted) <= ({1, 2, 3} if slots(pool) > 1 else {1, 2})
+    assert counted.get(2, 0) + 2 * counted.get(3, 0) <= crashes * slots(pool)
     kinds = {kind for (kind,) in database.query("SELECT jsonb_array_elements(errors_json)->>'kind' FROM task_runs")}
     assert kinds <= {"worker_crashed"}
     repeated = [name for name, runs in executions.items() if len(runs) > 1]
-    assert len(repeated) <= crashes + 2 * 4, "the work of the survivors was touched"
+    assert len(repeated) <= crashes * slots(pool) + 2 * pool["executors"] * slots(pool), "the work of the survivors was touched"
 
 
 def test_a_killed_executor_costs_its_own_task_one_attempt_and_nobody_else_anything(
@@ -110,12 +127,36 @@ def test_a_killed_executor_costs_its_own_task_one_attempt_and_nobody_else_anythi
     assert attempts(database) == {1: 39, 2: 1}
 
 
-def test_a_killed_shard_gives_its_work_to_its_successor_long_before_the_lease_ends(
-    start_daemon: StartDaemon, database: Database, tmp_path: Path
+@pytest.mark.parametrize("pool", [THREAD, ASYNC], ids=["thread", "async"])
+def test_a_killed_executor_costs_each_of_its_tasks_one_attempt_and_nobody_else_anything(
+    pool: dict[str, Any], start_daemon: StartDaemon, database: Database, tmp_path: Path
 ) -> None:
     trail = tmp_path / "trail"
-    daemon = start_daemon(config(database, lease="600s"))
-    backlog(database, trail, tasks=20, seconds=0.5)
+    daemon = start_daemon(config(database, **pool))
+    backlog(database, trail, tasks=40, seconds=0.5, pool=pool)
+    eventually(lambda: len(read_trail(trail)) >= 8, what="eight tasks run")
+    victim = daemon.pids("executor")[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_done(database, 40)
+    executions = assert_all_ended_once(database, trail, 40)
+    repeated = [runs for runs in executions.values() if len(runs) > 1]
+    assert 1 <= len(repeated) <= slots(pool)
+    assert all(len(runs) == 2 and runs[0].id.startswith(f"{victim}-") for runs in repeated)
+    crashed = {row[0]: row[1] for row in database.query("SELECT result_id, errors_json FROM task_runs WHERE attempts = 2")}
+    assert len(repeated) <= len(crashed) <= slots(pool)  # one that had taken its token may not have come to its first line
+    for run, errors in crashed.items():
+        assert [(error["kind"], error["signal"]) for error in errors] == [("worker_crashed", "SIGKILL")]
+        assert {run, *errors[0].get("shared_with", [])} == set(crashed)
+    assert attempts(database) == {1: 40 - len(crashed), 2: len(crashed)}
+
+
+@each_mode
+def test_a_killed_shard_gives_its_work_to_its_successor_long_before_the_lease_ends(
+    pool: dict[str, Any], start_daemon: StartDaemon, database: Database, tmp_path: Path
+) -> None:
+    trail = tmp_path / "trail"
+    daemon = start_daemon(config(database, lease="600s", **pool))
+    backlog(database, trail, tasks=20, seconds=0.5, pool=pool)
     eventually(lambda: len(read_trail(trail)) >= 4, what="four tasks run")
     kill(daemon, "shard")
     # With a lease of ten minutes, only the release of the dead worker's leases can let these end in time.
@@ -197,16 +238,17 @@ def test_a_whole_frozen_daemon_cannot_store_anything_after_its_leases_ended(
     assert dict(database.query("SELECT result_id, return_json#>>'{}' FROM task_runs")) == stored
 
 
+@each_mode
 def test_a_frozen_shard_stops_running_tasks_before_a_second_daemon_may_have_them(
-    start_daemon: StartDaemon, database: Database, tmp_path: Path
+    pool: dict[str, Any], start_daemon: StartDaemon, database: Database, tmp_path: Path
 ) -> None:
     trail = tmp_path / "trail"
-    first = start_daemon(config(database, lease="10s", heartbeat="1s"))
-    backlog(database, trail, tasks=24, seconds=2.0, max_attempts=9)
+    first = start_daemon(config(database, lease="10s", heartbeat="1s", **pool))
+    backlog(database, trail, tasks=24, seconds=2.0, max_attempts=9, pool=pool)
     eventually(lambda: len(read_trail(trail)) >= 4, what="four tasks run")
     # Supervisor and shard: nobody but the nursery is left to keep the promise.
     kill(first, "supervisor", "shard", signum=signal.SIGSTOP)
-    start_daemon(config(database, lease="10s", heartbeat="1s"))
+    start_daemon(config(database, lease="10s", heartbeat="1s", **pool))
     wait_done(database, 24)
     assert_all_ended_once(database, trail, 24)
 

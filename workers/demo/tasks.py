@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -220,6 +221,21 @@ def leave_trail(path: str, name: str, seconds: float, step: float = 0.005) -> st
     A line is `name execution what boot-time`; whoever reads the file can tell how often a task ran and whether two executions overlapped.
     """
     execution = f"{os.getpid()}-{time.monotonic_ns()}"
+    for wait_s in _trail(path, name, execution, seconds, step):
+        time.sleep(wait_s)
+    return execution
+
+
+async def leave_trail_in_coroutine(path: str, name: str, seconds: float, step: float = 0.005) -> str:
+    """Do the same in a coroutine."""
+    execution = f"{os.getpid()}-{time.monotonic_ns()}"
+    for wait_s in _trail(path, name, execution, seconds, step):
+        await asyncio.sleep(wait_s)
+    return execution
+
+
+def _trail(path: str, name: str, execution: str, seconds: float, step: float) -> Iterator[float]:
+    """Leave the trail, yielding the seconds to wait between two lines."""
     end = time.monotonic() + seconds
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -227,8 +243,8 @@ def leave_trail(path: str, name: str, seconds: float, step: float = 0.005) -> st
         while True:
             os.write(fd, f"{name} {execution} {what} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n".encode())
             if what == "end":
-                return execution
-            time.sleep(max(0.0, min(step, end - time.monotonic())))
+                return
+            yield max(0.0, min(step, end - time.monotonic()))
             what = "end" if time.monotonic() >= end else "on"
     finally:
         os.close(fd)
