@@ -51,7 +51,7 @@ def kill(pid: int) -> None:
 
 def test_a_killed_idle_executor_is_replaced(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=2) as shard:
-        killed = shard.executors[0]
+        killed = shard.wait_executors(2)[0]
         kill(killed)
         shard.wait_event("executor.exited")
         assert killed not in shard.wait_executors(2)
@@ -60,7 +60,7 @@ def test_a_killed_idle_executor_is_replaced(database: Database, runs: Runs) -> N
 
 def test_a_frozen_idle_executor_is_replaced(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=1) as shard:
-        freeze(shard.executors[0])
+        freeze(shard.wait_executors(1)[0])
         shard.wait_event("executor.exited")
         assert runs.end_of("echo").end == ("SUCCESSFUL", None, 1)
 
@@ -206,7 +206,7 @@ def test_a_frozen_nursery_does_not_hold_up_a_shard_whose_supervisor_is_gone(data
 def test_the_whole_family_of_a_killed_executor_is_gone(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=1) as shard:
         own = {shard.pid, shard.nursery_pid}
-        executor = shard.executors[0]
+        executor = shard.wait_executors(1)[0]
         run = runs.add(f"{ODD}leave_family", max_attempts=1)
         # Two in a session of their own; the one that was double-forked is adopted, and killed, at once or with the rest.
         family = eventually(lambda: len(left := set(shard.processes()) - own - {executor}) >= 2 and left, what="the family is there")

@@ -31,13 +31,38 @@ from reproq_supervisor.executor.soft import SoftSignal
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import BlockingLink
 
-work, tokens, table, out, err = map(int, sys.argv[1:])
+work, tokens, table, out, err = map(int, sys.argv[1:6])
 soft = SoftSignal(DeadlineTable.attach(table), 0)
 soft.install()
 run = partial(run_attempt, resolver=Resolver(["*"]), soft=soft, max_result_bytes=MAX_RESULT_BYTES)
 capture = Capture(keep=True)
 capture.start(out, err)
 serve(BlockingLink(socket.socket(fileno=work)), tokens, run, capture)
+"""
+_SHARED_PROGRAM = """
+import os, socket, sys
+from reproq_supervisor.executor.inherit import inherit_contexts
+from reproq_supervisor.executor.loop import LoopExecutor
+from reproq_supervisor.executor.resolve import Resolver
+from reproq_supervisor.executor.streams import TaskStreams
+from reproq_supervisor.executor.threads import serve_in_threads
+from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.link import BlockingLink
+
+work, tokens, table, out, err = map(int, sys.argv[1:6])
+mode, slots = sys.argv[6], int(sys.argv[7])
+os.dup2(out, 1)
+os.dup2(err, 2)
+inherit_contexts()
+streams = TaskStreams()
+streams.restore()
+link, resolver = BlockingLink(socket.socket(fileno=work)), Resolver(["*"])
+if mode == "thread":
+    serve_in_threads(link, tokens, resolver, streams, slots=slots, keep_output=True)
+else:
+    LoopExecutor(link, tokens, resolver, streams, DeadlineTable.attach(table), 0, slots=slots).serve(keep_output=True)
+sys.stdout.flush()
+os._exit(0)
 """
 
 
@@ -100,18 +125,20 @@ def held_run(number: int, path: str, spec: str) -> Held:
 
 
 @contextmanager
-def lone_executor() -> Iterator[LoneExecutor]:
-    """Start one; at the end it is killed and everything closed."""
+def lone_executor(mode: str = "process", slots: int = 1) -> Iterator[LoneExecutor]:
+    """Start one of this *mode*; at the end it is killed and everything closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     tokens_read, tokens_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     table = DeadlineTable.create(1)
     capture = (new_capture_file("out"), new_capture_file("err"))
     given = (theirs.fileno(), tokens_read, table.fd, *capture)
-    argv = [sys.executable, "-P", "-c", _PROGRAM, *map(str, given)]
+    program = _PROGRAM if mode == "process" else _SHARED_PROGRAM
+    argv = [sys.executable, "-P", "-c", program, *map(str, given), mode, str(slots)]
     process = subprocess.Popen(argv, pass_fds=given, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
     theirs.close()
     ours.setblocking(False)
-    end = Executor(0, process.pid, ours, os.pidfd_open(process.pid), tokens_write, tokens_read, capture)
+    pidfd = os.pidfd_open(process.pid)
+    end = Executor(0, process.pid, ours, pidfd, tokens_write, tokens_read, capture, slots=slots, shared=mode != "process")
     try:
         yield LoneExecutor(process, end, table)
     finally:

@@ -116,3 +116,18 @@ def leave_writing_thread(text: str, go: str) -> None:
 
     print("early words")
     threading.Thread(target=write_late, daemon=True).start()
+
+
+def count_a_little(value: object, rounds: int) -> object:
+    """Keep Python busy for a moment and return *value*."""
+    for _ in range(rounds):
+        sum(range(50))
+    return value
+
+
+async def count_in_coroutine(value: object, rounds: int) -> object:
+    """Keep the loop busy for a moment, give it away, do it again, and return *value*."""
+    for _ in range(3):
+        count_a_little(value, rounds)
+        await asyncio.sleep(0)
+    return value
