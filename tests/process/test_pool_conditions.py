@@ -17,7 +17,14 @@ from tests.support.shard import EXEC, RunningShard, running_shard
 from tests.support.somebody import open_view, somebody_else, why_nobody_else
 
 MIB = 1 << 20
-ISOLATIONS: dict[str, dict[str, Any]] = {"reuse": {}, "fork": {"isolation": "fork"}, "exec": {"isolation": "exec", "exec": EXEC}}
+KINDS: dict[str, dict[str, Any]] = {
+    "reuse": {},
+    "fork": {"isolation": "fork"},
+    "exec": {"isolation": "exec", "exec": EXEC},
+    "exec-file": {"isolation": "exec", "exec": {**EXEC, "payload": "file"}},
+    "thread": {"mode": "thread", "slots": 2},
+    "async": {"mode": "async", "slots": 2},
+}
 
 
 @pytest.fixture
@@ -41,11 +48,11 @@ def refusal(database: Database, **pool: Any) -> str:
         return str(failed["reason"])
 
 
-@pytest.mark.parametrize("isolation", sorted(ISOLATIONS))
-def test_a_task_finds_what_its_pool_was_given(database: Database, runs: Runs, isolation: str) -> None:
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_task_finds_what_its_pool_was_given(database: Database, runs: Runs, kind: str) -> None:
     limits = {"address_space": 4096 * MIB, "data": 2048 * MIB, "open_files": 300, "processes": 5000, "core": 0}
     pool = {"nice": os.nice(0) + 3, "cpus": [max(os.sched_getaffinity(0))], "umask": 0o027, "env": {"HOME": "/given"}, "limits": limits}
-    with running_shard(database, **pool, **ISOLATIONS[isolation]):
+    with running_shard(database, **pool, **KINDS[kind]):
         found = runs.end_of("tell_conditions").result
         assert (found["nice"], found["cpus"], found["umask"]) == (2 * os.nice(0) + 3, pool["cpus"], 0o027)
         assert {name: found["limits"][name] for name in limits} == {name: [limit, limit] for name, limit in limits.items()}
@@ -65,16 +72,16 @@ def test_memory_past_the_limit_is_an_error_of_the_task(database: Database, runs:
 def test_a_leak_is_recycled_before_it_meets_the_limit(database: Database, runs: Runs) -> None:
     recycle = {"tasks": 0, "rss": 64 * MIB, "age": 0.0, "jitter": 0.1, "at_once": 1}
     with running_shard(database, executors=2, limits={"address_space": 400 * MIB}, recycle=recycle) as shard:
-        ended = runs.ended(runs.add("leak", 8, count=150, max_attempts=1))
+        ended = runs.ended(runs.add("leak", 8, count=150, max_attempts=1), timeout=90.0)
         assert {run.end for run in ended} == {("SUCCESSFUL", None, 1)}
         shard.wait_snapshot(lambda s: s["recycled"]["rss"] >= 10, "the leaking were recycled")
         assert not shard.events("executor.exited")
 
 
-@pytest.mark.parametrize("isolation", ["fork", "exec"])
-def test_processor_time_is_counted_for_each_task(database: Database, runs: Runs, isolation: str) -> None:
-    with running_shard(database, limits={"cpu_time": 1.0}, **ISOLATIONS[isolation]):
-        run = runs.end_of("burn", 60.0, max_attempts=1)
+@pytest.mark.parametrize("kind", ["fork", "exec"])
+def test_processor_time_is_counted_for_each_task(database: Database, runs: Runs, kind: str) -> None:
+    with running_shard(database, limits={"cpu_time": 1.0}, **KINDS[kind]):
+        run = runs.end_of("burn", 60.0, max_attempts=1, timeout=90.0)
         assert (run.end, run.errors[-1]["signal"]) == (("FAILED", "worker_crashed", 1), "SIGXCPU")
         assert runs.end_of("burn", 0.1).status == "SUCCESSFUL"
 
@@ -92,14 +99,12 @@ def test_processors_that_may_not_be_used_are_refused(database: Database) -> None
 # -- another user -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("isolation", sorted(ISOLATIONS))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_application_is_imported_and_run_as_the_pools_user(
-    database: Database, runs: Runs, stranger: Identity, tmp_path: Path, isolation: str
+    database: Database, runs: Runs, stranger: Identity, tmp_path: Path, kind: str
 ) -> None:
     logs = tmp_path / "logs"
-    with running_shard(
-        database, user="nobody", view=open_view(), logs_dir=logs, nice=-3, limits={"core": 0}, **ISOLATIONS[isolation]
-    ) as shard:
+    with running_shard(database, user="nobody", view=open_view(), logs_dir=logs, nice=-3, limits={"core": 0}, **KINDS[kind]) as shard:
         found = runs.end_of("tell_conditions").result
         assert found["users"] == [stranger.uid] * 3
         assert found["groups"] == [[stranger.gid] * 3, sorted(set(os.getgrouplist("nobody", stranger.gid)))]

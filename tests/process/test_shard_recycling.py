@@ -12,6 +12,9 @@ from tests.support.postgres import Database
 from tests.support.runs import DEMO, Run, Runs
 from tests.support.shard import RunningShard, running_shard
 
+BUSY_S = 90.0
+"""For hundreds of tasks, on a machine that has much else to do."""
+
 
 @pytest.fixture
 def runs(database: Database) -> Runs:
@@ -31,8 +34,11 @@ def assert_each_ran_once(record: Path, ended: list[Run]) -> None:
     assert record.read_text().count("start") == len(ended)
 
 
-@pytest.mark.parametrize("rule", [{"tasks": 20, "jitter": 0.5}, {"age": 0.25, "jitter": 0.2}, {"rss": 1}], ids=["tasks", "age", "rss"])
-@pytest.mark.parametrize("seconds", [0.0, 0.02])
+@pytest.mark.parametrize(
+    ("rule", "seconds"),
+    [({"tasks": 20, "jitter": 0.5}, 0.0), ({"tasks": 20, "jitter": 0.5}, 0.02), ({"age": 0.25, "jitter": 0.2}, 0.02), ({"rss": 1}, 0.0)],
+    ids=["tasks-short", "tasks", "age", "rss-short"],
+)
 def test_recycling_under_load_loses_and_counts_nothing(
     database: Database, runs: Runs, tmp_path: Path, rule: dict[str, Any], seconds: float
 ) -> None:
@@ -40,18 +46,31 @@ def test_recycling_under_load_loses_and_counts_nothing(
     (reason, *_) = rule
     with running_shard(database, executors=2, recycle=rules(**rule)) as shard:
         ids = runs.add("record_interval", str(record), "run", seconds, count=300)
-        assert_each_ran_once(record, runs.ended(ids))
-        shard.wait_snapshot(lambda s: s["recycled"][reason] >= 4, "several were recycled")
+        assert_each_ran_once(record, runs.ended(ids, timeout=BUSY_S))
+        shard.wait_snapshot(lambda s: s["recycled"][reason] >= 4, "several were recycled", timeout=60.0)
         assert not shard.events("executor.exited")
         assert {event["reason"] for event in recycled(shard)} == {reason}
         if reason == "tasks":
             assert min(event["tasks"] for event in recycled(shard)) >= 10
 
 
+@pytest.mark.parametrize("mode", ["thread", "async"])
+def test_executors_with_slots_are_recycled_when_their_last_task_has_ended(
+    database: Database, runs: Runs, tmp_path: Path, mode: str
+) -> None:
+    record = tmp_path / "record"
+    with running_shard(database, mode=mode, slots=4, executors=2, recycle=rules(tasks=20, jitter=0.2)) as shard:
+        long = runs.add("record_interval", str(record), "long", 1.5, count=3)
+        ids = runs.add("record_interval", str(record), "run", 0.02, count=300)
+        assert_each_ran_once(record, runs.ended([*long, *ids], timeout=BUSY_S))
+        shard.wait_snapshot(lambda s: s["recycled"]["tasks"] >= 3, "several were recycled", timeout=60.0)
+        assert not shard.events("executor.exited")
+
+
 def test_recycling_by_age_needs_no_work_and_is_no_loop_of_crashes(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=2, recycle=rules(age=0.2)) as shard:
         first = shard.executors
-        shard.wait_event("executor.recycled", count=12)  # many more than a crew may lose before it has done anything
+        shard.wait_event("executor.recycled", timeout=60.0, count=12)  # many more than a crew may lose before it has done anything
         assert not shard.events("executor.exited")
         assert not set(first) & set(shard.executors)
         assert {run.end for run in runs.ended(runs.add("echo", count=50))} == {("SUCCESSFUL", None, 1)}
@@ -59,11 +78,11 @@ def test_recycling_by_age_needs_no_work_and_is_no_loop_of_crashes(database: Data
 
 def test_a_leak_ends_before_it_meets_the_hard_limit_and_costs_no_run(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=2, recycle=rules(rss=64 << 20)) as shard:
-        ended = runs.ended(runs.add("leak", 8, count=60))
+        ended = runs.ended(runs.add("leak", 8, count=60), timeout=BUSY_S)
         assert Counter(run.end for run in ended) == {("SUCCESSFUL", None, 1): 60}
         # Eight leaks of 8 MiB, and what it runs while the other one has the turn.
         assert max(run.result for run in ended) <= 128
-        shard.wait_snapshot(lambda s: s["recycled"]["rss"] >= 5, "the leaking were recycled")
+        shard.wait_snapshot(lambda s: s["recycled"]["rss"] >= 5, "the leaking were recycled", timeout=60.0)
         assert all(event["private_bytes"] >= 64 << 20 for event in recycled(shard))
 
 

@@ -1,4 +1,4 @@
-"""A pool that runs as another user than its daemon: what cannot signal upwards must not outlive what is above it."""
+"""Conditions of a pool under the whole daemon. As another user than the daemon's, what cannot signal upwards must not outlive it."""
 
 import os
 import signal
@@ -43,6 +43,16 @@ def test_a_reload_changes_the_user_by_a_new_generation(start_daemon: StartDaemon
     daemon.command("reload")
     found = runs.end_of("tell_conditions").result
     assert (found["users"], found["umask"]) == ([somebody_else().uid] * 3, 0o077)
+
+
+def test_a_reload_whose_conditions_cannot_be_met_is_refused_and_says_why(start_daemon: StartDaemon, database: Database) -> None:
+    daemon = start_daemon(demo_config(database.dsn))
+    before = daemon.pids("executor")
+    daemon.configure(demo_config(database.dsn, pool={"limits": {"address_space": "20MiB"}}))
+    refused = daemon.command("reload")
+    assert refused.returncode != 0
+    assert "limits.address_space: expected more than the application takes by itself" in refused.stderr
+    assert daemon.pids("executor") == before
 
 
 def test_a_user_that_the_daemon_may_not_become_is_refused_before_anything_starts() -> None:
