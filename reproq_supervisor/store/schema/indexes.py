@@ -43,7 +43,7 @@ INDEXES = (
     Index("idx_workflow_runs_callback", "workflow_runs", "(callback_result_id)"),
 )
 
-# Of the lane, whose columns stand only after the files. A claim reads the front of the first and nothing else: only what can run now. Leases
+# Of the lane, whose columns stand only after the files. A claim reads the front of the first and nothing else: what can run now. Leases
 # go by number, not by leased_until: a renewal then touches no index, and the sweep for expired ones reads only what runs.
 LANE_INDEXES = (
     Index("task_lane_ready", "task_lane", "(queue_name, order_key, due_at, result_id) WHERE state = 'ready'"),
