@@ -63,6 +63,11 @@ bench-forks: venv ## Measure forked tasks/s (isolation: fork) beside bare forks 
 bench-migrate: venv ## Measure the migration of a million runs of each older layout, and how long producers wait meanwhile
 	$(RUN) -m benchmarks.migrate $(ARGS)
 
+.PHONY: churn
+churn: export REPROQ_CHURN_TASKS = 10000
+churn: venv ## Run 10,000 tasks in a fork each, and check that no zombie and no descriptor is left
+	$(RUN) -m pytest tests/process/test_nursery_churn.py -k forked_tasks $(ARGS)
+
 .PHONY: soak
 soak: venv ## Kill, freeze and reload at random while tasks run, and check that none is lost
 	$(RUN) -m benchmarks.soak $(ARGS)

@@ -8,11 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from reproq_supervisor.core.policy.fresh import executors_to_keep
 from tests.support.eventually import eventually
 from tests.support.marked import children_of, state_of
 from tests.support.postgres import Database
 from tests.support.runs import ODD, Runs
 from tests.support.shard import RunningShard, running_shard
+
+FORKED_TASKS = int(os.environ.get("REPROQ_CHURN_TASKS", "2000"))
 
 
 def descriptors(pid: int) -> int:
@@ -36,6 +39,27 @@ def test_descriptors_and_zombies_stay_flat_over_a_thousand_executor_deaths(datab
         ids = runs.add(f"{ODD}print_and_crash", "words", count=1000, max_attempts=1)
         assert {run.end for run in runs.ended(ids, timeout=90)} == {("FAILED", "worker_crashed", 1)}
         assert settle(shard, 4) == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_descriptors_and_zombies_stay_flat_over_thousands_of_forked_tasks(database: Database, tmp_path: Path) -> None:
+    runs = Runs(database)
+    kept = executors_to_keep(4, single_use=True)
+    with running_shard(database, executors=4, isolation="fork", logs_dir=tmp_path / "logs") as shard:
+
+        def settled() -> tuple[int, int]:
+            eventually(lambda: len(children_of(shard.nursery_pid)) == len(shard.executors) == kept, what="only those that wait are left")
+            shard.wait_snapshots(2)
+            return descriptors(shard.pid), descriptors(shard.nursery_pid)
+
+        runs.ended(runs.add(f"{ODD}print_only", "words", count=50))
+        before = settled()
+        for task in (f"{ODD}print_only", "noop"):
+            ids = runs.add(task, *(["words"] if task != "noop" else []), count=FORKED_TASKS // 2)
+            assert {run.end for run in runs.ended(ids, timeout=550)} == {("SUCCESSFUL", None, 1)}
+        assert settled() == before
+        assert not shard.events("executor.exited")
 
 
 def test_descriptors_and_zombies_stay_flat_over_deaths_of_idle_and_leaving_executors(database: Database) -> None:
