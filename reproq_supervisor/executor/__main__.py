@@ -1,6 +1,7 @@
 """Entry of a nursery: `python -P -m reproq_supervisor.executor`, started by a shard with its channel at descriptor 3."""
 
 import asyncio  # noqa: F401 - every executor may run coroutines: imported here, they share it
+import faulthandler
 import gc
 import json
 import os
@@ -68,6 +69,10 @@ def main() -> int:
         return PERMANENT
     # What is imported so far stays in shared pages: no collection will ever touch it.
     gc.freeze()
+    # Executors write theirs to our log, too, though their own standard error leads elsewhere.
+    log_fd = os.dup(2)
+    stacks.write_stacks_on_signal(log_fd)
+    faulthandler.enable(log_fd)
     title.set(f"reproq: nursery {start['child']}")
     Nursery(
         channel,

@@ -5,7 +5,6 @@ first task when it is for single use.
 """
 
 import contextlib
-import faulthandler
 import gc
 import os
 import random
@@ -30,7 +29,6 @@ from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft import SoftSignal
 from reproq_supervisor.executor.streams import TaskStreams
 from reproq_supervisor.executor.threads import serve_in_threads
-from reproq_supervisor.process import stacks
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable
 from reproq_supervisor.process.limits import impose
 from reproq_supervisor.process.link import BlockingLink
@@ -79,9 +77,6 @@ def executor_main(start: ExecutorStart) -> int:
     allow_inspection()
     set_name("reproq-executor")
     plan.title.set(f"reproq: executor {plan.child}/{start.row}")
-    log_fd = os.dup(2)
-    stacks.write_stacks_on_signal(log_fd)
-    faulthandler.enable(file=log_fd)
     gc.enable()
     _reseed()
     if plan.mode == "process":

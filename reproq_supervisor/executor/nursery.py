@@ -225,18 +225,18 @@ class Nursery:
                 self._table.set_kill_at(executor.row, 0.0)
                 _kill_group(executor.pid)
                 self._say({"type": "overdue", "pid": executor.pid})
-            self._report_stop(executor)
+        self._report_stops()
         if time.monotonic() >= self._next_scan_mono:
             self._kill_strangers()
 
-    def _report_stop(self, executor: _Executor) -> None:
+    def _report_stops(self) -> None:
         try:
-            state = os.waitid(os.P_PID, executor.pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+            # One call for all children, most often without an answer; a dead one has no such states, and its pidfd will tell.
+            while state := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG):
+                if state.si_pid in self._executors:
+                    self._say({"type": "stopped" if state.si_code == os.CLD_STOPPED else "continued", "pid": state.si_pid})
         except ChildProcessError:
-            return  # dead already: a zombie has no such states, and its pidfd will tell
-        if state is None:
             return
-        self._say({"type": "stopped" if state.si_code == os.CLD_STOPPED else "continued", "pid": executor.pid})
 
     def _kill_strangers(self) -> int:
         """Kill and reap adopted processes; return how many there were."""
