@@ -35,6 +35,7 @@ from reproq_supervisor.supervisor.control import Client, Control
 from reproq_supervisor.supervisor.dump import dump_lines
 from reproq_supervisor.supervisor.feed import Feed
 from reproq_supervisor.supervisor.marks import Marks
+from reproq_supervisor.supervisor.memory_log import MemoryLog
 from reproq_supervisor.supervisor.notify import Notifier, notify_environment
 from reproq_supervisor.supervisor.orphans import Orphans
 from reproq_supervisor.supervisor.signals import SignalFlags
@@ -75,6 +76,7 @@ class Loop:
         self._exit_code: int | None = None
         self._orphans_mono = 0.0
         self._watchdog_mono = 0.0
+        self._memory = MemoryLog(notify_environment(), orphans)
 
     def run(self) -> int:
         """Supervise until the core says exit; return the exit code."""
@@ -121,11 +123,19 @@ class Loop:
         if watchdog_s is not None and now - self._watchdog_mono >= watchdog_s:
             self._watchdog_mono = now
             self._notifier.tell((("WATCHDOG", "1"),))
+        if (pidfd := self._memory.start_if_due(now)) is not None:
+            self._selector.register(pidfd, _READ, lambda mask: self._on_measured(pidfd))
         self._title.set(self._core.title)
         for client in self._control:
             if self._control.is_over(client, now):
                 self._part(client)
         self._log.flush()
+
+    def _on_measured(self, pidfd: int) -> None:
+        self._selector.unregister(pidfd)
+        measured = self._memory.collect()
+        if measured is not None:
+            self._feed.take(measured, time.monotonic())
 
     def _on_nothing(self, mask: int) -> None:
         """The wake-up pipe: `take` empties it."""
@@ -211,6 +221,7 @@ class Loop:
 
     def _say_farewell(self) -> None:
         """Give clients a moment to take their last answer, and the log to take its last lines."""
+        self._memory.kill()
         deadline = time.monotonic() + FAREWELL_S
         while any(client.wire.unsent for client in self._control) and time.monotonic() < deadline:
             for key, mask in self._selector.select(max(0.0, deadline - time.monotonic())):

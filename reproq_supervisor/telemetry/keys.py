@@ -16,6 +16,7 @@ KEYS = frozenset(
         *("at", "level", "name", "child", "pool", "pid", "generation", "version", "path", "why", "quick", "phase", "code"),
         *("reason", "permanent", "timeout_s", "cause", "kind", "boot_s", "slept_s", "running", "stalled_s", "count", "total"),
         *("group", "window_s", "command", "workers", "executors", "for_s", "pools", "changes", "changed", "dropped"),
+        *("rss_bytes", "pss_bytes", "kinds"),
         *("result_id", "task_path", "attempt", "status", "error", "duty", "message", "queue", "seconds", "uid", "problems"),
         *("tasks", "age_s", "private_bytes"),
     }

@@ -65,6 +65,10 @@ def why_not() -> str | None:
     return None
 
 
+class NotBootedError(RuntimeError):
+    """This machine allows the parts, and yet no systemd runs."""
+
+
 class BootedSystemd:
     """Runs from `with` to the end of the block; everything in it is gone afterwards."""
 
@@ -92,7 +96,7 @@ class BootedSystemd:
             eventually(lambda: self.run("systemctl", "is-system-running").stdout.strip() == "running", timeout=60, what="systemd runs")
         except AssertionError as error:
             self.__exit__()
-            raise AssertionError(f"{error}\n{self.log}") from error
+            raise NotBootedError(f"{error}\n{self.log[-2000:]}") from error
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -34,6 +34,16 @@ class StopPhaseEntered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryMeasured(Event):
+    """What all processes take: resident (shared pages count in each), and their share of the machine's memory (None: not readable)."""
+
+    name: ClassVar[str] = "memory.measured"
+    rss_bytes: int
+    pss_bytes: int | None
+    kinds: dict[str, dict[str, int | None]]
+
+
+@dataclass(frozen=True, slots=True)
 class SupervisorStopped(Event):
     name: ClassVar[str] = "supervisor.stopped"
     code: int

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproq_supervisor.settings.contract.dsn import Dsn, read_dsn
+from reproq_supervisor.settings.contract.memory_log import NAME, memory_log_interval
 from reproq_supervisor.settings.contract.values import Values
 from reproq_supervisor.settings.contract.words import FLAGS
 from reproq_supervisor.settings.fields import MAX_DURATION_S
@@ -50,7 +51,7 @@ def translate(values: Values, environ: Mapping[str, str]) -> Translation:
         # Never: another worker looks after them, which is what whoever says 0 has arranged.
         "keeper.reclaim_interval": reclaim_s or MAX_DURATION_S,
     }
-    return Translation(overrides, tuple(_advise(values, dsn)))
+    return Translation(overrides, (*_advise(values, dsn), *_advise_memory_log(environ)))
 
 
 def is_low_memory(environ: Mapping[str, str]) -> bool:
@@ -107,3 +108,10 @@ def _advise(values: Values, dsn: Dsn) -> Iterator[str]:
         yield f"{values.origins['heartbeat-seconds']}: 0 does not switch renewal off: a lease is always renewed while its task runs"
     if dsn.dropped:
         yield f"{values.origins['dsn']}: left out {', '.join(dsn.dropped)}, which only the Go driver knows"
+
+
+def _advise_memory_log(environ: Mapping[str, str]) -> Iterator[str]:
+    try:
+        memory_log_interval(environ)
+    except ValueError:
+        yield f"{NAME}: expected a duration such as 30s, or whole seconds, got {environ[NAME]!r}: memory is not logged"
