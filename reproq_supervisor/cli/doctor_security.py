@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     from reproq_supervisor.settings.model import Settings
@@ -95,7 +95,7 @@ def _connection(dsn: str) -> Iterator[Words]:
     try:
         url = urlsplit(dsn)
         asked = parse_qs(url.query)
-        hosts = [*(asked.get("host") or asked.get("hostaddr") or [url.hostname or ""])[-1].split(",")]
+        hosts = [*(asked.get("host") or asked.get("hostaddr") or [unquote(url.hostname or "")])[-1].split(",")]
     except ValueError:
         return  # the connection itself says what is wrong with it
     sslmode = asked.get("sslmode", ["not set"])[-1]

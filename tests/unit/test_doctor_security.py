@@ -71,6 +71,7 @@ def test_a_password_in_a_file_that_others_can_read_is_a_warning(
         ("postgresql://app@db.example/app", [("warning", "connection")]),
         ("postgresql://app@db.example/app?sslmode=prefer", [("warning", "connection")]),
         ("postgresql://app@db.example/app?sslmode=verify-full", []),
+        ("postgresql://app@%2Frun%2Fpostgresql:5432/app", []),
         ("postgresql://app@127.0.0.1/app", []),
         ("postgresql://app@/app?host=/run/postgresql", []),
         ("postgresql:///app", []),
