@@ -75,6 +75,8 @@ def test_a_password_in_a_file_that_others_can_read_is_a_warning(
         ("postgresql://app@127.0.0.1/app", []),
         ("postgresql://app@/app?host=/run/postgresql", []),
         ("postgresql:///app", []),
+        ("postgresql://app@%2Frun%2Fpostgresql/app", []),
+        ("postgresql://app@one,two/app", [("warning", "connection")]),
         ("postgresql://app@[::1]:5432/app", []),
     ],
 )
