@@ -40,6 +40,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "cancel": Entry("task_cancel:cancel", "Cancel waiting or running tasks."),
         "logs": Entry("task_logs:logs", "Show what a task printed."),
         "stats": Entry("task_stats:stats", "Count tasks by queue and state."),
+        "queue": Entry("queue:queue", "List, pause and resume queues."),
+        "limit": Entry("limit:limit", "Set how many tasks a second may start."),
     },
 }
 

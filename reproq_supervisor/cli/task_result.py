@@ -25,7 +25,9 @@ _LAST_PAUSE_S = 0.5
 _COLOURS = {RunStatus.SUCCESSFUL: "green", RunStatus.FAILED: "red", RunStatus.CANCELLED: "yellow", RunStatus.RUNNING: "cyan"}
 _PARKED = {
     "due": "parked until it is due",
-    "unsupported": "parked: asks for a lock, a limit or a workflow, which this version does not run",
+    "key": "parked: its lock_key or concurrency_key is full; it comes back by itself",
+    "rate": "parked until its rate limit has a token; see `limit ls`",
+    "unsupported": "parked: belongs to a workflow, which this version does not run",
 }
 EXIT_FAILED = 1
 

@@ -140,6 +140,7 @@ class CycleReply:
       cancel: watched runs that somebody asked to cancel.
       is_cut: `claim_bytes` ended the claim, or it passed over too many runs whose keys are full, though there was more to claim.
       is_contended: others had the locks of some keys; a claim a moment later may find more.
+      next_token_s: seconds until the next token of a rate limit that anybody waits for; None when nobody does.
     """
 
     ended: dict[RunId, RunStatus] = field(default_factory=dict)
@@ -150,3 +151,4 @@ class CycleReply:
     claimed: tuple[Claimed, ...] = ()
     is_cut: bool = False
     is_contended: bool = False
+    next_token_s: float | None = None

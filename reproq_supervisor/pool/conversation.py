@@ -33,6 +33,7 @@ _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 ANNOUNCE_EVERY_S = 30.0
 _CONTENDED_S = (0.002, 0.008)
+_LEAST_THROTTLED_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +221,8 @@ class Conversation:
         if reply.is_contended:
             # As long as a commit takes: then those who had the locks of some keys are done.
             self._look_at_mono = time.monotonic() + random.uniform(*_CONTENDED_S)  # noqa: S311 - spread, not a secret
+        elif reply.next_token_s is not None:
+            self._look_at_mono = time.monotonic() + max(_LEAST_THROTTLED_S, reply.next_token_s)
         if got:
             self._poll_s = self._options.poll_min_s
         elif not self._options.listen:

@@ -73,7 +73,8 @@ class KeeperStore:
         return await self._number("settle_wishes", limit=limit)
 
     async def settle_keys(self, limit: int = 500) -> bool:
-        """Wake who waits for a key that has room, as far as somebody left word of it; answer whether more is left."""
+        """Wake who waits for a rate that has tokens, or for a key of which somebody left word; answer whether more of that is left."""
+        await self._connection.ask("keeping", "wake_throttled", {})
         ((more,),) = await self._connection.ask("keeping", "settle_keys", {"limit": limit})
         return bool(more)
 

@@ -27,6 +27,7 @@ from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.endings import arrays_of
 from reproq_supervisor.store.looks import START, Looks, Place
 
+_WORDS = "ended, lost, busy, unrenewed, cancel, claimed, suspect, looked, cut, contended or throttled"
 REFLAG_AFTER_S = 30.0
 """A sleeper says that it still sleeps, so that the keeper can forget those who died asleep."""
 
@@ -130,6 +131,7 @@ class ShardStore:
         named: dict[str, set[RunId]] = {"lost": set(), "busy": set(), "unrenewed": set(), "cancel": set()}
         claimed: list[Claimed] = []
         flags = {"cut": False, "contended": False}
+        next_token_s: float | None = None
         for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec, key, due_at, took_s in rows:
             match what:
                 case "claimed" | "suspect":
@@ -141,15 +143,17 @@ class ShardStore:
                     named[what].add(run)
                 case "cut" | "contended":
                     flags[what] = True
+                case "throttled":
+                    next_token_s = took_s
                 case "looked":
                     reached = Place(key, due_at, run) if run is not None else None
                     self._looks.looked(queue, reached, took_s, time.monotonic())
                 case _:
-                    raise AssertionError(
-                        f"reproq_cycle: expected ended, {', '.join(named)}, claimed, suspect, looked, cut or contended, got {what!r}"
-                    )
+                    raise AssertionError(f"reproq_cycle: expected {_WORDS}, got {what!r}")
         sets = {name: frozenset(runs) for name, runs in named.items()}
-        return CycleReply(ended=ended, claimed=tuple(claimed), is_cut=flags["cut"], is_contended=flags["contended"], **sets)
+        return CycleReply(
+            ended=ended, claimed=tuple(claimed), is_cut=flags["cut"], is_contended=flags["contended"], next_token_s=next_token_s, **sets
+        )
 
 
 def _parameters(worker_id: str, request: CycleRequest, places: Sequence[Place], is_idle: bool) -> dict[str, Any]:

@@ -122,8 +122,8 @@ def test_doctor_names_the_missing_steps_of_an_empty_database(empty_database: Dat
 
 
 def test_doctor_counts_what_is_not_claimed_yet(put: Put, database: Database) -> None:
-    database.query("INSERT INTO rate_limits (key, tokens_per_second, burst_size, current_tokens) VALUES ('task:app.task', 1, 1, 1)")
     put(3)
+    database.query("UPDATE task_runs SET workflow_id = gen_random_uuid()")
     database.query("INSERT INTO task_runs (spec_json, spec_hash, task_path, status) VALUES ('{}', 'a', 'a.b', 'WAITING')")
     with database.connect() as connection:
         findings = {finding.check: finding for finding in doctor(connection)}

@@ -172,29 +172,32 @@ def test_a_key_without_a_limit_asks_for_nothing(insert: Callable[..., RunId], sh
 
 
 @pytest.mark.parametrize(
-    ("limits", "is_parked"),
+    ("limits", "rate"),
     [
-        ([], False),
-        ([("global", 5)], True),
-        ([("queue:default", 5)], True),
-        ([("queue:other", 5)], False),
-        ([("task:app.older", 5)], True),
-        ([("task:app.older", 0), ("global", 5)], False),
-        ([("queue:default", 0), ("global", 5)], False),
+        ([], None),
+        ([("global", 5)], "global"),
+        ([("queue:default", 5)], "queue:default"),
+        ([("queue:other", 5)], None),
+        ([("task:app.older", 5)], "task:app.older"),
+        ([("task:app.older", 0), ("global", 5)], None),
+        ([("queue:default", 0), ("global", 5)], None),
     ],
 )
-def test_a_row_under_an_active_rate_is_parked_as_unsupported(
-    insert: Callable[..., RunId], database: Database, limits: list[tuple[str, float]], is_parked: bool
+def test_a_row_under_an_active_rate_joins_those_that_wait_for_it(
+    insert: Callable[..., RunId], shard: Shard, database: Database, limits: list[tuple[str, float]], rate: str | None
 ) -> None:
-    for key, rate in limits:
+    for key, tokens in limits:
         database.query(
-            """INSERT INTO rate_limits (key, tokens_per_second, burst_size, current_tokens) VALUES (%s, %s, 1, 1)
+            """INSERT INTO rate_limits (key, tokens_per_second, burst_size, current_tokens) VALUES (%s, %s::real / 1e9, 1, 0)
                ON CONFLICT (key) DO UPDATE SET tokens_per_second = excluded.tokens_per_second""",
             key,
-            rate,
+            tokens,
         )
-    row = lane(database, insert())
-    assert (row["state"] == "parked") is is_parked
+    first = insert()
+    shard.claim(1)
+    row = lane(database, insert(spec_hash="b"))
+    assert row["on_key"] == (rate and f"rate:{rate}")
+    assert lane(database, first)["park_reason"] == (rate and "rate")
 
 
 def test_a_run_that_is_inserted_as_running_is_its_writers_until_its_lease_ends(database: Database, shard: Shard, keeper: Any) -> None:

@@ -45,8 +45,8 @@ def parked(connection: Connection) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "unsupported",
-            f"{count} runs fall under a rate limit or belong to a workflow; this version does not claim them",
-            "lift the limit (rate_limits), or leave them for a version that runs them",
+            f"{count} runs belong to a workflow; this version does not claim them",
+            "leave them for a version that runs them",
         )
     (count,) = one_row(connection, "waiting")
     if count:

@@ -1,4 +1,5 @@
 -- Small functions that give one meaning to one word; the larger ones are made of these.
+-- revision: 2
 -- locks: none.
 --
 -- Those that take only values are plain SQL, which the planner puts in place of the call. It does so only if the function is declared no
@@ -15,8 +16,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                 ELSE -priority::double precision END
 $$;
 
--- Where a new or changed run belongs. *limited*: it asks for a lock, a concurrency limit or a rate, or belongs to a
--- workflow, which no claim serves yet.
+-- Where a new or changed run belongs. *limited*: it belongs to a workflow, which no claim serves yet.
 CREATE OR REPLACE FUNCTION reproq_lane_state(status text, run_after timestamptz, limited boolean, clock timestamptz) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN status = 'RUNNING' THEN 'running'
@@ -37,14 +37,15 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(lock_key, '') <> '' OR (coalesce(concurrency_key, '') <> '' AND concurrency_limit > 0)
 $$;
 
--- Does a rate apply to this task? The first row that exists decides: task, queue, global; rate 0 there means free.
-CREATE OR REPLACE FUNCTION reproq_wants_rate(task_path text, queue_name text) RETURNS boolean
+-- The rate that applies to this task, NULL for none. The first row that exists decides: task, queue, global; rate 0 there means free.
+CREATE OR REPLACE FUNCTION reproq_rate_of(task_path text, queue_name text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
-    SELECT coalesce((SELECT r.tokens_per_second > 0 AND r.burst_size > 0
-                     FROM rate_limits r
-                     WHERE r.key IN ('task:' || task_path, 'queue:' || queue_name, 'global')
-                     ORDER BY CASE left(r.key, 5) WHEN 'task:' THEN 1 WHEN 'queue' THEN 2 ELSE 3 END
-                     LIMIT 1), false)
+    SELECT CASE WHEN first.tokens_per_second > 0 AND first.burst_size > 0 THEN first.key END
+    FROM (SELECT r.key, r.tokens_per_second, r.burst_size
+          FROM rate_limits r
+          WHERE r.key IN ('task:' || task_path, 'queue:' || queue_name, 'global')
+          ORDER BY CASE left(r.key, 5) WHEN 'task:' THEN 1 WHEN 'queue' THEN 2 ELSE 3 END
+          LIMIT 1) first
 $$;
 
 -- Seconds before the attempt after attempt number *attempt*: 30 s doubling to an hour, spread by a tenth to either side.

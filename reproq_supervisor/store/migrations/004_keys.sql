@@ -1,5 +1,5 @@
 -- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
--- revision: 5
+-- revision: 6
 -- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
 --
 -- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
@@ -25,14 +25,14 @@ ALTER TABLE task_lane
     ADD COLUMN IF NOT EXISTS lock_name text,      -- 'lock:' and the record's lock_key
     ADD COLUMN IF NOT EXISTS limit_name text,     -- 'limit:' and its concurrency_key
     ADD COLUMN IF NOT EXISTS limit_size integer,  -- its concurrency_limit
-    ADD COLUMN IF NOT EXISTS on_key text;         -- which of the two it waits for
+    ADD COLUMN IF NOT EXISTS on_key text;         -- which of the two it waits for, or 'rate:' and the key of a rate limit
 
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_check;
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_park_reason_check;
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_parked;
 ALTER TABLE task_lane ADD CONSTRAINT task_lane_parked CHECK (
-    (state = 'parked') = (park_reason IS NOT NULL) AND park_reason IN ('due', 'key', 'unsupported')
-    AND (park_reason IS NOT DISTINCT FROM 'key') = (on_key IS NOT NULL)) NOT VALID;
+    (state = 'parked') = (park_reason IS NOT NULL) AND park_reason IN ('due', 'key', 'rate', 'unsupported')
+    AND coalesce(park_reason IN ('key', 'rate'), false) = (on_key IS NOT NULL)) NOT VALID;
 
 -- Runs that an earlier version only parked.
 UPDATE task_lane l
@@ -43,12 +43,10 @@ FROM task_runs r
 WHERE r.result_id = l.result_id AND l.keys <> '{}' AND l.lock_name IS NULL AND l.limit_name IS NULL;
 UPDATE task_lane l SET state = 'ready', park_reason = NULL, keys = NULL
 FROM task_runs r
-WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL
-  AND NOT reproq_wants_rate(r.task_path, r.queue_name) AND l.due_at <= now();
+WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL AND l.due_at <= now();
 UPDATE task_lane l SET park_reason = 'due', keys = NULL
 FROM task_runs r
-WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL
-  AND NOT reproq_wants_rate(r.task_path, r.queue_name);
+WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL;
 
 -- Keys to look at again: somebody came to wait, or freed one without its lock. Insert-only for whoever holds no lock.
 CREATE TABLE IF NOT EXISTS reproq_key_arrivals (
@@ -82,12 +80,12 @@ LANGUAGE sql VOLATILE AS $$
     FROM unnest(names) WITH ORDINALITY AS u (name, n)
 $$;
 
--- Leaves word that these keys want a look. Waits for nobody.
+-- Leaves word that these keys want a look; rates need none, since time brings their tokens. Waits for nobody.
 CREATE OR REPLACE FUNCTION reproq_note_keys(names text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
 BEGIN
     IF array_remove(names, NULL) <> '{}' THEN
-        INSERT INTO reproq_key_arrivals (key) SELECT DISTINCT u.name FROM unnest(names) AS u (name) WHERE u.name IS NOT NULL;
+        INSERT INTO reproq_key_arrivals (key) SELECT DISTINCT u.name FROM unnest(names) AS u (name) WHERE u.name NOT LIKE 'rate:%';
     END IF;
 END
 $$;
@@ -258,7 +256,7 @@ DECLARE
     name text := p_after;
 BEGIN
     LOOP
-        name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name ORDER BY l.on_key LIMIT 1);
+        name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name AND l.on_key < 'rate:' ORDER BY l.on_key LIMIT 1);
         EXIT WHEN name IS NULL;
         names := names || name;
         EXIT WHEN cardinality(names) >= p_limit;

@@ -1,6 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 5
+-- revision: 6
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -16,7 +16,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
     clock timestamptz := clock_timestamp();
     due timestamptz := reproq_due_at(run.enqueued_at, run.run_after);
-    limited boolean := run.workflow_id IS NOT NULL OR reproq_wants_rate(run.task_path, run.queue_name);
+    limited boolean := run.workflow_id IS NOT NULL;
     state text := reproq_lane_state(run.status, run.run_after, limited, clock);
     aging_s double precision := coalesce(
         (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = run.queue_name), 60);

@@ -1,6 +1,6 @@
 -- Every producer is equal: an insert of any form (plain, bulk, COPY, ON CONFLICT, an older product's) makes the lane rows in the same
 -- statement.
--- revision: 4
+-- revision: 5
 -- locks: ACCESS EXCLUSIVE on task_runs while a default and the triggers are set (milliseconds; waits for all who use it).
 --
 -- The lane rows are made per statement, with a transition table: 15 to 19 us a row in bulk against 38 to 46 with a row trigger (11 to 12
@@ -53,21 +53,28 @@ DECLARE
     queues text[];
     names text[];
 BEGIN
-    -- Of runs with keys, those for which others of this statement fill the key. A bulk of blocked runs must not stand in everybody's way.
+    -- Runs whose key or rate is filled by others of this statement. A bulk of blocked runs must not stand in everybody's way.
     WITH crowd AS MATERIALIZED (
-        SELECT r.result_id, CASE WHEN r.lock_name IS NOT NULL AND r.lock_rank > 1 THEN r.lock_name ELSE r.limit_name END AS on_key
+        SELECT r.result_id, CASE WHEN r.lock_name IS NOT NULL AND r.lock_rank > 1 THEN r.lock_name
+                                 WHEN r.limit_name IS NOT NULL AND r.limit_rank > r.concurrency_limit THEN r.limit_name
+                                 ELSE r.rate_name END AS on_key
         FROM (SELECT k.*, row_number() OVER (PARTITION BY k.lock_name ORDER BY k.due_at, k.result_id) AS lock_rank,
-                     row_number() OVER (PARTITION BY k.limit_name ORDER BY k.due_at, k.result_id) AS limit_rank
+                     row_number() OVER (PARTITION BY k.limit_name ORDER BY k.due_at, k.result_id) AS limit_rank,
+                     row_number() OVER (PARTITION BY k.rate_name ORDER BY k.due_at, k.result_id) AS rate_rank,
+                     (SELECT b.burst_size FROM rate_limits b WHERE 'rate:' || b.key = k.rate_name) AS burst_size
               FROM (SELECT result_id, concurrency_limit, reproq_due_at(enqueued_at, run_after) AS due_at, reproq_lock_name(lock_key) AS lock_name,
-                           reproq_limit_name(concurrency_key, concurrency_limit) AS limit_name
-                    FROM new_runs WHERE any_key AND status = 'READY') k) r
-        WHERE (r.lock_name IS NOT NULL AND r.lock_rank > 1) OR (r.limit_name IS NOT NULL AND r.limit_rank > r.concurrency_limit)),
+                           reproq_limit_name(concurrency_key, concurrency_limit) AS limit_name,
+                           CASE WHEN any_rate THEN 'rate:' || reproq_rate_of(task_path, queue_name) END AS rate_name
+                    FROM new_runs WHERE (any_key OR any_rate) AND status = 'READY') k) r
+        WHERE (r.lock_name IS NOT NULL AND r.lock_rank > 1) OR (r.limit_name IS NOT NULL AND r.limit_rank > r.concurrency_limit)
+           OR (r.rate_name IS NOT NULL AND r.rate_rank > r.burst_size)),
     placed AS (
         INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts,
                                timeout_seconds, leased_by, leased_until, claimed_at, keys, lock_name, limit_name, limit_size, on_key)
         SELECT n.result_id, n.queue_name,
                CASE WHEN n.on_key IS NULL THEN reproq_lane_state(n.status, n.run_after, n.limited, clock) ELSE 'parked' END,
-               CASE WHEN n.on_key IS NULL THEN reproq_park_reason(n.status, n.run_after, n.limited, clock) ELSE 'key' END,
+               CASE WHEN n.on_key IS NULL THEN reproq_park_reason(n.status, n.run_after, n.limited, clock)
+                    WHEN n.on_key LIKE 'rate:%' THEN 'rate' ELSE 'key' END,
                n.priority,
                reproq_order_key(n.due_at, n.priority, coalesce(s.priority_aging_s, 60)),
                n.due_at, n.attempts, n.max_attempts, n.timeout_seconds,
@@ -82,13 +89,14 @@ BEGIN
                           WHEN c.on_key IS NOT NULL THEN c.on_key
                           WHEN m.lock_name IS NOT NULL AND EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.lock_name) THEN m.lock_name
                           WHEN m.limit_name IS NOT NULL AND EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.limit_name) THEN m.limit_name
+                          WHEN m.rate_name IS NOT NULL AND EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.rate_name) THEN m.rate_name
                      END AS on_key
               FROM (SELECT new_runs.*,
                            reproq_due_at(enqueued_at, run_after) AS due_at,
                            reproq_lock_name(lock_key) AS lock_name,
                            reproq_limit_name(concurrency_key, concurrency_limit) AS limit_name,
-                           workflow_id IS NOT NULL
-                           OR CASE WHEN any_rate THEN reproq_wants_rate(task_path, queue_name) ELSE false END AS limited
+                           CASE WHEN any_rate THEN 'rate:' || reproq_rate_of(task_path, queue_name) END AS rate_name,
+                           workflow_id IS NOT NULL AS limited
                     FROM new_runs
                     WHERE status IN ('READY', 'RUNNING', 'WAITING')) m
               LEFT JOIN crowd c ON c.result_id = m.result_id) n

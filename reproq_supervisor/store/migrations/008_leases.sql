@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 5
+-- revision: 6
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -12,8 +12,8 @@ $$;
 -- Claims up to p_limit runs of one queue, the first in line after a place in that line: the first one whatever its size, the others while
 -- their specs are no longer than p_bytes in all. found: how many there were to take; if fewer are returned, the rest was too long.
 -- unwanted: why it shall not run (expired, cancelled, too_large), and then it comes without its spec. A last row says passed: some of those
--- first in line had no room in their keys; it names the place to go on from, and found is the number of them that a claim should try again
--- soon, because somebody had the lock of a key.
+-- first in line had no room in their keys or found no token of their rate; it names the place to go on from, and found is the number of them that a claim should try again
+-- soon, because somebody had the lock of a key or a bucket.
 -- is_suspect: its shards keep dying; it must show as RUNNING before it starts, so that the next death counts.
 DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
 DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, bigint, double precision, timestamptz, bigint);
@@ -35,8 +35,10 @@ DECLARE
     keys double precision[];
     dues timestamptz[];
     with_keys bigint[];
+    admitted bigint[];
     able bigint[];
-    busy integer;
+    busy integer := 0;
+    poor integer;
     n integer;
 BEGIN
     SELECT array_agg(p.result_id), array_agg(p.order_key), array_agg(p.due_at), array_agg(p.result_id) FILTER (WHERE p.has_keys)
@@ -47,14 +49,21 @@ BEGIN
           ORDER BY l.order_key, l.due_at, l.result_id
           LIMIT p_limit
           FOR UPDATE SKIP LOCKED) p;
+    able := ids;
     IF with_keys IS NOT NULL THEN
-        SELECT a.admitted, a.busy INTO able, busy FROM reproq_admit(with_keys) a;
+        SELECT a.admitted, a.busy INTO admitted, busy FROM reproq_admit(with_keys) a;
+        able := ARRAY(SELECT u.id FROM unnest(ids) WITH ORDINALITY AS u (id, n) WHERE u.id <> ALL (with_keys) OR u.id = ANY (admitted)
+                      ORDER BY u.n);
+    END IF;
+    IF able <> '{}' AND EXISTS (SELECT FROM rate_limits b WHERE b.tokens_per_second > 0 AND b.burst_size > 0) THEN
+        SELECT s.able, s.busy INTO able, poor FROM reproq_spend(able) s;
+        busy := busy + poor;
     END IF;
     RETURN QUERY
     WITH picked AS MATERIALIZED (
         SELECT u.result_id, u.order_key, u.due_at
         FROM unnest(ids, keys, dues) AS u (result_id, order_key, due_at)
-        WHERE with_keys IS NULL OR u.result_id <> ALL (with_keys) OR u.result_id = ANY (able)),
+        WHERE cardinality(able) = cardinality(ids) OR u.result_id = ANY (able)),
     judged AS MATERIALIZED (
         SELECT p.*, r.result_id IS NOT NULL AS is_recorded, r.spec_json, r.task_path, w.unwanted,
                CASE WHEN w.unwanted IS NULL THEN b.bytes ELSE 0 END AS bytes
@@ -83,7 +92,7 @@ BEGIN
     FROM taken t
     WHERE t.is_recorded
     ORDER BY t.order_key, t.due_at, t.result_id;
-    IF cardinality(able) < cardinality(with_keys) THEN
+    IF cardinality(able) < cardinality(ids) THEN
         n := cardinality(ids);
         RETURN QUERY SELECT ids[n], 0, 0, '', 0, 0, '', keys[n], dues[n], 0::bigint, busy::bigint, 'passed', false;
     END IF;
@@ -422,12 +431,18 @@ BEGIN
             what := 'contended';
             RETURN NEXT;
         END IF;
+        PERFORM reproq_wake_throttled();
         FOR what, result_id, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s IN
             SELECT * FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted, p_after_keys, p_after_dues, p_after_ids, p_bytes)
         LOOP
             has_claimed := has_claimed OR what IN ('claimed', 'suspect');
             RETURN NEXT;
         END LOOP;
+        took_s := reproq_next_token_s();
+        IF took_s IS NOT NULL THEN
+            what := 'throttled';
+            RETURN NEXT;
+        END IF;
         IF p_is_idle AND has_claimed THEN
             DELETE FROM reproq_queue_idle i WHERE i.worker_id = p_leased_by;
         END IF;

@@ -53,6 +53,10 @@ DELETE FROM reproq_workers WHERE last_seen_at < now() - %(older_than_s)s * inter
 -- Looks again at up to `limit` keys that somebody left word of. One row: are more left?
 SELECT reproq_settle_keys(%(limit)s)
 
+-- name: wake_throttled
+-- Wakes who waits for a rate and may find a token.
+SELECT reproq_wake_throttled()
+
 -- name: sweep_keys
 -- Has the next `limit` keys looked at that somebody waits for. One row: the key to go on after or NULL.
 SELECT reproq_sweep_keys(%(after)s, %(limit)s)

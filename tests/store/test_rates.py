@@ -1,0 +1,172 @@
+"""Rate limits: spent at the claim, never more than the bucket gives, and free for who is not limited."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reproq_supervisor.core.runs import RunId
+from tests.store.actors import Keeper, Shard, lane
+from tests.store.test_concurrency import in_processes
+from tests.support.eventually import eventually
+from tests.support.postgres import Database
+
+Put = Callable[..., list[RunId]]
+LATER = 1e-9  # tokens a second: none comes while a test runs
+
+
+@pytest.fixture
+def limit(database: Database) -> Callable[..., None]:
+    """Sets a limit with a full bucket: `limit("queue:bulk", 5, burst=2)`."""
+
+    def limit(key: str, rate: float, burst: int = 1, tokens: float | None = None) -> None:
+        database.query(
+            """INSERT INTO rate_limits AS b (key, tokens_per_second, burst_size, current_tokens) VALUES (%s, %s, %s, %s)
+               ON CONFLICT (key) DO UPDATE SET tokens_per_second = excluded.tokens_per_second, burst_size = excluded.burst_size,
+                                               current_tokens = excluded.current_tokens, last_refilled_at = now()""",
+            key,
+            rate,
+            burst,
+            burst if tokens is None else tokens,
+        )
+
+    return limit
+
+
+def ids(claimed: tuple[Any, ...]) -> list[RunId]:
+    return [run.result_id for run in claimed]
+
+
+def test_a_claim_takes_no_more_than_the_bucket_holds(limit: Callable[..., None], put: Put, shard: Shard, database: Database) -> None:
+    limit("queue:default", LATER, burst=3)
+    runs = put(5)
+    assert ids(shard.claim(9)) == runs[:3]
+    assert shard.claim(9) == ()
+    row = lane(database, runs[3])
+    assert row is not None
+    assert (row["park_reason"], row["on_key"]) == ("rate", "rate:queue:default")
+
+
+@pytest.mark.parametrize(
+    ("limits", "claimed"),
+    [
+        ({"global": 2}, 2),
+        ({"global": 2, "queue:default": 3}, 3),
+        ({"global": 2, "queue:default": 3, "task:app.task": 4}, 4),
+        ({"global": 2, "queue:default": 3, "task:other": 1}, 3),
+        ({"queue:other": 1}, 9),
+    ],
+)
+def test_the_first_of_task_queue_and_global_decides(
+    limit: Callable[..., None], put: Put, shard: Shard, limits: dict[str, int], claimed: int
+) -> None:
+    for key, burst in limits.items():
+        limit(key, LATER, burst)
+    put(9)
+    assert len(shard.claim(9)) == claimed
+
+
+@pytest.mark.parametrize("free", ["task:app.task", "queue:default"])
+def test_a_rate_of_nothing_frees_from_wider_limits(limit: Callable[..., None], put: Put, shard: Shard, free: str) -> None:
+    limit("global", LATER, burst=1)
+    limit(free, 0)
+    put(5)
+    assert len(shard.claim(9)) == 5
+
+
+def test_runs_without_a_limit_pass_those_that_wait(limit: Callable[..., None], put: Put, shard: Shard) -> None:
+    limit("task:slow", LATER, burst=1)
+    slow = put(30, task_path="slow", priority=100)
+    free = put(3)
+    assert ids(shard.claim(4)) == [slow[0], *free]
+
+
+def test_tokens_come_with_time(limit: Callable[..., None], put: Put, shard: Shard) -> None:
+    limit("queue:default", 20, burst=1)
+    runs, done = put(4), []
+    reply = shard.cycle(claims=(("default", 9),))
+    done += ids(reply.claimed)
+    assert reply.next_token_s is not None
+    assert 0 <= reply.next_token_s <= 0.05
+
+    def all_done() -> bool:
+        done.extend(ids(shard.claim(9)))
+        return len(done) == len(runs)
+
+    eventually(all_done, what="every run found a token")
+    assert done == runs
+
+
+def test_the_keeper_wakes_them_for_shards_that_sleep(
+    limit: Callable[..., None], put: Put, shard: Shard, keeper: Keeper, database: Database
+) -> None:
+    limit("queue:default", LATER, burst=1)
+    _, second = put(2)
+    assert len(shard.claim(9)) == 1
+    database.query("UPDATE rate_limits SET current_tokens = 1 WHERE key = 'queue:default'")
+    keeper.run(keeper.store.settle_keys())
+    row = lane(database, second)
+    assert row is not None
+    assert row["state"] == "ready"
+
+
+def test_a_limit_that_is_removed_holds_nobody(limit: Callable[..., None], put: Put, shard: Shard, database: Database) -> None:
+    limit("queue:default", LATER, burst=1)
+    put(5)
+    assert len(shard.claim(9)) == 1
+    database.query("DELETE FROM rate_limits WHERE key = 'queue:default'")
+    assert len(shard.claim(9)) == 4
+
+
+def test_a_claimer_waits_for_nobody_who_has_the_bucket(limit: Callable[..., None], put: Put, shard: Shard, database: Database) -> None:
+    limit("queue:default", LATER, burst=9)
+    put(2)
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT 1 FROM rate_limits WHERE key = 'queue:default' FOR UPDATE")
+        reply = shard.cycle(claims=(("default", 9),))
+        assert (reply.claimed, reply.is_contended) == ((), True)
+    assert len(shard.claim(9)) == 2
+
+
+def test_a_run_that_waits_for_a_token_holds_no_key(limit: Callable[..., None], put: Put, shard: Shard) -> None:
+    limit("task:slow", LATER, burst=1)
+    put(task_path="slow")
+    put(task_path="slow", lock_key="k", priority=9)
+    put(task_path="slow", lock_key="k", priority=8)
+    (free,) = put(lock_key="k")
+    first = shard.claim(1)
+    assert len(first) == 1
+    shard.succeed(first[0])
+    claimed: list[RunId] = []
+    eventually(lambda: claimed.extend(ids(shard.claim(9))) or free in claimed, what="the key goes to the run that needs no token")
+
+
+def test_no_bucket_is_touched_where_no_limit_is_set(put: Put, shard: Shard, database: Database) -> None:
+    put(5)
+    before = database.query("SELECT ctid, * FROM rate_limits")
+    assert len(shard.claim(9)) == 5
+    assert database.query("SELECT ctid, * FROM rate_limits") == before
+
+
+def claim_for(dsn: str, worker_id: str, seconds: float) -> int:
+    """Claim as fast as possible for so long; return how many were claimed."""
+    import time
+
+    from tests.store.actors import Shard, ended
+
+    shard, got, until = Shard(dsn, worker_id), 0, time.monotonic() + seconds
+    with ended(shard):
+        while time.monotonic() < until:
+            got += len(shard.claim(7))
+    return got
+
+
+def test_many_claimers_together_stay_within_one_rate(limit: Callable[..., None], put: Put, database: Database) -> None:
+    rate, burst = 200.0, 20
+    put(3000)
+    began = time.monotonic()
+    limit("queue:default", rate, burst)
+    got = sum(in_processes(claim_for, [(database.dsn, f"worker-{n}", 1.0) for n in range(6)]))
+    took = time.monotonic() - began
+    assert burst < got <= burst + rate * took + 1
