@@ -16,6 +16,7 @@ from reproq_supervisor.settings.masking import mask_text
 from reproq_supervisor.settings.problems import ConfigError
 
 FAILED = 1
+USAGE = 2
 INTERRUPTED = 130
 
 # What brings a module that only some installations have.
@@ -33,6 +34,10 @@ def report(error: Exception, *, as_json: bool) -> int:
             code, message = error.exit_code, str(error)
         case OSError(errno=errno.ENOSPC | errno.EIO):
             code, message = FAILED, f"output: expected to write the answer, got: {error.strerror}"
+        case OSError(errno=errno.ENAMETOOLONG | errno.ELOOP):
+            code, message = USAGE, f"{str(error.filename)[:100]}: expected the name of a file, got: {error.strerror}"
+        case UnicodeEncodeError():
+            code, message = USAGE, f"expected text in UTF-8, got bytes that are none: {ascii(error.object)[:100]}"
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _EXTRAS:
             extra = _EXTRAS[(error.name or "").partition(".")[0]]
             code = FAILED
