@@ -13,7 +13,7 @@ from typing import TextIO
 from reproq_supervisor.executor.offspring import Offspring
 
 # Out of the way of descriptors that task code closes or leads elsewhere by number.
-_FIRST_OWN_FD = 64
+FIRST_OWN_FD = 64
 
 
 def new_capture_file(name: str) -> int:
@@ -39,8 +39,8 @@ class Capture:
             if fd >= 0:
                 os.close(fd)
         self._own = (
-            fcntl.fcntl(stdout, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN_FD),
-            fcntl.fcntl(stderr, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN_FD),
+            fcntl.fcntl(stdout, fcntl.F_DUPFD_CLOEXEC, FIRST_OWN_FD),
+            fcntl.fcntl(stderr, fcntl.F_DUPFD_CLOEXEC, FIRST_OWN_FD),
         )
         self._inodes = (os.fstat(stdout).st_ino, os.fstat(stderr).st_ino)
         self._lead_home()

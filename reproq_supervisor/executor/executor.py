@@ -109,10 +109,9 @@ def _runner(start: ExecutorStart, soft: SoftSignal) -> Runner:
 
 def _serve_several(start: ExecutorStart) -> None:
     plan = start.plan
-    for fd, stream in ((start.stdout_fd, 1), (start.stderr_fd, 2)):
-        os.dup2(fd, stream)
-        os.close(fd)
     streams = TaskStreams()
+    streams.lead(1, start.stdout_fd)
+    streams.lead(2, start.stderr_fd)
     streams.restore()
     inherit_contexts()
     signal.signal(SOFT_SIGNAL, lambda *_: None)

@@ -8,6 +8,7 @@ Asked by a signal of the shard, who keeps the loop busy is written to the deadli
 """
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import os
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
+from typing import TypeVar
 
 from reproq_supervisor.core.work import MAX_RESULT_BYTES, Result, Work
 from reproq_supervisor.executor.api import SoftTimeout
@@ -32,6 +34,8 @@ from reproq_supervisor.executor.streams import OUTPUT, TaskStreams
 from reproq_supervisor.executor.threads import ThreadRuns, start_thread
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
 from reproq_supervisor.process.link import BlockingLink
+
+_T = TypeVar("_T")
 
 _MOST_ASKED = 1000
 _NUDGE_AFTER_S = 0.1
@@ -69,7 +73,7 @@ class LoopExecutor:
         self._context = contextvars.copy_context()
         self._running: dict[int, _Run] = {}
         self._asked: dict[int, SoftReason] = {}
-        self._ended = asyncio.Event()
+        self._ended = False
         self._closing = False
         self._nudging = False
         self._own_pid = os.getpid()
@@ -80,7 +84,10 @@ class LoopExecutor:
         signal.signal(SOFT_SIGNAL, self._on_signal)
         asyncio.set_event_loop(self._loop)
         start_thread("reception", self._receive)
-        self._loop.run_until_complete(self._ended.wait())
+        while not self._ended:
+            # A task may stop the loop, and one of its own tasks may end by `sys.exit`: both must not take the others along.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self._loop.run_forever()
 
     # -- in the listening thread --------------------------------------------------------------------------------------
 
@@ -137,17 +144,22 @@ class LoopExecutor:
     async def _run(self, work: Work, run: _Run) -> Result:
         started = time.perf_counter()
         try:
-            call = prepare(work, self._resolver)
+            # An import would keep the loop from all others.
+            prepared = self._resolver.knows(work.task_path)
+            call = prepare(work, self._resolver) if prepared else await self._in_thread(partial(prepare, work, self._resolver))
         except BaseException as error:  # boundary: importing runs user code
             return raised(work, error)
         if not inspect.iscoroutinefunction(call.func):
-            return await asyncio.wrap_future(self._threads.submit(self._runs.run, work))
+            return await self._in_thread(partial(self._runs.run, work))
         output = self._runs.new_output(work.seq)
         OUTPUT.set(output)
         _RUN.set(run)
         result = await self._attempt(work, run, call)
         self._runs.end_output(output)
         return replace(result, elapsed_s=time.perf_counter() - started)
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.wrap_future(self._threads.submit(call))
 
     async def _attempt(self, work: Work, run: _Run, call: "partial[object]") -> Result:
         try:
@@ -180,7 +192,8 @@ class LoopExecutor:
 
     def _leave_when_done(self) -> None:
         if self._closing and not self._running:
-            self._ended.set()
+            self._ended = True
+            self._loop.stop()
 
     # -- in the main thread, in the middle of whatever runs there -----------------------------------------------------
 

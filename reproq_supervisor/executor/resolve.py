@@ -37,6 +37,10 @@ class Resolver:
         self._anything = "*" in self._allowed
         self._found: dict[str, Target] = {}
 
+    def knows(self, path: str) -> bool:
+        """Answer whether `resolve` would import nothing."""
+        return path in self._found
+
     def resolve(self, path: str) -> Target:
         """Return the callable of *path*: the object itself, or its `.func` or `.run`.
 

@@ -5,6 +5,7 @@ The rest (C code, programs, threads that a task left behind) keeps descriptors 1
 Nothing here takes a lock or buffers: a task may be stopped by an exception anywhere in it, and what it wrote must survive a kill.
 """
 
+import fcntl
 import io
 import os
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TextIO
 
-from reproq_supervisor.executor.capture import new_capture_file
+from reproq_supervisor.executor.capture import FIRST_OWN_FD, new_capture_file
 
 
 class CaptureFiles:
@@ -20,7 +21,7 @@ class CaptureFiles:
 
     def __init__(self) -> None:
         self.told = False  # the shard has them, too
-        self.fds = (new_capture_file("reproq-stdout"), new_capture_file("reproq-stderr"))
+        self.fds = (_out_of_the_way(new_capture_file("reproq-stdout")), _out_of_the_way(new_capture_file("reproq-stderr")))
 
     def __del__(self) -> None:
         for fd in self.fds:
@@ -109,10 +110,18 @@ class TaskStream(io.TextIOBase):
 
 
 class TaskStreams:
-    """Both of them; `restore` undoes what a task did to them."""
+    """Both of them, and the descriptors below; `restore` undoes what a task did to either."""
 
     def __init__(self) -> None:
         self._streams: tuple[TextIO, TextIO] = (TaskStream(1), TaskStream(2))  # type: ignore[assignment]
+        self._own: dict[int, int] = {}
+        self._files: dict[int, tuple[int, int]] = {}
+
+    def lead(self, stream: int, fd: int) -> None:
+        """Lead descriptor 1 or 2 to a file, of which *fd* is taken over."""
+        self._own[stream] = _out_of_the_way(fd)
+        self._files[stream] = _file_at(self._own[stream])
+        os.dup2(self._own[stream], stream)
 
     def restore(self) -> None:
         """Make them the process's streams (again)."""
@@ -120,3 +129,21 @@ class TaskStreams:
             sys.stdout = self._streams[0]
         if sys.stderr is not self._streams[1]:
             sys.stderr = self._streams[1]
+        for stream, own in self._own.items():
+            if _file_at(stream) != self._files[stream]:
+                os.dup2(own, stream)
+
+
+def _file_at(fd: int) -> tuple[int, int]:
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return (0, 0)  # closed
+    return found.st_dev, found.st_ino
+
+
+def _out_of_the_way(fd: int) -> int:
+    """Move *fd* to a number that task code does not close or lead elsewhere."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_OWN_FD)
+    os.close(fd)
+    return moved

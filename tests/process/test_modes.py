@@ -235,6 +235,20 @@ def test_a_flood_is_kept_to_its_first_mebibyte_and_the_rest_is_counted(runs: Run
     assert len(run.log) < (1 << 20) + 200
 
 
+@pytest.mark.parametrize("task", ["close_standard_descriptors", "redirect_standard_descriptors"])
+def test_a_task_that_moves_the_descriptors_moves_them_for_nobody_else(
+    shard: RunningShard, runs: Runs, executor: int, tmp_path: Path, task: str
+) -> None:
+    elsewhere, go = tmp_path / "elsewhere", tmp_path / "go"
+    runs.end_of(f"{ODD}{task}", *([str(elsewhere), "before"] if task.startswith("redirect") else []))
+    go.touch()
+    assert runs.end_of(f"{ODD}print_only", "next").log == "STDOUT:\nnext\nSTDERR:\n"
+    assert runs.end_of(f"{SHARED}write_below_python", task, "x", str(go)).log == ""
+    log = Path(shard.start_message["logs_dir"]) / f"executor-default-0-{executor}.log"
+    eventually(lambda: log.exists() and f"{task}\n" in log.read_text(), what="it is in the log of the executor")
+    assert not elsewhere.exists() or elsewhere.read_text() == ""
+
+
 @pytest.mark.parametrize("task", ["close_stdout", "replace_stdout", "drop_stdout"])
 def test_a_task_that_spoils_standard_output_spoils_only_its_own(runs: Runs, task: str) -> None:
     assert runs.end_of(f"{ODD}{task}", *(["x"] if task == "close_stdout" else [])).end == ("SUCCESSFUL", None, 1)
@@ -294,6 +308,53 @@ def test_a_result_that_comes_after_the_lease_was_given_away_is_dropped(database:
         assert is_alive(executor)
 
 
+def test_an_executor_that_has_done_enough_is_replaced_without_a_lost_or_counted_run(database: Database, mode: str) -> None:
+    runs = Runs(database)
+    recycle = {"tasks": 20, "rss": 0, "age": 0.0, "jitter": 0.0, "at_once": 1}
+    with running_shard(database, mode=mode, slots=4, executors=2, recycle=recycle) as shard:
+        ids = runs.add("nap", 0.01, count=150) + runs.add("coroutine_nap", 0.01, count=150)
+        assert {run.end for run in runs.ended(ids, timeout=120)} == {("SUCCESSFUL", None, 1)}
+        shard.wait_snapshot(lambda s: s["recycled"]["tasks"] >= 3, "some were replaced")
+
+
+def test_hundreds_of_slots_are_used_and_given_back(database: Database, mode: str) -> None:
+    runs = Runs(database)
+    with running_shard(database, mode=mode, slots=300, grace=20.0) as shard:
+        ids = runs.add("coroutine_nap" if mode == "async" else "nap", 3600, count=300)
+        wait_running(shard, 300)
+        more = runs.add("echo", count=10)
+        runs.cancel(ids[:150])
+        if mode == "async":
+            assert {run.status for run in runs.ended(ids[:150])} == {"CANCELLED"}
+            assert {run.end for run in runs.ended(more)} == {("SUCCESSFUL", None, 1)}
+            wait_running(shard, 150)
+        shard.say("quit")
+        assert shard.wait_exit(60) == 0
+        left = {(run.status, run.attempts) for run in runs.look(ids[150:])}
+        assert left == {("READY", 0)}
+
+
+# -- what a task can do to the process ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["fork_and_return", "fork_and_exit"])
+def test_a_task_that_forks_and_comes_back_twice_is_answered_once(runs: Runs, executor: int, task: str) -> None:
+    run = runs.end_of(f"{ODD}{task}", max_attempts=1)
+    assert (run.end, run.result) == (("SUCCESSFUL", None, 1), "parent")
+    assert is_alive(executor)
+
+
+def test_bytes_that_are_no_result_cost_the_executor(runs: Runs, executor: int) -> None:
+    run = runs.end_of(f"{ODD}write_rubbish_to_sockets", max_attempts=1)
+    assert run.end == ("FAILED", "worker_crashed", 1)
+    assert not is_alive(executor)
+
+
+def test_large_payloads_and_results_pass_each_other(runs: Runs) -> None:
+    ids = [runs.add(f"{ODD}give_back", letter * 400_000)[0] for letter in "abcdefghijkl"]
+    assert [run.result for run in runs.ended(ids)] == [letter * 400_000 for letter in "abcdefghijkl"]
+
+
 # -- a loop that is kept busy -----------------------------------------------------------------------------------------
 
 
@@ -321,3 +382,24 @@ def test_a_coroutine_that_keeps_others_from_starting_answers_for_it_alone(databa
         assert {run.end for run in runs.ended([beside_it, *waiting])} == {("SUCCESSFUL", None, 1)}
         assert not is_alive(executor)
         assert "block_the_loop" in shard.log
+
+
+def test_a_loop_that_a_task_stops_or_leaves_goes_on_for_the_others(database: Database, tmp_path: Path) -> None:
+    runs = Runs(database)
+    with running_shard(database, mode="async", slots=4) as shard:
+        (executor,) = shard.wait_executors(1)
+        (other,) = runs.add("coroutine_nap", 1.5)
+        wait_running(shard, 1)
+        stopped = runs.end_of(f"{SHARED}stop_the_loop", max_attempts=1)
+        assert (stopped.end, stopped.result) == (("SUCCESSFUL", None, 1), "still here")
+        assert runs.end_of(f"{SHARED}exit_in_a_child", max_attempts=1).end == ("FAILED", "app_error", 1)
+        assert runs.ended([other])[0].end == ("SUCCESSFUL", None, 1)
+        assert is_alive(executor)
+
+
+def test_a_task_left_on_the_loop_writes_into_nobodys_log(database: Database, tmp_path: Path) -> None:
+    runs = Runs(database)
+    with running_shard(database, mode="async", slots=4, logs_dir=tmp_path / "logs"):
+        runs.end_of(f"{SHARED}leave_ticking_task", "late words")
+        logs = [runs.end_of(f"{SHARED}print_in_coroutine", "words") for _ in range(5)]
+        assert {run.log for run in logs} == {"STDOUT:\nwords\nSTDERR:\n"}

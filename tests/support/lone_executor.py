@@ -51,10 +51,10 @@ from reproq_supervisor.process.link import BlockingLink
 
 work, tokens, table, out, err = map(int, sys.argv[1:6])
 mode, slots = sys.argv[6], int(sys.argv[7])
-os.dup2(out, 1)
-os.dup2(err, 2)
 inherit_contexts()
 streams = TaskStreams()
+streams.lead(1, out)
+streams.lead(2, err)
 streams.restore()
 link, resolver = BlockingLink(socket.socket(fileno=work)), Resolver(["*"])
 if mode == "thread":

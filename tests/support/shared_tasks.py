@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -131,3 +132,33 @@ async def count_in_coroutine(value: object, rounds: int) -> object:
         count_a_little(value, rounds)
         await asyncio.sleep(0)
     return value
+
+
+async def stop_the_loop() -> str:
+    """Stop the loop that others use, too."""
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.01)
+    return "still here"
+
+
+async def exit_in_a_child() -> None:
+    """Have a task of our own leave by `sys.exit`."""
+
+    async def leave() -> None:
+        sys.exit(3)
+
+    await asyncio.gather(leave())
+
+
+async def leave_ticking_task(text: str) -> None:
+    """Leave a task on the loop that goes on printing."""
+
+    async def tick() -> None:
+        while True:
+            print(text)
+            await asyncio.sleep(0.005)
+
+    _LEFT.append(asyncio.create_task(tick()))
+
+
+_LEFT: list[object] = []
