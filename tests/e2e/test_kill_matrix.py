@@ -27,6 +27,8 @@ StartDaemon = Callable[..., Daemon]
 PROCESS: dict[str, Any] = {"executors": 4}
 THREAD: dict[str, Any] = {"executors": 2, "mode": "thread", "slots": 4}
 ASYNC: dict[str, Any] = {"executors": 2, "mode": "async", "slots": 4}
+FORK: dict[str, Any] = {"executors": 4, "isolation": "fork"}
+EXEC: dict[str, Any] = {"executors": 4, "isolation": "exec"}
 each_mode = pytest.mark.parametrize("pool", [PROCESS, THREAD, ASYNC], ids=["process", "thread", "async"])
 """The most telling accidents happen to every kind of executor: tests take its settings as *pool*."""
 
@@ -104,6 +106,27 @@ def test_each_kind_killed_in_turn_loses_and_doubles_nothing(
     assert kinds <= {"worker_crashed"}
     repeated = [name for name, runs in executions.items() if len(runs) > 1]
     assert len(repeated) <= crashes * slots(pool) + 2 * pool["executors"] * slots(pool), "the work of the survivors was touched"
+
+
+@pytest.mark.parametrize(("pool", "tasks"), [(FORK, 400), (EXEC, 120)], ids=["fork", "exec"])
+def test_each_kind_killed_in_turn_beside_processes_for_one_task_loses_and_doubles_nothing(
+    pool: dict[str, Any], tasks: int, start_daemon: StartDaemon, database: Database, tmp_path: Path
+) -> None:
+    trail = tmp_path / "trail"
+    daemon = start_daemon(config(database, **pool))
+    backlog(database, trail, tasks=tasks)
+    for kind in ("executor", "nursery", "executor", "shard"):
+        wait_done(database, min(tasks, done(database) + 10))
+        (pid,) = kill(daemon, kind)
+        eventually(lambda pid=pid: pid not in daemon.processes(), what=f"the killed {kind} is reaped")
+    wait_done(database, tasks)
+    executions = assert_all_ended_once(database, trail, tasks)
+    pids = [run.id.partition("-")[0] for runs in executions.values() for run in runs]
+    assert len(set(pids)) > tasks * 9 // 10, "numbers may come again, but not so soon"
+    # One that waited for work, when it was killed, cost nobody an attempt.
+    counted = attempts(database)
+    assert set(counted) <= {1, 2}
+    assert counted.get(2, 0) <= 2
 
 
 def test_a_killed_executor_costs_its_own_task_one_attempt_and_nobody_else_anything(
@@ -268,14 +291,18 @@ def test_nothing_is_alive_after_the_supervisor_was_killed_while_a_child_was_froz
     daemon.wait_gone(timeout=20)
 
 
-def test_nothing_is_alive_after_the_supervisor_was_killed(start_daemon: StartDaemon, database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", [PROCESS, FORK, EXEC], ids=["reuse", "fork", "exec"])
+def test_nothing_is_alive_after_the_supervisor_was_killed(
+    pool: dict[str, Any], start_daemon: StartDaemon, database: Database, tmp_path: Path
+) -> None:
     trail = tmp_path / "trail"
-    daemon = start_daemon(config(database))
+    daemon = start_daemon(config(database, **pool))
     with database.connect(autocommit=True) as connection:
         enqueue(connection, [NewRun("workers.demo.tasks.leave_grandchild") for _ in range(4)])
     backlog(database, trail, tasks=40, seconds=0.5)
     eventually(lambda: len(read_trail(trail)) >= 4, what="four tasks run")
-    eventually(lambda: daemon.pids("other"), what="an escaped grandchild runs")
+    if pool is PROCESS:  # elsewhere it ends with its task
+        eventually(lambda: daemon.pids("other"), what="an escaped grandchild runs")
     kill(daemon, "supervisor")
     daemon.wait_exit()
     daemon.wait_gone(timeout=20)
