@@ -8,6 +8,8 @@ from typing import Any
 
 from reproq_supervisor.process import proctable
 
+_STANDARD = frozenset({0, 1, 2})
+
 
 class PreloadError(Exception):
     """The application cannot be imported or must not be forked; the message is what `explain` shows."""
@@ -40,6 +42,8 @@ def _import(name: str, call: str | None = None) -> None:
 def check_forkable(our_descriptors: frozenset[int]) -> None:
     """Refuse to fork a process with threads or with sockets that are not ours: both break in the child, later and elsewhere.
 
+    The standard streams may be sockets: a service manager gives those of its journal.
+
     Raises:
       PreloadError: names the threads, or the sockets with their peers.
     """
@@ -47,6 +51,6 @@ def check_forkable(our_descriptors: frozenset[int]) -> None:
     if len(threads) > 1:
         names = ", ".join(sorted(threads))
         raise PreloadError(f"app.preload: expected one thread after the imports, got {len(threads)} ({names})")
-    sockets = proctable.open_sockets(our_descriptors)
+    sockets = proctable.open_sockets(our_descriptors | _STANDARD)
     if sockets:
         raise PreloadError(f"app.preload: expected no open sockets after the imports, got {'; '.join(sockets)}")

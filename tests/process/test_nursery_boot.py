@@ -86,6 +86,19 @@ def test_an_application_may_start_and_end_threads_sockets_and_programs(booting: 
         assert Runs(database).end_of("echo").status == "SUCCESSFUL"
 
 
+def test_standard_streams_may_be_sockets_as_those_of_a_journal_are(booting: Booting, database: Database) -> None:
+    source = (
+        "import os, socket\n"
+        "ours, journal = socket.socketpair()\n"
+        "for stream in (1, 2):\n"
+        "    os.dup2(ours.fileno(), stream)\n"
+        "ours.close(); journal.close()\n"
+    )
+    with booting(source) as shard:
+        shard.wait_ready()
+        assert Runs(database).end_of("echo").status == "SUCCESSFUL"
+
+
 def test_what_an_application_does_to_signals_does_not_reach_the_nursery(booting: Booting, database: Database) -> None:
     source = (
         "import signal\n"
