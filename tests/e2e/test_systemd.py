@@ -52,10 +52,14 @@ class Service:
         (drop_in / "test.conf").write_text(f"[Service]\nStandardError=append:{self.log_path}\nRestartSec=100ms\n{more}")
         assert self.systemd.run("systemctl", "daemon-reload").returncode == 0
 
-    def configure(self, executors: object = 2, **more: Any) -> None:
-        pool = {"queues": ["default"], "executors": executors, "grace": "1s", "lease": "15s", "heartbeat": "1s", **more}
+    def configure(
+        self, executors: object = 2, *, pools: dict[str, dict[str, Any]] | None = None, user: str | None = None, **keys: Any
+    ) -> None:
+        times = {"grace": "1s", "lease": "15s", "heartbeat": "1s"}
+        wanted = pools or {"default": {"queues": ["default"], "executors": executors, "user": user}}
+        pools = {name: {**times, **pool} for name, pool in wanted.items()}
         app = {"preload": ["workers.demo.tasks"], "allowed_task_modules": ["workers.demo."]}
-        self.config.write_text(json.dumps({"database": "embedded", "app": app, "shutdown_timeout": "20s", "pools": {"default": pool}}))
+        self.config.write_text(json.dumps({"database": "embedded", "app": app, "shutdown_timeout": "20s", "pools": pools, **keys}))
 
     def systemctl(self, verb: str, name: str = UNIT) -> tuple[int, str]:
         done = self.systemd.run("systemctl", verb, name)
@@ -70,9 +74,10 @@ class Service:
         pids = self.systemd.pids(UNIT)
         return next((pid for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "reproq-super\n"), 0)
 
-    def runs_a_task(self) -> bool:
-        """Enqueue a task as an operator does, and wait for its end."""
-        added = self.systemd.product("enqueue", "workers.demo.tasks.add", "--args", "[1, 2]", "--json", "-c", str(self.config))
+    def runs_a_task(self, path: str = "workers.demo.tasks.add", args: str = "[1, 2]", queue: str = "default") -> bool:
+        """Enqueue a task as an operator does, wait for its end, and answer whether it succeeded."""
+        asked = ("--args", args, "--queue", queue, "--max-attempts", "1", "--json", "-c", str(self.config))
+        added = self.systemd.product("enqueue", path, *asked)
         assert added.returncode == 0, added.stdout + added.stderr + self.log
         (number,) = json.loads(added.stdout)["ids"]
         done = self.systemd.product("result", str(number), "--wait", "60s", "--json", "-c", str(self.config))
@@ -120,6 +125,23 @@ def test_a_life_under_systemd(service: Service) -> None:
     assert service.systemd.pids(UNIT) == []
     assert service.systemctl("start") == (0, ""), service.log
     assert service.runs_a_task(), "the database is where it was"
+
+
+def test_what_pools_can_do_is_possible_in_spite_of_the_hardening(service: Service) -> None:
+    limits = {"nice": 5, "cpus": [0], "umask": "027", "limits": {"open_files": 256}, "recycle": {"tasks": 1, "rss": "512MiB"}}
+    pools = {
+        "limited": {"queues": ["limited"], "executors": 1, **limits},
+        "fork": {"queues": ["fork"], "executors": 1, "isolation": "fork"},
+        "exec": {"queues": ["exec"], "executors": 1, "isolation": "exec"},
+    }
+    service.configure(pools=pools, logs_dir="${LOGS_DIRECTORY:-}")
+    service.install()
+    assert service.systemctl("start") == (0, ""), service.log
+    for queue in pools:
+        assert not service.runs_a_task("workers.demo.tasks.crash", "[9]", queue), queue
+        assert service.runs_a_task("workers.demo.tasks.leave_grandchild", "[60]", queue), queue
+    assert service.runs_a_task("workers.demo.tasks.flood", "[1]", "limited")
+    assert list(Path(f"/proc/{service.main_pid}/root/var/log/{UNIT}").glob("*.log")), "what tasks printed is kept"
 
 
 def test_a_daemon_that_crashes_or_hangs_is_started_again(service: Service) -> None:

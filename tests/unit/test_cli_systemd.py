@@ -198,6 +198,27 @@ def test_pools_of_other_users_need_root() -> None:
     assert "--user root" in done.err
 
 
+def test_the_database_is_the_services_not_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded = "{database: embedded}"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://mine/x")
+    assert "TimeoutStartSec=150s" in write(text=embedded).out, "with time for initdb"
+    assert "TimeoutStartSec=90s" in write("--credential", "dsn", text=embedded).out
+    (tmp_path / "env").write_text("# comment\nDATABASE_URL='postgresql://app@db/x'\n")
+    assert "TimeoutStartSec=90s" in write("--env-file", "env", text=embedded).out
+
+
+def test_a_dsn_is_not_written_into_a_unit() -> None:
+    done = write("--dsn", "postgresql://me:hunter2@db/x")
+    assert (done.code, "--credential" in done.err, "hunter2" in done.err + done.out) == (2, True, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to try as somebody else")
+def test_what_the_account_cannot_reach_is_told(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    done = write("--user", "daemon", "--directory", "closed")
+    assert f"{tmp_path}/closed: expected a folder that daemon can reach" in done.err
+
+
 def test_whoever_called_sudo_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_USER", "daemon")

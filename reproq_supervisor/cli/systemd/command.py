@@ -17,6 +17,8 @@ from reproq_supervisor.cli.systemd.machine import (
     find_installed,
     find_python,
     find_systemd,
+    find_unreachable,
+    service_environment,
 )
 from reproq_supervisor.cli.systemd.quoting import UnitTextError
 from reproq_supervisor.cli.systemd.site import INSTANCE, Site
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from reproq_supervisor.cli.systemd.needs import Needs
 
 _FILE = click.Path(path_type=Path)
+# Stands for what a credential says: all that matters here is that it is not the embedded database.
+ELSEWHERE = "postgresql:///"
 
 
 @click.command(
@@ -67,9 +71,14 @@ def systemd(
     """
     from reproq_supervisor.cli.systemd.needs import find_needs  # the settings, which --help need not load
     from reproq_supervisor.cli.systemd.unit import render_unit
+    from reproq_supervisor.settings.load import load
 
     config = Path(options.require_config()).absolute()
-    settings = options.load().settings
+    if options.dsn is not None:
+        raise click.UsageError(
+            "--dsn: everybody can read a unit and its command line; put the URL into a file, and name that by --credential"
+        )
+    settings = load(str(config), overrides={"database": ELSEWHERE} if credential else {}, environ=service_environment(env_file)).settings
     found = version or find_systemd()
     _check_instance(instance)
     if notify_reload and (found or OLDEST) < NOTIFY_RELOAD_SINCE:
@@ -99,7 +108,7 @@ def systemd(
     path = output / f"{site.name}.service" if output is not None and output.is_dir() else output
     if path is not None:
         write_new(path, text, replace=force)
-    _tell(options, site, path, text, [*_advise_site(site, found, others), *_advise_folders(needs)])
+    _tell(options, site, path, text, [*_advise_site(site, found, others), *_advise_folders(needs), *_advise_reach(site)])
 
 
 def _check_instance(instance: str) -> None:
@@ -137,6 +146,11 @@ def _advise_folders(needs: "Needs") -> Iterator[str]:
     for path in needs.writable:
         if not path.is_dir():
             yield f"{path}: expected a folder to write to, found none; the unit does not start without it"
+
+
+def _advise_reach(site: Site) -> Iterator[str]:
+    for path in find_unreachable(site.user, [*site.installed, site.directory, site.config.parent]):
+        yield f"{path}: expected a folder that {site.user} can reach, found it closed; the unit does not start"
 
 
 def _tell(options: Options, site: Site, path: Path | None, text: str, advice: list[str]) -> None:

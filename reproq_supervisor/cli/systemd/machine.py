@@ -7,14 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import reproq_supervisor
+from reproq_supervisor.process.account import Account
 
 _VERSION = re.compile(r"^systemd (\d+)")
 _TIMEOUT_S = 10
+# Whoever writes the unit may have these for another purpose.
+_NOT_OF_THE_SERVICE = ("DATABASE_URL", "CREDENTIALS_DIRECTORY")
 
 
 class NoSuchAccountError(LookupError):
@@ -87,3 +90,26 @@ def find_installed() -> tuple[Path, ...]:
     """Return the folders that interpreter, libraries and this package are in."""
     package = Path(reproq_supervisor.__file__).resolve().parent.parent
     return tuple(dict.fromkeys([Path(sys.prefix), Path(sys.base_prefix).resolve(), package]))
+
+
+def find_unreachable(user: str, folders: Iterable[Path]) -> list[Path]:
+    """Return those folders that *user* cannot go to, found by trying; none when we may not try."""
+    entry = _find_user(user)
+    if os.geteuid() != 0 or entry is None or entry.pw_uid == 0:
+        return []
+    account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return [folder for folder in dict.fromkeys(folders) if not account.can_enter(folder)]
+
+
+def service_environment(env_file: Path | None) -> dict[str, str]:
+    """Return the environment to read the configuration with: ours, without what is not the service's, and with what its file says."""
+    environ = {name: value for name, value in os.environ.items() if name not in _NOT_OF_THE_SERVICE}
+    try:
+        lines = env_file.read_text(encoding="utf-8").splitlines() if env_file else []
+    except (OSError, UnicodeDecodeError):
+        lines = []  # told elsewhere
+    for line in lines:
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith(("#", ";")):
+            environ[name.strip()] = value.strip().strip("\"'")
+    return environ
