@@ -1,16 +1,49 @@
 """A switch that kills what its holder may not signal, and does nothing else."""
 
-import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 
 import pytest
 
 from reproq_supervisor.process.kill_switch import KillSwitch
-from tests.support.somebody import somebody_else
 
 Victim = subprocess.Popen[bytes]
+
+_KILL_AS_SOMEBODY_ELSE = """
+import os, signal, sys
+from reproq_supervisor.process.identity import identity_of
+from reproq_supervisor.process.kill_switch import KillSwitch
+
+pid = int(sys.argv[1])
+switch = KillSwitch(pid)
+if os.geteuid() == 0:
+    identity_of("nobody").become()
+    try:
+        os.kill(pid, signal.SIGKILL)
+        sys.exit("could signal it")
+    except PermissionError:
+        pass
+switch.kill()
+"""
+
+# Forks inherit switches; some close theirs, some leave that to their end. In the end the program leaves with switches of its own.
+_NEVER_KILL = """
+import os, sys
+from reproq_supervisor.process.kill_switch import KillSwitch
+
+switches = [KillSwitch(int(sys.argv[1])) for _ in range(20)]
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        for switch in switches[:10]:
+            switch.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+for switch in switches[:5]:
+    switch.close()
+"""
 
 
 @pytest.fixture
@@ -20,52 +53,27 @@ def victim() -> Iterator[Victim]:
         process.kill()
 
 
-def in_a_child(do: Callable[[], object]) -> None:
-    """Run *do* in a forked process, which then is gone; it must not fail."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            do()
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(pid, 0)[1] == 0
+def play(program: str, victim: Victim) -> None:
+    """Run *program* in a process of its own, which then is gone; it must not fail."""
+    subprocess.run([sys.executable, "-c", program, str(victim.pid)], check=True)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_it_kills_for_somebody_who_may_not_signal(victim: Victim, frozen: bool) -> None:
     if frozen:
         victim.send_signal(signal.SIGSTOP)
-
-    def somebody_kills() -> None:
-        switch = KillSwitch(victim.pid)
-        if os.geteuid() == 0:
-            somebody_else().become()
-            with pytest.raises(PermissionError):
-                os.kill(victim.pid, signal.SIGKILL)
-        switch.kill()
-
-    in_a_child(somebody_kills)
+    play(_KILL_AS_SOMEBODY_ELSE, victim)
     assert victim.wait(30) == -signal.SIGKILL
 
 
 def test_closing_it_and_ending_with_it_harm_nobody(victim: Victim) -> None:
-    switches = [KillSwitch(victim.pid) for _ in range(20)]
-
-    def inherit() -> None:
-        for switch in switches[:10]:
-            switch.close()  # the others are closed by the exit
-
-    for _ in range(20):
-        in_a_child(inherit)
-        in_a_child(lambda: KillSwitch(victim.pid))
-    for switch in switches[1:]:
-        switch.close()
+    play(_NEVER_KILL, victim)
     # A signal would have been sent by the close itself, so there is nothing to wait for.
     assert victim.poll() is None
-    switches[0].kill()
+    switch = KillSwitch(victim.pid)
+    switch.kill()
     assert victim.wait(30) == -signal.SIGKILL
+    switch.close()
 
 
 def test_a_switch_whose_process_is_gone_does_nothing(victim: Victim) -> None:

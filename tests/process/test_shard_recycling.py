@@ -69,7 +69,7 @@ def test_executors_with_slots_are_recycled_when_their_last_task_has_ended(
 
 def test_recycling_by_age_needs_no_work_and_is_no_loop_of_crashes(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=2, recycle=rules(age=0.2)) as shard:
-        first = shard.executors
+        first = shard.wait_executors(2)
         shard.wait_event("executor.recycled", timeout=60.0, count=12)  # many more than a crew may lose before it has done anything
         assert not shard.events("executor.exited")
         assert not set(first) & set(shard.executors)
@@ -108,7 +108,7 @@ def test_a_task_that_passes_the_threshold_is_let_finish(database: Database, runs
 
 def test_the_rules_are_live(database: Database, runs: Runs) -> None:
     with running_shard(database, executors=1) as shard:
-        (old,) = shard.executors
+        (old,) = shard.wait_executors(1)
         runs.ended(runs.add("echo", count=30))
         shard.adjust(recycle=rules(tasks=5))
         assert shard.wait_event("executor.recycled")["pid"] == old

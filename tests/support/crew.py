@@ -26,12 +26,12 @@ class NotedNursery:
 
 
 class StillCrew:
-    """A crew of *size* executors whose forks arrive when the test says so. Use it in a running event loop."""
+    """A crew of *size* executors whose forks arrive when the test says so, with more room than it uses. Use it in a running event loop."""
 
     def __init__(self, size: int) -> None:
         self.nursery = NotedNursery()
         self.times = ServiceTimes()
-        self.table = DeadlineTable.create(16)
+        self.table = DeadlineTable.create(256)
         self.crew = Crew(
             self.table,
             self.times,

@@ -1,6 +1,8 @@
 """Settings of a pool's processes: how they are read, what this machine says of them, and what needs rights."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,6 @@ import pytest
 
 from reproq_supervisor.process.identity import Identity, identity_of
 from reproq_supervisor.process.limits import beyond_hard_limits, taken_already
-from reproq_supervisor.process.privileges import find_lacking
 from reproq_supervisor.settings.load import load
 from reproq_supervisor.settings.model import Settings
 from reproq_supervisor.settings.present import as_yaml
@@ -126,24 +127,26 @@ def test_a_name_without_an_account_is_nobody() -> None:
 # -- rights -----------------------------------------------------------------------------------------------------------
 
 
+_ASK_AS_NOBODY = """
+import os, sys
+from reproq_supervisor.process.identity import identity_of
+from reproq_supervisor.process.privileges import find_lacking
+from reproq_supervisor.settings.load import load
+
+settings = load(sys.argv[1], environ={}).settings
+if os.geteuid() == 0:
+    identity_of("nobody").become()
+for lack in find_lacking(settings):
+    print(".".join(map(str, lack.path)), lack.message, sep="|")
+"""
+
+
 def lacking(folder: Path, pool: str) -> list[tuple[str, str]]:
     """Return what a daemon that is nobody could not carry out."""
-    settings = read(folder, pool)
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            if AS_NOBODY:
-                identity_of("nobody").become()
-            told = "\n".join(f"{'.'.join(map(str, lack.path))}|{lack.message}" for lack in find_lacking(settings))
-            os.write(writer, told.encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, encoding="utf-8") as told:
-        lines = told.read().splitlines()
-    os.waitpid(pid, 0)
-    return [(path, message) for path, _, message in (line.partition("|") for line in lines)]
+    read(folder, pool)
+    argv = [sys.executable, "-c", _ASK_AS_NOBODY, str(folder / "c.yaml")]
+    told = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return [(path, message) for path, _, message in (line.partition("|") for line in told.splitlines())]
 
 
 def test_another_user_and_a_lower_niceness_need_rights(tmp_path: Path) -> None:
