@@ -43,7 +43,7 @@ def wanted(database: Database) -> dict[str, list[str]]:
 def cut_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets the next migration commit so many times, whether in a transaction of a step or outside, and cuts it off before the next."""
     left = 0
-    commit, drop, build = Work.commit, indexes._drop, indexes.MakeIndex._build
+    commit, drop, build = Work._commit, indexes._drop, indexes.MakeIndex._build
 
     def counted(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -55,7 +55,7 @@ def cut_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         return call
 
-    monkeypatch.setattr(Work, "commit", counted(commit))
+    monkeypatch.setattr(Work, "_commit", counted(commit))
     monkeypatch.setattr(indexes, "_drop", counted(drop))
     monkeypatch.setattr(indexes.MakeIndex, "_build", counted(build))
 

@@ -14,7 +14,7 @@ from reproq_supervisor.store.schema.step import CHANGE_TIMEOUT, LOCK_TIMEOUT
 from tests.store import layouts
 from tests.store.actors import assert_invariant
 from tests.support.eventually import eventually
-from tests.support.postgres import Database
+from tests.support.postgres import Database, running_cluster
 
 Layout = Callable[[psycopg.Connection[Any]], None]
 
@@ -171,3 +171,22 @@ def test_a_run_that_a_producer_makes_again_meanwhile_is_refused_by_one_guard_or_
 def _stop_at_adoption(step: Any, words: str) -> None:
     if step.name == "adoption" and not words:
         raise RuntimeError("stop here")
+
+
+@pytest.mark.slow
+def test_an_autovacuum_that_takes_hours_gives_way() -> None:
+    """It yields only to somebody who waits for it for a whole second, longer than a producer may be kept waiting."""
+    with (
+        running_cluster("-c", "autovacuum_naptime=1s") as cluster,
+        cluster.new_database() as database,
+        database.connect() as connection,
+    ):
+        layouts.go(connection)
+        # A tenth of a second of rest after each page or two.
+        connection.execute("ALTER TABLE task_runs SET (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)")
+        layouts.insert(connection, "SUCCESSFUL", 20_000)
+        connection.execute("UPDATE task_runs SET updated_at = now()")
+        vacuuming = "SELECT pid FROM pg_stat_progress_vacuum WHERE relid = 'task_runs'::regclass"
+        eventually(lambda: database.query(vacuuming), timeout=120, what="autovacuum is at work on the record")
+        migrate(connection, patience_s=60)
+        assert plan(connection) == []

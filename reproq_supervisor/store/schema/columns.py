@@ -7,7 +7,7 @@ from psycopg import sql
 
 from reproq_supervisor.store.errors import StoreError
 from reproq_supervisor.store.schema.shape import ELSEWHERE, Column, Table
-from reproq_supervisor.store.schema.step import CHANGE_TIMEOUT, Connection, Step, Work
+from reproq_supervisor.store.schema.step import Connection, Step, Work
 from reproq_supervisor.store.statements import load
 
 _VARYING = "character varying"
@@ -79,7 +79,7 @@ class Columns(Step):
             parts = sql.SQL(", ").join(map(sql.SQL, self._changes(connection)))
             connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(self._table.name), parts))
 
-        work.commit(change, table=self._table.name, timeout=CHANGE_TIMEOUT)
+        work.change(self._table.name, change)
 
     def _changes(self, connection: Connection) -> list[str]:
         """Return the parts of ALTER TABLE; none where there is no table, since a file makes it as it should be."""
@@ -102,7 +102,7 @@ class Identity(Step):
         return column is None or column.is_identity
 
     def take(self, work: Work) -> None:
-        work.commit(_make_identity, timeout=CHANGE_TIMEOUT)
+        work.change("task_runs", _make_identity)
 
 
 def _make_identity(connection: Connection) -> None:
@@ -130,7 +130,7 @@ class SpecHash(Step):
         return column is None or column.type == "bpchar"
 
     def take(self, work: Work) -> None:
-        work.commit(_free_spec_hash, timeout=CHANGE_TIMEOUT)
+        work.change("task_runs", _free_spec_hash)
 
 
 def _free_spec_hash(connection: Connection) -> None:

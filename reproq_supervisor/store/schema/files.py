@@ -11,6 +11,7 @@ from importlib import resources
 from reproq_supervisor.store.schema.step import Connection, Step, Work
 from reproq_supervisor.store.statements import load
 
+_RECORD = "task_runs"
 _FILE = re.compile(r"^(\d{3})_(\w+)\.sql$")
 _REVISION = re.compile(r"^-- revision: (\d+)$", re.MULTILINE)
 _TRIGGER = re.compile(r"^CREATE OR REPLACE TRIGGER (\w+)", re.MULTILINE)
@@ -39,7 +40,10 @@ class FileStep(Step):
             connection.execute(self._sql, prepare=False)  # many statements in one text
             self._enter(connection)
 
-        work.commit(apply)
+        if self._triggers:
+            work.change(_RECORD, apply, timeout="0")
+        else:
+            work.commit(apply)
 
     def _triggers_fire(self, connection: Connection) -> bool:
         """Answer whether all triggers of this file are there and on; without them runs of some producers are lost."""

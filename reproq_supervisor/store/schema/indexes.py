@@ -97,7 +97,7 @@ class MakeIndex(Step):
             return
         if _is_empty(work.connection, self._index.table):
             # Nobody waits for a table that holds nothing, and building concurrently would wait for everybody.
-            work.commit(lambda connection: connection.execute(self._statement(concurrently=False)), table=self._index.table)
+            work.change(self._index.table, lambda connection: connection.execute(self._statement(concurrently=False)))
         else:
             self._build(work)
 

@@ -3,7 +3,7 @@
 from psycopg import sql
 
 from reproq_supervisor.store.schema.columns import found_columns
-from reproq_supervisor.store.schema.step import CHANGE_TIMEOUT, Connection, Step, Work
+from reproq_supervisor.store.schema.step import Connection, Step, Work
 from reproq_supervisor.store.statements import load
 
 _NAME = "task_runs_parent_id_fkey"
@@ -27,9 +27,9 @@ class Parents(Step):
         return rows / _ROWS_PER_S
 
     def take(self, work: Work) -> None:
-        work.commit(_replace, timeout=CHANGE_TIMEOUT)
+        work.change("task_runs", _replace)
         validate = sql.SQL("ALTER TABLE task_runs VALIDATE CONSTRAINT {}").format(sql.Identifier(_NAME))
-        work.commit(lambda connection: connection.execute(validate))
+        work.change("task_runs", lambda connection: connection.execute(validate), timeout="0")
 
 
 def _replace(connection: Connection) -> None:

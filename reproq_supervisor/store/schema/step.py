@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 
 from reproq_supervisor.store.errors import StoreUnavailable
 from reproq_supervisor.store.statements import load
@@ -17,6 +18,9 @@ Connection = psycopg.Connection[Any]
 
 # A lock that is asked for stands in the queue before every later producer: ask for a short time, then let them through.
 LOCK_TIMEOUT = "250ms"
+# Before that, the right to change a table: whoever waits for it keeps no producer waiting, and autovacuum gives way to nobody who does not
+# wait for it a whole second.
+RIGHT_TIMEOUT = "10s"
 # A change of the catalogue takes milliseconds. One that would take longer than producers may wait, because it rewrites something after all,
 # is not done.
 CHANGE_TIMEOUT = "700ms"
@@ -44,23 +48,32 @@ class Work:
     tell: Callable[[str], None]
     patience_s: float = 600
 
-    def commit(self, action: Callable[[Connection], T], *, table: str = "task_runs", timeout: str = "0") -> T:
-        """Do *action* in a transaction that never waits long for a lock; while one is held by others, come back later.
+    def change(self, table: str, action: Callable[[Connection], T], *, timeout: str = CHANGE_TIMEOUT) -> T:
+        """Change the catalogue of *table* by *action*, as `commit` does; autovacuum of the table gives way."""
 
-        Args:
-          table: whose holders are named when patience ends.
-          timeout: of each statement, in PostgreSQL's words; "0" is none.
+        def enter(connection: Connection) -> None:
+            connection.execute(load("migrating")["limit_waits"], {"lock": RIGHT_TIMEOUT, "statement": "0"})
+            connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(table)))
+
+        return self._commit(table, action, enter, timeout)
+
+    def commit(self, action: Callable[[Connection], T]) -> T:
+        """Do *action* in a transaction that never waits long for a lock; while one is held by others, come back later.
 
         Raises:
           StoreUnavailable: somebody was in the way for `patience_s`.
         """
+        return self._commit("task_runs", action, lambda _: None, "0")
+
+    def _commit(self, table: str, action: Callable[[Connection], T], enter: Callable[[Connection], None], timeout: str) -> T:
         deadline = time.monotonic() + self.patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 with self.connection.transaction():
-                    self.connection.execute(load("migrating")["limit_waits"], {"lock": LOCK_TIMEOUT, "statement": timeout})
                     self.connection.execute(load("reproq_schema_migrations")["pin_path"])
+                    enter(self.connection)
+                    self.connection.execute(load("migrating")["limit_waits"], {"lock": LOCK_TIMEOUT, "statement": timeout})
                     return action(self.connection)
             except _IN_THE_WAY as error:
                 obstacle = self._obstacle(table, error)

@@ -1,6 +1,6 @@
 """The step that removes the older layouts' trigger: ours does its work, for inserts and updates alike."""
 
-from reproq_supervisor.store.schema.step import CHANGE_TIMEOUT, Connection, Step, Work
+from reproq_supervisor.store.schema.step import Connection, Step, Work
 from reproq_supervisor.store.statements import load
 
 
@@ -19,4 +19,4 @@ class DropOlderTrigger(Step):
         def drop(connection: Connection) -> None:
             connection.execute(load("migrating")["drop_older_trigger"], prepare=False)
 
-        work.commit(drop, timeout=CHANGE_TIMEOUT)
+        work.change("task_runs", drop)

@@ -37,11 +37,11 @@ class Values(Step):
     def take(self, work: Work) -> None:
         columns = self._nullable(work.connection)
         mendable = [column for column in columns if column.default]
-        work.commit(lambda connection: self._add_checks(connection, columns), table=self._table.name, timeout=CHANGE_TIMEOUT)
+        work.change(self._table.name, lambda connection: self._add_checks(connection, columns))
         if self._table.name == RECORD:
             walk(work, lambda connection, after, upto: self._mend_batch(connection, mendable, after, upto))
         elif mendable:
-            work.commit(lambda connection: self._mend(connection, mendable), table=self._table.name)
+            work.commit(lambda connection: self._mend(connection, mendable))
         for name, validated in self._checks(work.connection).items():
             if not validated:
                 self._alter(work, sql.SQL("VALIDATE CONSTRAINT {}").format(sql.Identifier(name)), timeout="0")
@@ -96,7 +96,7 @@ class Values(Step):
 
     def _alter(self, work: Work, part: sql.Composable, *, timeout: str) -> None:
         statement = sql.SQL("ALTER TABLE {} {}").format(self._id, part)
-        work.commit(lambda connection: connection.execute(statement), table=self._table.name, timeout=timeout)
+        work.change(self._table.name, lambda connection: connection.execute(statement), timeout=timeout)
 
 
 # A run without any path has failed or will; its record says so instead of stopping the migration. `rev` grows by one: it is our own write.
