@@ -24,6 +24,7 @@ from reproq_supervisor.settings.model import Settings
 from reproq_supervisor.settings.problems import ConfigError
 from reproq_supervisor.settings.release import release_of
 from reproq_supervisor.settings.resolve import resolve
+from reproq_supervisor.settings.settled import read_settled
 from reproq_supervisor.settings.source import read_source
 from reproq_supervisor.settings.validate import validate
 
@@ -59,8 +60,10 @@ def load(config_path: str | None, *, overrides: Mapping[str, Any] | None = None,
 def answer(start: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer to a `start` message: resolved settings with the runtime block as given and the release, or every problem."""
     runtime = start.get("runtime") or {}
+    contract = runtime.get("contract")
+    path = start.get("config_path") if contract is None else contract["path"]
     try:
-        loaded = _load_again(start, runtime.get("contract"))
+        loaded = read_settled(path, lambda: _load_again(start, contract))
     except ConfigError as error:
         return {"type": "problems", "problems": [problem.as_message() for problem in error.problems]}
     settings = resolve(loaded, runtime)
