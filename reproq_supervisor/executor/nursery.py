@@ -32,6 +32,7 @@ from reproq_supervisor.process import clock, proctable
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import send_frame
 from reproq_supervisor.process.masks import signals_blocked
+from reproq_supervisor.process.own_log import follow_log_of
 
 _STRANGER_SCAN_S = 1.0
 
@@ -112,6 +113,8 @@ class Nursery:
                     self._reap(message["pid"])
                 case "ping":
                     self._say({"type": "pong"})
+                case "reopen":
+                    follow_log_of(os.getppid())
                 case "leave":
                     self._leaving = True
                 case unknown:

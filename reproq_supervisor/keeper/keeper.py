@@ -19,9 +19,11 @@ from reproq_supervisor.keeper.duties import Duty, Ran
 from reproq_supervisor.keeper.truce import Truce
 from reproq_supervisor.process import clock, stacks
 from reproq_supervisor.process.channel import Channel
+from reproq_supervisor.process.own_log import follow_log_of
 from reproq_supervisor.process.title import ProcessTitle
 from reproq_supervisor.store.errors import StoreError, StoreUnavailable
 from reproq_supervisor.store.keeper import KeeperStore
+from reproq_supervisor.telemetry.state_lines import write_state
 
 RELEASE_AGAIN_S = 1.0
 """Between two releases of a dead worker: a claim that its server process was still committing when it died is found by the second."""
@@ -113,7 +115,10 @@ class Keeper:
             case "drain" | "quit":
                 self._stop.set()
             case "dump":
-                os.kill(os.getpid(), stacks.STACK_SIGNAL)
+                write_state("keeper", self._snapshot())
+                stacks.ask_for_stacks(os.getpid())
+            case "reopen":
+                follow_log_of(self._supervisor_pid)
 
     def _set_intervals(self, settings: Mapping[str, Any]) -> None:
         for duty in self._duties:
@@ -200,12 +205,14 @@ class Keeper:
             await asyncio.sleep(min(1.0, self._heartbeat_s / 3))
 
     def _tell_snapshot(self) -> None:
+        self._channel.say("snapshot", snapshot=self._snapshot())
+
+    def _snapshot(self) -> dict[str, Any]:
         now = time.monotonic()
-        snapshot = {
+        return {
             "duties": {duty.name: duty.as_fields(now) for duty in self._duties},
             "database": {"up": self._up, "since_s": round(now - self._since_mono, 1), "error": self._error},
         }
-        self._channel.say("snapshot", snapshot=snapshot)
 
     # -- the duties ---------------------------------------------------------------------------------------------------
 

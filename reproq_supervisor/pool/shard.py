@@ -16,6 +16,7 @@ import time
 from enum import StrEnum
 from typing import Any
 
+from reproq_supervisor.pool import log_orders
 from reproq_supervisor.pool.conversation import Conversation, end_within
 from reproq_supervisor.pool.crew import MOST_EXECUTORS
 from reproq_supervisor.pool.desk import Desk
@@ -26,7 +27,6 @@ from reproq_supervisor.pool.start import ShardStart
 from reproq_supervisor.pool.strangers import kill_strangers
 from reproq_supervisor.pool.watch import TICK_S
 from reproq_supervisor.pool.worker import Executor
-from reproq_supervisor.process import stacks
 from reproq_supervisor.process.channel import Channel
 from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason
 from reproq_supervisor.process.limits import allow_all_descriptors
@@ -175,7 +175,9 @@ class Shard:
             case "adjust":
                 self._adjust(message)
             case "dump":
-                os.kill(os.getpid(), stacks.STACK_SIGNAL)
+                log_orders.dump(self._start.child, self._snapshot(), self._nursery, [each.pid for each in self._crew.executors])
+            case "reopen":
+                log_orders.reopen(self._start.supervisor_pid, self._nursery)
             case unknown:
                 self._event("shard.message_ignored", message=str(unknown))
 
@@ -292,5 +294,7 @@ class Shard:
             await asyncio.sleep(min(1.0, self._desk.watch.limits.heartbeat_s / 3))
 
     def _tell_snapshot(self) -> None:
-        why = self._report.why(preloaded=self._preloaded, paused=self._paused)
-        self._channel.say("snapshot", snapshot=self._report.snapshot(self.state, why))
+        self._channel.say("snapshot", snapshot=self._snapshot())
+
+    def _snapshot(self) -> dict[str, Any]:
+        return self._report.snapshot(self.state, self._report.why(preloaded=self._preloaded, paused=self._paused))

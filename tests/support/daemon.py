@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -98,6 +99,9 @@ class Daemon:
     def configure(self, config: Mapping[str, Any]) -> None:
         """Replace the configuration file; a running daemon learns of it by `reload`."""
         self.config_path.write_text(json.dumps(config, indent=2))  # JSON is YAML
+        # A reload waits until a file has rested for a moment: let this one look as if it had.
+        rested_at = time.time() - 60.0
+        os.utime(self.config_path, (rested_at, rested_at))
 
     def start(self, *arguments: str, until_ready: bool = True) -> None:
         """Start the daemon, with more *arguments* for `run`."""

@@ -15,6 +15,7 @@ QUIT = "quit"
 PAUSE = {"type": "pause"}
 RESUME = {"type": "resume"}
 DUMP = {"type": "dump"}
+REOPEN = {"type": "reopen"}
 
 
 def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any] | None) -> Message:

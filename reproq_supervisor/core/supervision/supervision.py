@@ -15,7 +15,7 @@ from reproq_supervisor.core.supervision import (
     telling,
 )
 from reproq_supervisor.core.supervision.answers import state_word, status
-from reproq_supervisor.core.supervision.commands import Command, DumpState, ReopenLog, Send, Spawn
+from reproq_supervisor.core.supervision.commands import Command, DumpState, ReopenLog, Spawn
 from reproq_supervisor.core.supervision.events import SupervisorStarted
 from reproq_supervisor.core.supervision.facts import (
     ChildExited,
@@ -32,11 +32,10 @@ from reproq_supervisor.core.supervision.facts import (
     Tick,
     WorkersFoundDead,
 )
-from reproq_supervisor.core.supervision.messages import DUMP
+from reproq_supervisor.core.supervision.messages import DUMP, REOPEN
 from reproq_supervisor.core.supervision.operation import Wish
 from reproq_supervisor.core.supervision.plan import Plan, Settings
 from reproq_supervisor.core.supervision.state import Classify, State
-from reproq_supervisor.core.supervision.units import Role
 
 _ROUTINE = frozenset({"beat", "snapshot", "event"})
 
@@ -147,11 +146,10 @@ class Supervision:
                     state.wishes.append(Wish(None))
             case SignalName.USR1:
                 state.do(ReopenLog())
+                telling.tell_all(state, REOPEN)
             case SignalName.USR2:
                 state.do(DumpState(status(state, now)))
-                for process in state.roster.of_role(Role.SHARD, Role.KEEPER):
-                    if process.hello_mono is not None and process.alive:
-                        state.do(Send(process.serial, DUMP))
+                telling.tell_all(state, DUMP)
             case SignalName.KILL:
                 pass
 

@@ -3,6 +3,8 @@
 Nothing is sent to a child before its `hello`, since it may not read yet; its `hello` brings it up to date.
 """
 
+from typing import Any
+
 from reproq_supervisor.core.supervision.commands import Send
 from reproq_supervisor.core.supervision.messages import PAUSE, RESUME, adjust_message, release_message
 from reproq_supervisor.core.supervision.process import Process
@@ -43,6 +45,13 @@ def tell_pause(state: State, pool: str) -> None:
     for process in _listeners(state):
         if process.unit.pool == pool:
             state.do(Send(process.serial, PAUSE if pool in state.paused else RESUME))
+
+
+def tell_all(state: State, message: dict[str, Any]) -> None:
+    """Tell every shard and keeper that listens, those on their way out too."""
+    for process in state.roster.of_role(Role.SHARD, Role.KEEPER):
+        if process.hello_mono is not None and process.alive:
+            state.do(Send(process.serial, message))
 
 
 def tell_keeper(state: State) -> None:
