@@ -3,8 +3,9 @@
     python -m benchmarks.throughput [--rounds 5] [--tasks 40000] [--json]
 
 Floor and product take turns in one run, on one durable server: quote the ratio. The floor claims and completes in batches
-of 100 over as many connections as the product has shards; the product drains the same backlog through supervisor, shard and
-killable executors.
+of 100, over one connection, as the product's one shard, and over as many as the product has open, its listener and its keeper
+included; the product drains the same backlog through supervisor, shard and killable executors. Beside tasks/s stands the
+processor time of each kind of process for a task, which a busy machine changes far less.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import random
 import statistics
 import time
+from contextlib import suppress
 
 import psutil
 import psycopg
@@ -24,12 +26,13 @@ from tests.support.eventually import eventually
 from tests.support.postgres import Cluster, Database
 
 NOOP = "workers.demo.tasks.noop"
+_CONNECTIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'reproq%'"
 
 
-def measure_floor(cluster: Cluster, tasks: int) -> dict[str, float]:
-    """Return the figures of the raw statements, one connection like the product's one shard."""
+def measure_floor(cluster: Cluster, tasks: int, connections: int) -> dict[str, float]:
+    """Return the figures of the raw statements."""
     with fresh_database(cluster) as database:
-        return store_floor.measure(database.dsn, tasks, batch=100, connections=1)
+        return store_floor.measure(database.dsn, tasks, batch=100, connections=connections)
 
 
 def measure_product(cluster: Cluster, tasks: int, executors: int) -> dict[str, float]:
@@ -38,17 +41,20 @@ def measure_product(cluster: Cluster, tasks: int, executors: int) -> dict[str, f
         with database.connect() as connection:
             enqueue(connection, [NewRun(NOOP) for _ in range(tasks)])
             before = _counters(database)
+            spent_before = _processor_s(cluster, daemon)
             connection.commit()
             began = time.time()
         eventually(lambda: _left(database) == 0, timeout=300, interval=0.2, what="the backlog is worked off")
         ((finished,),) = database.query("SELECT extract(epoch FROM max(finished_at))::float8 FROM task_runs")
-        after = _counters(database)
+        after, spent_after = _counters(database), _processor_s(cluster, daemon)
         assert database.query("SELECT count(*) FROM task_runs WHERE status = 'SUCCESSFUL'") == [(tasks,)]
         wal, commits = (late - early for late, early in zip(after, before, strict=True))
         return {
             "tasks_per_s": tasks / (finished - began),
             "wal_bytes_per_task": wal / tasks,
             "commits_per_task": commits / tasks,
+            "connections": float(len(database.query(_CONNECTIONS))),
+            **{f"cpu_us_{kind}": (spent_after[kind] - spent_before.get(kind, 0.0)) / tasks * 1e6 for kind in spent_after},
             **measure_memory(daemon),
         }
 
@@ -78,6 +84,19 @@ def measure_memory(daemon: Daemon) -> dict[str, float]:
     return {**sizes, "pss_mib_all": round(sum(sizes.values()), 1)}
 
 
+def _processor_s(cluster: Cluster, daemon: Daemon) -> dict[str, float]:
+    """Return the processor seconds that each kind of process has used so far; of the server those of the product's sessions."""
+    spent = dict.fromkeys(("shard", "executor", "server"), 0.0)
+    for pid, kind in daemon.processes().items():
+        if kind in spent:
+            spent[kind] += sum(psutil.Process(pid).cpu_times()[:2])
+    for process in psutil.Process(cluster.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if any("reproq" in part for part in process.cmdline()):
+                spent["server"] += sum(process.cpu_times()[:2])
+    return spent
+
+
 def _left(database: Database) -> int:
     ((count,),) = database.query("SELECT count(*) FROM (SELECT FROM task_lane LIMIT 1) AS any_row")
     return int(count)
@@ -95,6 +114,11 @@ def _counters(database: Database) -> tuple[float, float]:
     return row
 
 
+def _ratios(floors: list[dict[str, float]], products: list[dict[str, float]]) -> dict[str, float]:
+    ratios = [product["tasks_per_s"] / floor["tasks_per_s"] for floor, product in zip(floors, products, strict=True)]
+    return {"median": round(statistics.median(ratios), 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -105,31 +129,37 @@ def main() -> None:
     options = parser.parse_args()
     with durable_server() as cluster:
         machine = describe_machine(cluster)
-        floors, products = [], []
+        floors, wide_floors, products = [], [], []
         for round_no in range(options.rounds):
-            floors.append(measure_floor(cluster, options.tasks))
+            floors.append(measure_floor(cluster, options.tasks, 1))
             products.append(measure_product(cluster, options.tasks, options.executors))
+            wide_floors.append(measure_floor(cluster, options.tasks, int(products[-1]["connections"])))
             if not options.json:
-                print(
-                    f"round {round_no + 1}: floor {floors[-1]['tasks_per_s']:.0f}/s, product {products[-1]['tasks_per_s']:.0f}/s",
-                    flush=True,
-                )
+                told = (f"{figures['tasks_per_s']:.0f}/s" for figures in (floors[-1], wide_floors[-1], products[-1]))
+                print("round {}: floor {}, over all connections {}, product {}".format(round_no + 1, *told), flush=True)
         latency = measure_latency(cluster, options.latency_runs)
-    ratios = [product["tasks_per_s"] / floor["tasks_per_s"] for floor, product in zip(floors, products, strict=True)]
+    ratios = _ratios(floors, products)
+    wide_ratios = _ratios(wide_floors, products)
     medians = {name: statistics.median(product[name] for product in products if name in product) for name in products[-1]}
     result = {
         "machine": machine,
         "floor_tasks_per_s": statistics.median(floor["tasks_per_s"] for floor in floors),
+        "wide_floor_tasks_per_s": statistics.median(floor["tasks_per_s"] for floor in wide_floors),
         "product": {name: round(value, 4) for name, value in medians.items()},
-        "ratio_to_floor": {"median": round(statistics.median(ratios), 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)},
+        "ratio_to_floor": ratios,
+        "ratio_to_wide_floor": wide_ratios,
         "start_latency": {name: round(value, 2) for name, value in latency.items()},
     }
     if options.json:
         print(json.dumps(result))
         return
     print(f"\n{machine}; {options.tasks} no-op tasks, {options.executors} executors, median of {options.rounds}")
-    print(f"  floor, raw SQL          {result['floor_tasks_per_s']:>10.0f} tasks/s")
-    print(f"  product                 {medians['tasks_per_s']:>10.0f} tasks/s   ratio {result['ratio_to_floor']['median']:.2f}")
+    print(f"  product                 {medians['tasks_per_s']:>10.0f} tasks/s")
+    print(f"  raw SQL, 1 connection   {result['floor_tasks_per_s']:>10.0f} tasks/s   ratio {ratios['median']:.2f}")
+    wide = f"raw SQL, {medians['connections']:.0f} connections"
+    print(f"  {wide:<24}{result['wide_floor_tasks_per_s']:>10.0f} tasks/s   ratio {wide_ratios['median']:.2f}")
+    for kind in ("server", "shard", "executor"):
+        print(f"  processor, {kind:<13}{medians[f'cpu_us_{kind}']:>10.1f} us a task")
     print(f"  commits per task        {medians['commits_per_task']:>10.4f}")
     print(f"  WAL per task            {medians['wal_bytes_per_task']:>10.0f} bytes")
     print(f"  commit to start         {latency['p50_ms']:>10.1f} ms p50, {latency['p99_ms']:.1f} ms p99")

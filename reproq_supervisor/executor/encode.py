@@ -35,7 +35,7 @@ def encode_result(value: Any, max_bytes: int) -> bytes:
       BadResultError: not serialisable, NaN or infinite, holds NUL or a lone surrogate, or longer than *max_bytes*.
     """
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain).encode()
+        text = _ENCODER.encode(value).encode()
     except UnicodeEncodeError as error:
         raise BadResultError("result: expected text in UTF-8, got a lone surrogate") from error
     except ValueError as error:
@@ -64,6 +64,10 @@ def _plain(value: object) -> object:
     if isinstance(value, decimal.Decimal | uuid.UUID | pathlib.PurePath):
         return str(value)
     raise TypeError(f"an object of type {type(value).__module__}.{type(value).__qualname__}")
+
+
+# Made once: `json.dumps` makes one for each call, which costs more than most results.
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def encode_error(kind: str, message: str, error: BaseException | None = None) -> bytes:

@@ -163,14 +163,14 @@ def serve(link: BlockingLink, tokens_fd: int, run: Runner, capture: Capture, *, 
         result = run(work)
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked and came back twice: only the parent is an executor
-        _report(link, capture, replace(result, elapsed_s=time.perf_counter() - started))
+        _report(link, capture, result, time.perf_counter() - started)
         if single_use:
             return
 
 
-def _report(link: BlockingLink, capture: Capture, result: Result) -> None:
+def _report(link: BlockingLink, capture: Capture, result: Result, elapsed_s: float) -> None:
     fresh = capture.exchange_if_written()
-    payload = encode_result(replace(result, output_follows=fresh is not None))
+    payload = encode_result(replace(result, elapsed_s=elapsed_s, output_follows=fresh is not None))
     # The shard is gone when this fails; the end of the socket says so again in `serve`.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         link.send(payload, fresh or ())

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from reproq_supervisor.core.runs import Ending, ErrorKind, Outcome
-from reproq_supervisor.store.arrays import text_array
+from reproq_supervisor.store.arrays import number_array, text_array
 
 
 def arrays_of(endings: Sequence[Ending]) -> dict[str, Any]:
     """Return the seven `end_*` parameters of a cycle."""
     told = [_sendable(ending) for ending in endings]
     return {
-        "end_ids": [ending.result_id for ending in endings],
-        "end_lease_nos": [ending.lease_no for ending in endings],
-        "end_outcomes": [str(outcome) for outcome, _ in told],
+        "end_ids": number_array(ending.result_id for ending in endings),
+        "end_lease_nos": number_array(ending.lease_no for ending in endings),
+        "end_outcomes": "{" + ",".join([outcome.value for outcome, _ in told]) + "}",
         "end_values": text_array(value for _, value in told),
-        "end_delays": [ending.delay_s for ending in endings],
-        "end_started_ago": [ending.started_s_ago for ending in endings],
-        "end_logs_uris": [ending.logs_uri and ending.logs_uri.replace("\0", "") for ending in endings],
+        "end_delays": number_array(ending.delay_s for ending in endings),
+        "end_started_ago": number_array(ending.started_s_ago for ending in endings),
+        "end_logs_uris": text_array(ending.logs_uri and ending.logs_uri.replace("\0", "") for ending in endings),
     }
 
 

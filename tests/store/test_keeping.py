@@ -1,11 +1,13 @@
 """The keeper's duties: reclaim, release, wake, settle, repair; each safe to run twice."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store.keeper import KeeperStore
 from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
@@ -204,3 +206,34 @@ def test_a_run_that_its_shards_never_survive_comes_to_an_end(
         assert keeper.run(keeper.store.release_workers([f"dead-{n}"])) == 1
     told = record(database, run)
     assert (told["status"], told["attempts"], told["errors_json"][0]["kind"]) == ("FAILED", 1, "worker_crashed")
+
+
+def test_two_keepers_at_once_do_everything_once(put: Put, shard_of: Callable[..., Shard], database: Database) -> None:
+    dead, late = shard_of("dead"), shard_of("late")
+    put(400)
+    released = [claimed.result_id for _ in range(2) for claimed in dead.claim(50)]
+    expired = [claimed.result_id for _ in range(2) for claimed in late.claim(50, lease_s=0)]
+    due = put(100, delay_s=3600)
+    database.query("UPDATE task_lane SET due_at = now() WHERE park_reason = 'due'")
+
+    async def work(keeper: KeeperStore) -> list[int]:
+        counts = [0, 0, 0]
+        for _ in range(40):
+            counts[0] += await keeper.release_workers(["dead"], batch=7)
+            counts[1] += await keeper.reclaim(7)
+            counts[2] += (await keeper.wake_due(7)).count
+            await keeper.settle_wishes()
+            await keeper.repair()
+        return counts
+
+    async def both() -> list[list[int]]:
+        keepers = [await KeeperStore.connect(database.dsn) for _ in range(2)]
+        counts = await asyncio.gather(*(work(keeper) for keeper in keepers))
+        for keeper in keepers:
+            await keeper.close()
+        return counts
+
+    counts = asyncio.run(both())
+    assert [sum(each) for each in zip(*counts, strict=True)] == [len(released), len(expired), len(due)]
+    attempts = dict(database.query("SELECT attempts, count(*) FROM task_lane WHERE state = 'ready' GROUP BY 1"))
+    assert attempts == {0: 400, 1: len(expired)}
