@@ -21,8 +21,14 @@ def work_line(name: str, pool: Mapping[str, Any]) -> Iterator[str]:
     )
     in_hand = f", {held - running} more in hand" if held > running else ""
     slots = sum(int(snapshot.get("slots", 0)) for snapshot in snapshots)
-    shared = f" with {slots} slots" if slots > ready else ""
-    yield f"{name} runs {running} tasks in {ready} executors{shared}{in_hand}. So far: {claimed} claimed, {done} done, {failed} failed."
+    match next((snapshot["isolation"] for snapshot in snapshots if "isolation" in snapshot), "reuse"):
+        case "fork":
+            where = f", {ready} at most, each in a fork of its own"
+        case "exec":
+            where = f", {ready} at most, each in a program of its own"
+        case _:
+            where = f" in {ready} executors" + (f" with {slots} slots" if slots > ready else "")
+    yield f"{name} runs {running} tasks{where}{in_hand}. So far: {claimed} claimed, {done} done, {failed} failed."
 
 
 def queue_lines(queues: "Mapping[str, QueueStats]") -> Iterator[str]:

@@ -12,8 +12,9 @@ from reproq_supervisor.process.title import ProcessTitle
 class Report:
     """Builds snapshots; remembers what it needs for rates. Sets the process title, too."""
 
-    def __init__(self, child: str, desk: Desk, conversation: Conversation) -> None:
+    def __init__(self, child: str, isolation: str, desk: Desk, conversation: Conversation) -> None:
         self._child = child
+        self._isolation = isolation
         self._desk = desk
         self._conversation = conversation
         self._title = ProcessTitle()
@@ -34,6 +35,7 @@ class Report:
             },
             "running": crew.running,
             "slots": crew.slots,
+            "isolation": self._isolation,
             "held": len(self._desk.held),
             "claimed_total": totals.claimed,
             "completed_total": totals.completed,

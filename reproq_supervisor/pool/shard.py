@@ -63,7 +63,7 @@ class Shard:
             on_reply=self._desk.take_in,
             on_event=self._event,
         )
-        self._report = Report(start.child, self._desk, self._conversation)
+        self._report = Report(start.child, start.isolation, self._desk, self._conversation)
         self._nursery: NurseryLink | None = None
         self._paused = False
         self._connected = False

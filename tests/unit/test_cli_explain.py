@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from reproq_supervisor.cli.explain_view import queue_lines, work_line
 from reproq_supervisor.store.commands import QueueStats
 
@@ -20,6 +22,12 @@ def test_the_work_of_all_shards_is_one_line() -> None:
 def test_the_slots_of_shared_executors_are_told() -> None:
     one = {"executors": {"ready": 2}, "running": 9, "slots": 16, "held": 9}
     assert next(work_line("mail", pool(one))).startswith("mail runs 9 tasks in 2 executors with 16 slots. ")
+
+
+@pytest.mark.parametrize(("isolation", "what"), [("fork", "fork"), ("exec", "program")])
+def test_processes_for_one_task_are_told(isolation: str, what: str) -> None:
+    one = {"executors": {"ready": 2}, "running": 1, "slots": 2, "held": 1, "isolation": isolation}
+    assert next(work_line("mail", pool(one))).startswith(f"mail runs 1 tasks, 2 at most, each in a {what} of its own. ")
 
 
 def test_a_pool_whose_shards_have_not_spoken_says_nothing() -> None:
