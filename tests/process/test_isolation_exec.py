@@ -18,6 +18,8 @@ from tests.support.shard import EXEC, RunningShard, running_shard
 
 PROGRAM = str(Path(__file__).resolve().parents[1] / "support" / "foreign.sh")
 KEPT = 64 * 1024
+INTERNAL_TO_LIBC = 1 << 31 | 1 << 32
+"""Signals 32 and 33, which glibc ignores in everything that `posix_spawn` starts."""
 
 
 def foreign(**more: Any) -> dict[str, Any]:
@@ -54,6 +56,12 @@ def end_of(runs: Runs, what: str, *args: Any, **options: Any) -> Run:
 def test_a_program_is_told_who_and_which_attempt(runs: Runs) -> None:
     run = end_of(runs, "arguments")
     assert (run.end, run.result) == (("SUCCESSFUL", None, 1), f"--result-id {run.result_id} --attempt 1 --payload-stdin")
+
+
+def test_a_program_inherits_its_standard_streams_and_no_signal_held_back_or_ignored(runs: Runs) -> None:
+    *descriptors, _, blocked, _, ignored = end_of(runs, "inherited").result.split()
+    assert descriptors == ["0", "1", "2", "3"]  # 3 is the listing's own
+    assert (int(blocked, 16), int(ignored, 16) & ~INTERNAL_TO_LIBC) == (0, 0)
 
 
 def test_the_path_of_the_record_is_told_when_the_spec_has_none(runs: Runs) -> None:

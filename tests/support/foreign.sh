@@ -17,6 +17,7 @@ case "${path#foreign.}" in
     ok) echo "$ok" ;;
     arguments) printf '{"ok": true, "return": "%s"}' "$args" ;;
     payload_bytes) printf '{"ok": true, "return": %s}' "$(printf '%s' "$payload" | wc -c)" ;;
+    inherited) printf '{"ok": true, "return": "%s"}' "$(ls /proc/self/fd | tr '\n' ' '; grep -E 'SigBlk|SigIgn' /proc/self/status | tr '\t\n' '  ')" ;;
     words) echo "a word" >&2; echo "$ok" ;;
     fail) echo '{"ok": false, "exception_class": "Foreign", "message": "no luck", "traceback": "line 1"}'; exit 1 ;;
     missing) echo '{"ok": false, "exception_class": "ImportError", "message": "no such task"}'; exit 1 ;;
