@@ -35,8 +35,9 @@ def queue_lines(queues: "Mapping[str, QueueStats]") -> Iterator[str]:
     """Say what waits in each queue, and why nobody takes it."""
     for name, queue in queues.items():
         oldest = "" if queue.oldest_ready_s is None else f", the oldest due for {rough_age(queue.oldest_ready_s)}"
-        parked = f", {queue.parked} parked (due later, or not runnable in this version)" if queue.parked else ""
+        parked = f", {queue.parked} parked (due later, or waiting for room in a key or rate)" if queue.parked else ""
         waiting = f", {queue.waiting} waiting for other tasks" if queue.waiting else ""
         what = f"{queue.ready} ready{oldest}, {queue.running} running{parked}{waiting}"
-        paused = "" if queue.paused is None else f" It is paused, nobody claims from it{': ' if queue.paused else ''}{queue.paused}."
+        why = f" ({queue.paused})" if queue.paused else ""
+        paused = "" if queue.paused is None else f" It is paused{why}; back to work by: reproq-supervisor queue resume {name}"
         yield f"Queue {name}: {what}.{paused}"

@@ -41,6 +41,6 @@ def test_an_idle_queue_has_nothing_to_hide() -> None:
 def test_a_queue_that_stands_still_says_why() -> None:
     queue = QueueStats(ready=3, running=1, parked=2, waiting=4, oldest_ready_s=75.4, paused="upgrade")
     assert list(queue_lines({"mail": queue})) == [
-        "Queue mail: 3 ready, the oldest due for 1m15s, 1 running, 2 parked (due later, or not runnable in this version), "
-        "4 waiting for other tasks. It is paused, nobody claims from it: upgrade."
+        "Queue mail: 3 ready, the oldest due for 1m15s, 1 running, 2 parked (due later, or waiting for room in a key or rate), "
+        "4 waiting for other tasks. It is paused (upgrade); back to work by: reproq-supervisor queue resume mail"
     ]
