@@ -51,6 +51,6 @@ def _refuse_unprivileged(loaded: "Loaded") -> None:
     from reproq_supervisor.settings.problems import ConfigError
 
     layers = loaded.layers
-    problems = tuple(place_problem(lack.path, lack.message, lack.hint, layers) for lack in find_lacking(loaded.settings))
+    problems = [place_problem(lack.path, lack.message, lack.hint, layers) for lack in find_lacking(loaded.settings)]
     if problems:
-        raise ConfigError(layers.source, problems)
+        raise ConfigError(layers.source, tuple(sorted(problems, key=lambda problem: problem.line or 0)))
