@@ -60,10 +60,18 @@ def read_record(path: Path) -> DaemonRecord | None:
         return None
 
 
-def find_record(config_path: str | None, environ: Mapping[str, str]) -> DaemonRecord | None:
-    """Return the record of the daemon that was started with *config_path*: of one that answers, before those of the dead."""
+def find_record(config_path: str | None, environ: Mapping[str, str], *, workers: bool = True) -> DaemonRecord | None:
+    """Return the record of the daemon that was started with *config_path*: of one that answers, before those of the dead.
+
+    Args:
+      workers: also look for workers, of which any number may run beside each other and beside a daemon.
+    """
     wanted = absolute(config_path)
-    found = [record for place in records_of(config_path, environ) if (record := read_record(place)) and record.config_path == wanted]
+    found = [
+        record
+        for place in records_of(config_path, environ, workers=workers)
+        if (record := read_record(place)) and record.config_path == wanted
+    ]
     return next((record for record in found if record.answers), found[0] if found else None)
 
 

@@ -30,7 +30,7 @@ def run(options: Options) -> None:
 
 
 def _refuse_second(options: Options, places: Places) -> None:
-    record = find_record(options.config_path, os.environ)
+    record = find_record(options.config_path, os.environ, workers=False)
     if record is not None and record.answers:
         who = f"pid {record.pid} at {record.control_socket}"
     elif is_answering(str(places.control_socket)):

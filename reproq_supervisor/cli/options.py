@@ -81,12 +81,19 @@ class Options:
     def database(self) -> str:
         """Return the libpq URL of the database, or `embedded`: what was said for this command, else the file's, else the embedded one.
 
-        The file is read only when it decides, so that a mistake in it does not stop a command that was told its database.
+        The file, which may also be that of a worker, is read only when it decides: a mistake in it does not stop a command that was told
+        its database.
 
         Raises:
           ConfigError: the file decides and is wrong.
         """
-        return self.named_database() or self.load().settings.database
+        if named := self.named_database():
+            return named
+        from reproq_supervisor.settings.contract.load import dsn_of_file, is_worker_file
+
+        if (path := self.config_path) is not None and is_worker_file(path):
+            return dsn_of_file(path)
+        return self.load().settings.database
 
 
 def common_options(function: Callable[..., R]) -> Callable[..., R]:

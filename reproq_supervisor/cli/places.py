@@ -76,13 +76,13 @@ def folder_of(config_path: str | None) -> Path:
     return Path(config_path).resolve().parent if config_path else Path.cwd()
 
 
-def records_of(config_path: str | None, environ: Mapping[str, str]) -> list[Path]:
+def records_of(config_path: str | None, environ: Mapping[str, str], *, workers: bool = True) -> list[Path]:
     """Return where the daemon of *config_path* may have left its record, the most likely first."""
     folders = [
         find_places(config_path, None, environ).runtime_dir,
         folder_of(config_path) / FOLDER / "run",
         *sorted(SYSTEM_RUNTIME_PARENT.glob("reproq-supervisor*")),
-        *private_worker_folders(),
+        *(private_worker_folders() if workers else ()),
     ]
     return [folder / RECORD_NAME for folder in dict.fromkeys(folders)]
 

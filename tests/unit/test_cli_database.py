@@ -97,3 +97,11 @@ def test_a_credential_that_may_be_there_is_no_missing_one(tmp_path: Path, monkey
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "file"))  # as unreadable for root as for others
     with pytest.raises(ConfigError, match="expected a readable file"):
         find_dsn(options())
+
+
+def test_the_file_of_a_worker_names_a_database_too(tmp_path: Path) -> None:
+    (tmp_path / "reproq.yaml").write_text("dsn: postgres://top/x\nworker: {dsn: 'postgres://worker/x?pool_max_conns=2'}\n")
+    assert find_dsn(Options("reproq.yaml", None, Output())) == "postgres://worker/x"
+    (tmp_path / "worker.toml").write_text("[worker]\nconcurrency = 3\n")
+    with pytest.raises(ConfigError, match="dsn: expected the URL of a database"):
+        find_dsn(Options("worker.toml", None, Output()))

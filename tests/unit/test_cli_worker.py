@@ -143,6 +143,7 @@ def test_commands_find_a_worker_by_its_file(tmp_path: Path) -> None:
         assert found is not None
         assert (found.pid, found.answers) == (4711, True)
         assert find_record("other.yaml", {}) is None
+        assert find_record("reproq.yaml", {}, workers=False) is None, "it keeps no daemon from starting"
 
 
 def test_what_a_killed_worker_left_is_removed_and_nothing_else(parent: Path) -> None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from reproq_supervisor.settings.contract.file import ContractError, read_file
+from reproq_supervisor.settings.contract.dsn import read_dsn
+from reproq_supervisor.settings.contract.file import USUAL_FILES, ContractError, read_file
 from reproq_supervisor.settings.contract.translate import translate
 from reproq_supervisor.settings.contract.values import settle
 from reproq_supervisor.settings.document import Document
 from reproq_supervisor.settings.layers import Layers
 from reproq_supervisor.settings.model import Settings
-from reproq_supervisor.settings.problems import ConfigError
+from reproq_supervisor.settings.problems import ConfigError, Problem
 from reproq_supervisor.settings.validate import validate
 
 
@@ -39,6 +41,25 @@ def load_worker(path: str | None, flags: Mapping[str, str], environ: Mapping[str
         raise ContractError(source, error.problems) from error
     unknown = (f"{key}: is not known, and ignored" for key in file.unknown)
     return Worker(settings, values.text("worker-id") or None, (*unknown, *translation.advice))
+
+
+def is_worker_file(path: str) -> bool:
+    """Answer by its name whether the file is one of the older worker, for commands that only need its database."""
+    return Path(path).name in USUAL_FILES or Path(path).suffix == ".toml"
+
+
+def dsn_of_file(path: str) -> str:
+    """Return the database that a worker's file names.
+
+    Raises:
+      ContractError: it cannot be read, or names none.
+    """
+    texts = read_file(path).texts
+    found = texts.get("worker.dsn") or texts.get("dsn")
+    if found is None:
+        problem = Problem("dsn", "expected the URL of a database, found none", hint="--dsn, DATABASE_URL, or dsn in this file")
+        raise ContractError(path, (problem,))
+    return read_dsn(found).url
 
 
 def origin_of(path: str | None, flags: Mapping[str, str]) -> dict[str, Any]:
