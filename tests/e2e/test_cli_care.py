@@ -135,3 +135,22 @@ def test_doctor_of_a_broken_file_that_names_the_database_is_78(tmp_path: Path) -
     done = run_program("doctor")
     assert done.code == 78
     assert done.out.count("webb") == 1
+
+
+def test_doctor_is_strict_about_what_lets_anybody_in(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "supervisor.yaml").write_text("{app: {allowed_task_modules: ['*']}}")
+    assert doctor(database)[0] == 0
+    code, findings = doctor(database, "--strict")
+    assert code == 1
+    assert ("warning", "tasks") in findings
+
+
+def test_doctor_knows_a_queue_that_another_host_serves(database: Database) -> None:
+    enqueue(database, "--queue", "elsewhere")
+    database.query("""INSERT INTO reproq_workers (worker_id, queues) VALUES ('other', '["elsewhere"]')""")
+    assert doctor(database, "--strict")[0] == 0
+
+
+def test_doctor_says_that_nobody_serves_a_queue_of_the_configuration_at_the_moment(database: Database) -> None:
+    enqueue(database)
+    assert "no worker that serves it was seen" in run_program("doctor", "--dsn", database.dsn).out

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from reproq_supervisor.store.migrate import steps
+from tests.store import layouts
 from tests.support.postgres import Cluster, Database
 from tests.support.program import Done, enter_empty_surroundings, run_program
 from tests.support.tasks import enqueue, finish
@@ -24,6 +25,23 @@ def test_migrate_shows_its_plan_and_changes_nothing(empty_database: Database) ->
     assert [step["name"] for step in done.json["steps"]] == [step.name for step in steps()]
     assert {step["done"] for step in done.json["steps"] if step["version"]} == {False}
     assert empty_database.query("SELECT to_regclass('task_runs')") == [(None,)]
+
+
+def test_migrate_of_an_older_layout_says_what_each_step_takes(empty_database: Database) -> None:
+    with empty_database.connect() as connection:
+        layouts.django(connection)
+        layouts.insert(connection, "READY", 3, prefix="same")
+        connection.execute("UPDATE task_runs SET spec_hash = 'same'")
+    plan = run_program("migrate", "--plan", "--dsn", empty_database.dsn)
+    assert plan.code == 0
+    (line,) = [line for line in plan.out.splitlines() if line.startswith("columns of task_runs")]
+    assert "under 1 s" in line
+    assert "ACCESS EXCLUSIVE on the table, for milliseconds" in line
+    done = run_program("migrate", "--dsn", empty_database.dsn)
+    assert "3 runs that have not ended were taken over" in done.out
+    assert "2 of them are duplicates of another active run" in done.out
+    after = run_program("migrate", "--plan", "--json", "--dsn", empty_database.dsn).json
+    assert {step["done"] for step in after["steps"]} == {True}
 
 
 def test_migrate_takes_every_step_once(empty_database: Database) -> None:

@@ -15,9 +15,9 @@ from reproq_supervisor.store.schema.columns import Columns, Identity, SpecHash
 from reproq_supervisor.store.schema.files import FileStep, texts
 from reproq_supervisor.store.schema.indexes import INDEXES, LANE_INDEXES, DropOlder, DropOlderUnique, MakeIndex
 from reproq_supervisor.store.schema.parents import Parents
+from reproq_supervisor.store.schema.retired import DropRetired
 from reproq_supervisor.store.schema.shape import TABLES
 from reproq_supervisor.store.schema.step import Step
-from reproq_supervisor.store.schema.triggers import DropOlderTrigger
 from reproq_supervisor.store.schema.values import Values
 
 _CONTRACT = 1
@@ -39,6 +39,6 @@ def steps() -> tuple[Step, ...]:
         Parents(),
         DropOlderUnique(),
         SpecHash(),
-        DropOlderTrigger(),
+        DropRetired(),
         DropOlder(),
     )

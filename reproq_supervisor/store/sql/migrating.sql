@@ -100,12 +100,14 @@ SELECT placed, doubled, passed FROM reproq_adopt(%(after)s, %(upto)s)
 -- Names of the triggers of the record that are on.
 SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = to_regclass('task_runs') AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
 
--- name: has_older_trigger
--- One row: is the older layouts' trigger, or its function, still there?
+-- name: has_retired
+-- One row: is the older layouts' trigger still there, or a function that nothing calls any more, theirs or of an earlier version of ours?
 SELECT to_regprocedure('reproq_task_path_from_spec()') IS NOT NULL
+    OR to_regprocedure('reproq_wants_rate(text, text)') IS NOT NULL
     OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass('task_runs') AND t.tgname = 'trg_task_runs_task_path')
 
--- name: drop_older_trigger
--- Removes it.
+-- name: drop_retired
+-- Removes them.
 DROP TRIGGER IF EXISTS trg_task_runs_task_path ON task_runs;
-DROP FUNCTION IF EXISTS reproq_task_path_from_spec()
+DROP FUNCTION IF EXISTS reproq_task_path_from_spec();
+DROP FUNCTION IF EXISTS reproq_wants_rate(text, text)
