@@ -53,6 +53,25 @@ def test_results_of_an_outage_are_written_when_the_database_returns(
     assert daemon.processes() == before
 
 
+@pytest.mark.slow
+def test_results_are_kept_though_their_leases_ended_while_the_database_was_away(
+    start_daemon: StartDaemon, own_cluster: Cluster, own_database: Database, tmp_path: Path
+) -> None:
+    trail = tmp_path / "trail"
+    start_daemon(demo_config(own_database.dsn, pool={"executors": 2, "lease": "15s"}))
+    put_trails(own_database, trail, 2, 2.0)
+    eventually(lambda: started(trail) == 2, what="both tasks run")
+    own_database.query("CHECKPOINT")
+    own_cluster.kill()
+    expired = time.monotonic() + 16
+    eventually(lambda: all(runs[0].ended for runs in read_trail(trail).values()), timeout=30, what="both end while it is away")
+    eventually(lambda: time.monotonic() >= expired, timeout=30, interval=0.2, what="their leases have ended")
+    own_cluster.start()
+    eventually(all_done(own_database, 2), timeout=120, what="both results are stored")
+    assert all(len(runs) == 1 for runs in assert_all_ended_once(own_database, trail, 2).values())
+    assert own_database.query("SELECT DISTINCT attempts, errors_json FROM task_runs") == [(1, [])]
+
+
 def test_tasks_stop_when_their_lease_cannot_be_renewed_and_run_again_later(
     start_daemon: StartDaemon, own_cluster: Cluster, own_database: Database, tmp_path: Path
 ) -> None:
