@@ -162,7 +162,7 @@ class Executor:
                 return finished
 
     def _take(self, frame: bytes, finished: list[tuple[Held, Result, Output | None]]) -> None:
-        seq = decode_output_note(frame)
+        seq = decode_output_note(frame) if self.shared else None
         if seq is None:
             self._finish(decode_result(frame), finished)
             return

@@ -134,16 +134,18 @@ def test_several_are_asked_to_stop_at_once(runs: Runs, executor: int, tmp_path: 
     assert is_alive(executor)
 
 
+@pytest.mark.parametrize(("task", "args"), [("nap", [3600]), (f"{ODD}hang_in_c", [])])
 def test_a_task_that_does_not_stop_costs_the_executor_and_the_others_nothing(
-    shard: RunningShard, runs: Runs, executor: int, tmp_path: Path
+    shard: RunningShard, runs: Runs, executor: int, tmp_path: Path, task: str, args: list[int]
 ) -> None:
+    """A blocked call sees no exception; code that keeps the interpreter lock lets nobody see anything."""
     others, go = beside(runs, tmp_path)
-    stubborn = runs.end_of("nap", 3600, max_attempts=1, timeout_seconds=1)  # a blocked call sees no exception
+    stubborn = runs.end_of(task, *args, max_attempts=1, timeout_seconds=1)
     assert stubborn.end == ("FAILED", "timeout", 1)
     eventually(lambda: not is_alive(executor), what="the executor is killed")
     go.touch()
     assert {run.end for run in runs.ended(others)} == {("SUCCESSFUL", None, 1)}
-    shard.wait_for(lambda: "in nap" in shard.log, "the stacks are in the log")
+    shard.wait_for(lambda: f"in {task.rpartition('.')[2]}" in shard.log, "the stacks are in the log")
 
 
 def test_what_ends_within_the_grace_of_the_others_is_not_repeated(shard: RunningShard, runs: Runs, executor: int, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""What an answer of the database changes in what a shard holds."""
+
+from reproq_supervisor.core.policy.claim_plan import Turns
+from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, RunId
+from reproq_supervisor.pool.held import RELEASED, HeldRuns
+from reproq_supervisor.pool.ledger import Ledger
+
+LEASE_S = 60.0
+
+
+def claimed(run: int, lease_no: int) -> Claimed:
+    return Claimed(RunId(run), LeaseNo(lease_no), 1, "default", 0, "app.task", 60.0, 3, b"{}")
+
+
+def ledger() -> tuple[Ledger, HeldRuns]:
+    held = HeldRuns()
+    return Ledger(held, Turns({"default": 1}), LEASE_S), held
+
+
+def test_a_run_that_is_claimed_again_is_lost_under_its_earlier_lease() -> None:
+    book, held = ledger()
+    (first,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    (second,), lost = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 2),)), 0.0)
+    assert lost == [first]
+    assert held.values() == [second]
+    assert book.totals.lost == 1
+
+
+def test_one_that_is_told_to_be_lost_and_claimed_again_in_one_answer_is_lost_once() -> None:
+    book, _ = ledger()
+    (first,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    _, lost = book.apply(CycleRequest(LEASE_S), CycleReply(lost=frozenset({RunId(1)}), claimed=(claimed(1, 2),)), 0.0)
+    assert lost == [first]
+    assert book.totals.lost == 1
+
+
+def test_what_has_ended_under_its_earlier_lease_needs_no_stop() -> None:
+    book, held = ledger()
+    (first,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    held.end(first, RELEASED)
+    (second,), lost = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 2),)), 0.0)
+    assert lost == []
+    assert (held.values(), held.ended) == ([second], 0)
