@@ -27,7 +27,6 @@ _PARKED = {
     "due": "parked until it is due",
     "key": "parked: its lock_key or concurrency_key is full; it comes back by itself",
     "rate": "parked until its rate limit has a token; see `limit ls`",
-    "unsupported": "parked: belongs to a workflow, which this version does not run",
 }
 EXIT_FAILED = 1
 

@@ -36,7 +36,7 @@ WORKERS_INTERVAL_S = 600.0
 WORKERS_KEPT_S = 24 * 3600.0
 WISHES_INTERVAL_S = 1.0
 KEYS_INTERVAL_S = 1.0
-KEY_SWEEP_INTERVAL_S = 30.0
+SWEEP_INTERVAL_S = 30.0
 BATCH = 500
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
@@ -76,7 +76,8 @@ class Keeper:
             Duty("reclaim", reclaim_s, self._reclaim, due_mono=time.monotonic() + _FIRST_RECLAIM_AFTER_S),
             Duty("wishes", WISHES_INTERVAL_S, self._settle_wishes),
             Duty("keys", KEYS_INTERVAL_S, self._settle_keys),
-            Duty("key_sweep", KEY_SWEEP_INTERVAL_S, self._sweep_keys),
+            Duty("flows", KEYS_INTERVAL_S, self._settle_flows),
+            Duty("sweep", SWEEP_INTERVAL_S, self._sweep),
             Duty("repair", REPAIR_INTERVAL_S, self._repair),
             Duty("workers", WORKERS_INTERVAL_S, self._prune_workers),
         ]
@@ -257,9 +258,15 @@ class Keeper:
         more = await self._store.settle_keys(BATCH)
         return Ran(0, again_in_s=0.05 if more else math.inf)
 
-    async def _sweep_keys(self) -> Ran:
+    async def _settle_flows(self) -> Ran:
+        assert self._store is not None
+        more = await self._store.settle_flows(BATCH)
+        return Ran(0, again_in_s=0.05 if more else math.inf)
+
+    async def _sweep(self) -> Ran:
         assert self._store is not None
         await self._store.sweep_keys()
+        await self._store.sweep_flows()
         return Ran(0)
 
     async def _repair(self) -> Ran:

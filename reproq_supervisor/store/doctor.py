@@ -11,7 +11,7 @@ _ALWAYS: tuple[Check, ...] = (server.server, server.clocks, catalogue.schema, ca
 _OF_OUR_SCHEMA: tuple[Check, ...] = (
     runs.invariant,
     runs.statuses,
-    runs.parked,
+    runs.unsettled,
     runs.expired,
     runs.overdue,
     runs.workers,

@@ -78,6 +78,17 @@ class KeeperStore:
         ((more,),) = await self._connection.ask("keeping", "settle_keys", {"limit": limit})
         return bool(more)
 
+    async def settle_flows(self, limit: int = 500) -> bool:
+        """Wake and fail what follows from runs of workflows that have ended; answer whether more is left."""
+        ((more,),) = await self._connection.ask("keeping", "settle_flows", {"limit": limit})
+        return bool(more)
+
+    async def sweep_flows(self) -> None:
+        """Leave word of every end that somebody waits for and nobody settled: an older producer may have died between two inserts."""
+        after: int | None = 0
+        while after is not None:
+            ((after,),) = await self._connection.ask("keeping", "sweep_flows", {"after": after, "limit": _SWEEP_BATCH})
+
     async def sweep_keys(self) -> None:
         """Leave word of every key that somebody waits for: whatever was forgotten is found by that."""
         after: str | None = ""

@@ -121,14 +121,15 @@ def test_doctor_names_the_missing_steps_of_an_empty_database(empty_database: Dat
     assert (finding.level, finding.check, finding.remedy) == (Level.ERROR, "schema", "run `reproq-supervisor migrate`")
 
 
-def test_doctor_counts_what_is_not_claimed_yet(put: Put, database: Database) -> None:
-    put(3)
-    database.query("UPDATE task_runs SET workflow_id = gen_random_uuid()")
-    database.query("INSERT INTO task_runs (spec_json, spec_hash, task_path, status) VALUES ('{}', 'a', 'a.b', 'WAITING')")
-    with database.connect() as connection:
-        findings = {finding.check: finding for finding in doctor(connection)}
-    assert findings["unsupported"].message.startswith("3 runs")
-    assert findings["waiting"].message.startswith("1 runs")
+def test_doctor_sees_a_run_that_waits_in_vain(put: Put, shard: Shard, database: Database) -> None:
+    (parent,) = put()
+    shard.succeed(shard.claim_one())
+    database.query(
+        "INSERT INTO task_runs (spec_json, spec_hash, task_path, status, parent_id) VALUES ('{}', 'a', 'a.b', 'WAITING', %s)", parent
+    )
+    assert levels(database, "workflows") == []
+    database.query("UPDATE task_runs SET finished_at = now() - interval '1 h' WHERE result_id = %s", parent)
+    assert levels(database, "workflows") == [Level.WARNING]
 
 
 def test_doctor_sees_a_broken_invariant(put: Put, database: Database) -> None:

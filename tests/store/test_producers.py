@@ -153,16 +153,15 @@ def test_a_row_that_asks_for_a_key_has_it_in_the_lane(
     assert shard.claim_one().result_id == run
 
 
-def test_a_ready_member_of_a_workflow_is_parked_as_unsupported(shard: Shard, database: Database) -> None:
+def test_a_ready_member_of_a_workflow_runs_like_any_other(shard: Shard, database: Database) -> None:
     ((run,), (later,)) = database.query(
         """INSERT INTO task_runs (spec_json, spec_hash, task_path, workflow_id)
            VALUES ('{}', 'a', 'a.b', %s), ('{}', 'b', 'a.b', NULL) RETURNING result_id""",
         uuid4(),
     )
-    assert lane(database, run)["park_reason"] == "unsupported"
     database.query("UPDATE task_runs SET workflow_id = %s WHERE result_id = %s", uuid4(), later)
-    assert lane(database, later)["park_reason"] == "unsupported"
-    assert shard.claim(5) == ()
+    assert lane(database, later)["workflow_id"] is not None
+    assert [claimed.result_id for claimed in shard.claim(5)] == [run, later]
 
 
 @pytest.mark.parametrize("no_wish", [{"lock_key": ""}, {"concurrency_key": "account:1", "concurrency_limit": 0}, {"concurrency_limit": 3}])

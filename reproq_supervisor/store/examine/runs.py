@@ -39,18 +39,16 @@ def expired(connection: Connection) -> Iterator[Finding]:
         )
 
 
-def parked(connection: Connection) -> Iterator[Finding]:
-    (count,) = one_row(connection, "unsupported")
+def unsettled(connection: Connection) -> Iterator[Finding]:
+    """Find ends of runs in workflows that nobody has settled."""
+    (count,) = one_row(connection, "unsettled", older_s=_OVERDUE_S)
     if count:
         yield Finding(
             Level.WARNING,
-            "unsupported",
-            f"{count} runs belong to a workflow; this version does not claim them",
-            "leave them for a version that runs them",
+            "workflows",
+            f"{count} runs wait for a parent or for members that have ended",
+            "start a daemon: its keeper looks every half minute",
         )
-    (count,) = one_row(connection, "waiting")
-    if count:
-        yield Finding(Level.NOTE, "waiting", f"{count} runs wait for others; this version does not run workflows")
 
 
 def overdue(connection: Connection) -> Iterator[Finding]:

@@ -1,5 +1,5 @@
 -- Small functions that give one meaning to one word; the larger ones are made of these.
--- revision: 2
+-- revision: 3
 -- locks: none.
 --
 -- Those that take only values are plain SQL, which the planner puts in place of the call. It does so only if the function is declared no
@@ -16,20 +16,14 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                 ELSE -priority::double precision END
 $$;
 
--- Where a new or changed run belongs. *limited*: it belongs to a workflow, which no claim serves yet.
-CREATE OR REPLACE FUNCTION reproq_lane_state(status text, run_after timestamptz, limited boolean, clock timestamptz) RETURNS text
+-- Where a new or changed run belongs.
+DROP FUNCTION IF EXISTS reproq_lane_state(text, timestamptz, boolean, timestamptz);
+CREATE OR REPLACE FUNCTION reproq_lane_state(status text, run_after timestamptz, clock timestamptz) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN status = 'RUNNING' THEN 'running'
                 WHEN status = 'WAITING' THEN 'waiting'
-                WHEN limited OR run_after > clock THEN 'parked'
+                WHEN run_after > clock THEN 'parked'
                 ELSE 'ready' END
-$$;
-
-CREATE OR REPLACE FUNCTION reproq_park_reason(status text, run_after timestamptz, limited boolean, clock timestamptz) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN status IN ('RUNNING', 'WAITING') THEN NULL
-                WHEN limited THEN 'unsupported'
-                WHEN run_after > clock THEN 'due' END
 $$;
 
 CREATE OR REPLACE FUNCTION reproq_wants_key(lock_key text, concurrency_key text, concurrency_limit integer) RETURNS boolean

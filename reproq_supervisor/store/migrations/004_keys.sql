@@ -1,5 +1,5 @@
 -- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
--- revision: 6
+-- revision: 7
 -- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
 --
 -- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
@@ -22,6 +22,7 @@
 -- When it fails: a claimer that dies rolls back everything at once. The keeper looks for keys with room and waiters all the same.
 
 ALTER TABLE task_lane
+    ADD COLUMN IF NOT EXISTS workflow_id uuid,
     ADD COLUMN IF NOT EXISTS lock_name text,      -- 'lock:' and the record's lock_key
     ADD COLUMN IF NOT EXISTS limit_name text,     -- 'limit:' and its concurrency_key
     ADD COLUMN IF NOT EXISTS limit_size integer,  -- its concurrency_limit
@@ -31,22 +32,36 @@ ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_check;
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_park_reason_check;
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_parked;
 ALTER TABLE task_lane ADD CONSTRAINT task_lane_parked CHECK (
-    (state = 'parked') = (park_reason IS NOT NULL) AND park_reason IN ('due', 'key', 'rate', 'unsupported')
+    (state = 'parked') = (park_reason IS NOT NULL) AND park_reason IN ('due', 'key', 'rate')
     AND coalesce(park_reason IN ('key', 'rate'), false) = (on_key IS NOT NULL)) NOT VALID;
 
 -- Runs that an earlier version only parked.
 UPDATE task_lane l
-SET lock_name = 'lock:' || nullif(r.lock_key, ''),
+SET state = CASE WHEN l.due_at <= now() THEN 'ready' ELSE 'parked' END,
+    park_reason = CASE WHEN l.due_at > now() THEN 'due' END,
+    lock_name = 'lock:' || nullif(r.lock_key, ''),
     limit_name = CASE WHEN r.concurrency_limit > 0 THEN 'limit:' || nullif(r.concurrency_key, '') END,
     limit_size = r.concurrency_limit
 FROM task_runs r
-WHERE r.result_id = l.result_id AND l.keys <> '{}' AND l.lock_name IS NULL AND l.limit_name IS NULL;
-UPDATE task_lane l SET state = 'ready', park_reason = NULL, keys = NULL
-FROM task_runs r
-WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL AND l.due_at <= now();
-UPDATE task_lane l SET park_reason = 'due', keys = NULL
-FROM task_runs r
-WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported' AND r.workflow_id IS NULL;
+WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported';
+ALTER TABLE task_lane DROP COLUMN IF EXISTS keys;
+
+-- Runs of workflows that have ended, and what follows from it is not settled yet: see 011_flows.
+CREATE TABLE IF NOT EXISTS reproq_flow_ends (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    flow      text NOT NULL,  -- 'flow:' and the id of the workflow, or 'run:' and that of a run without one
+    result_id bigint NOT NULL,
+    status    text NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX IF NOT EXISTS reproq_flow_ends_flow ON reproq_flow_ends (flow);
+
+-- Leaves word that a run has ended, if it has.
+CREATE OR REPLACE FUNCTION reproq_note_end(run_id bigint) RETURNS void
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
+    INSERT INTO reproq_flow_ends (flow, result_id, status)
+    SELECT coalesce('flow:' || r.workflow_id, 'run:' || r.result_id), r.result_id, r.status
+    FROM task_runs r WHERE r.result_id = run_id AND r.status IN ('SUCCESSFUL', 'FAILED', 'CANCELLED')
+$$;
 
 -- Keys to look at again: somebody came to wait, or freed one without its lock. Insert-only for whoever holds no lock.
 CREATE TABLE IF NOT EXISTS reproq_key_arrivals (

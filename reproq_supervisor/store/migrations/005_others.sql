@@ -1,6 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 6
+-- revision: 7
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -16,20 +16,18 @@ LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
     clock timestamptz := clock_timestamp();
     due timestamptz := reproq_due_at(run.enqueued_at, run.run_after);
-    limited boolean := run.workflow_id IS NOT NULL;
-    state text := reproq_lane_state(run.status, run.run_after, limited, clock);
+    state text := reproq_lane_state(run.status, run.run_after, clock);
     aging_s double precision := coalesce(
         (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = run.queue_name), 60);
 BEGIN
     INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts, timeout_seconds,
-                           leased_by, leased_until, claimed_at, keys, lock_name, limit_name, limit_size)
-    VALUES (run.result_id, run.queue_name, state, reproq_park_reason(run.status, run.run_after, limited, clock), run.priority,
+                           leased_by, leased_until, claimed_at, workflow_id, lock_name, limit_name, limit_size)
+    VALUES (run.result_id, run.queue_name, state, CASE WHEN state = 'parked' THEN 'due' END, run.priority,
             reproq_order_key(due, run.priority, aging_s), due, run.attempts, run.max_attempts, run.timeout_seconds,
             CASE WHEN state = 'running' THEN coalesce(run.leased_by, '') END,
             CASE WHEN state = 'running' THEN coalesce(run.leased_until, clock) END,
             CASE WHEN state = 'running' THEN run.last_attempted_at END,
-            CASE WHEN limited THEN array_remove(ARRAY[run.lock_key, run.concurrency_key], NULL) END,
-            reproq_lock_name(run.lock_key), reproq_limit_name(run.concurrency_key, run.concurrency_limit), run.concurrency_limit)
+            run.workflow_id, reproq_lock_name(run.lock_key), reproq_limit_name(run.concurrency_key, run.concurrency_limit), run.concurrency_limit)
     ON CONFLICT (result_id) DO NOTHING;
     IF state = 'ready' THEN
         PERFORM reproq_notify_ready(ARRAY[run.queue_name]);
@@ -87,9 +85,8 @@ BEGIN
     state := lane.state;
     IF state IS NULL AND OLD.status = ANY (active) THEN
         -- It was there before our triggers, and nobody has brought it into the lane yet: while a database is migrated older workers go on.
-        state := reproq_lane_state(
-            OLD.status, OLD.run_after,
-            reproq_wants_key(OLD.lock_key, OLD.concurrency_key, OLD.concurrency_limit) OR OLD.workflow_id IS NOT NULL, clock_timestamp());
+        state := CASE WHEN reproq_wants_key(OLD.lock_key, OLD.concurrency_key, OLD.concurrency_limit) AND OLD.status = 'READY' THEN 'parked'
+                      ELSE reproq_lane_state(OLD.status, OLD.run_after, clock_timestamp()) END;
     END IF;
     IF wants_cancel AND state <> 'running' THEN
         NEW.status := 'CANCELLED';
@@ -115,6 +112,9 @@ BEGIN
     END IF;
     DELETE FROM task_lane l WHERE l.result_id = OLD.result_id;
     PERFORM reproq_note_keys(ARRAY[lane.lock_name, lane.limit_name]);
+    IF NEW.workflow_id IS NOT NULL AND NEW.status <> ALL (active) AND OLD.status = ANY (active) THEN
+        INSERT INTO reproq_flow_ends (flow, result_id, status) VALUES ('flow:' || NEW.workflow_id, NEW.result_id, NEW.status);
+    END IF;
     IF NEW.status = ANY (active) THEN
         PERFORM reproq_lane_insert(NEW);
     END IF;

@@ -1,6 +1,6 @@
 -- Every producer is equal: an insert of any form (plain, bulk, COPY, ON CONFLICT, an older product's) makes the lane rows in the same
 -- statement.
--- revision: 5
+-- revision: 6
 -- locks: ACCESS EXCLUSIVE on task_runs while a default and the triggers are set (milliseconds; waits for all who use it).
 --
 -- The lane rows are made per statement, with a transition table: 15 to 19 us a row in bulk against 38 to 46 with a row trigger (11 to 12
@@ -70,10 +70,10 @@ BEGIN
            OR (r.rate_name IS NOT NULL AND r.rate_rank > r.burst_size)),
     placed AS (
         INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts,
-                               timeout_seconds, leased_by, leased_until, claimed_at, keys, lock_name, limit_name, limit_size, on_key)
+                               timeout_seconds, leased_by, leased_until, claimed_at, workflow_id, lock_name, limit_name, limit_size, on_key)
         SELECT n.result_id, n.queue_name,
-               CASE WHEN n.on_key IS NULL THEN reproq_lane_state(n.status, n.run_after, n.limited, clock) ELSE 'parked' END,
-               CASE WHEN n.on_key IS NULL THEN reproq_park_reason(n.status, n.run_after, n.limited, clock)
+               CASE WHEN n.on_key IS NULL THEN reproq_lane_state(n.status, n.run_after, clock) ELSE 'parked' END,
+               CASE WHEN n.on_key IS NULL THEN CASE WHEN n.status = 'READY' AND n.run_after > clock THEN 'due' END
                     WHEN n.on_key LIKE 'rate:%' THEN 'rate' ELSE 'key' END,
                n.priority,
                reproq_order_key(n.due_at, n.priority, coalesce(s.priority_aging_s, 60)),
@@ -81,11 +81,10 @@ BEGIN
                CASE WHEN n.status = 'RUNNING' THEN coalesce(n.leased_by, '') END,
                CASE WHEN n.status = 'RUNNING' THEN coalesce(n.leased_until, clock) END,
                CASE WHEN n.status = 'RUNNING' THEN n.last_attempted_at END,
-               CASE WHEN n.limited THEN array_remove(ARRAY[n.lock_key, n.concurrency_key], NULL) END,
-               n.lock_name, n.limit_name, n.concurrency_limit, n.on_key
+               n.workflow_id, n.lock_name, n.limit_name, n.concurrency_limit, n.on_key
         FROM (SELECT m.*,
                      -- Where others wait, there is no use in standing in line. Nobody's lock is asked: the word left below has it judged again.
-                     CASE WHEN m.status <> 'READY' OR m.limited OR m.run_after > clock THEN NULL
+                     CASE WHEN m.status <> 'READY' OR m.run_after > clock THEN NULL
                           WHEN c.on_key IS NOT NULL THEN c.on_key
                           WHEN m.lock_name IS NOT NULL AND EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.lock_name) THEN m.lock_name
                           WHEN m.limit_name IS NOT NULL AND EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.limit_name) THEN m.limit_name
@@ -95,8 +94,7 @@ BEGIN
                            reproq_due_at(enqueued_at, run_after) AS due_at,
                            reproq_lock_name(lock_key) AS lock_name,
                            reproq_limit_name(concurrency_key, concurrency_limit) AS limit_name,
-                           CASE WHEN any_rate THEN 'rate:' || reproq_rate_of(task_path, queue_name) END AS rate_name,
-                           workflow_id IS NOT NULL AS limited
+                           CASE WHEN any_rate THEN 'rate:' || reproq_rate_of(task_path, queue_name) END AS rate_name
                     FROM new_runs
                     WHERE status IN ('READY', 'RUNNING', 'WAITING')) m
               LEFT JOIN crowd c ON c.result_id = m.result_id) n

@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 5
+-- revision: 6
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -54,8 +54,12 @@ DECLARE
     lock_name text;
     limit_name text;
     freed text[] := '{}';
+    workflow_id uuid;
+    flows text[] := '{}';
+    members bigint[] := '{}';
+    ends text[] := '{}';
 BEGIN
-    FOR result_id, status, lock_name, limit_name IN
+    FOR result_id, status, lock_name, limit_name, workflow_id IN
     WITH ended AS MATERIALIZED (
         DELETE FROM task_lane l
         USING (SELECT *
@@ -63,7 +67,7 @@ BEGIN
                     AS u (id, no, outcome, given, refused, started_ago, logs_uri)
                WHERE outcome IN ('succeed', 'fail_finally', 'cancel') ORDER BY id) e
         WHERE l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
-        RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.lock_name, l.limit_name, e.started_ago, e.logs_uri,
+        RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.lock_name, l.limit_name, l.workflow_id, e.started_ago, e.logs_uri,
                   CASE e.outcome WHEN 'succeed' THEN 'SUCCESSFUL' WHEN 'cancel' THEN 'CANCELLED' ELSE 'FAILED' END AS status,
                   CASE WHEN e.outcome = 'succeed' THEN coalesce(e.given, 'null') END AS result,
                   CASE WHEN e.outcome <> 'succeed' THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
@@ -90,14 +94,22 @@ BEGIN
         rev = r.rev + 1
     FROM ended e
     WHERE r.result_id = ANY (ARRAY[e.id])
-    RETURNING r.result_id, r.status, e.lock_name, e.limit_name
+    RETURNING r.result_id, r.status, e.lock_name, e.limit_name, e.workflow_id
     LOOP
         RETURN NEXT;
         IF lock_name IS NOT NULL OR limit_name IS NOT NULL THEN
             freed := freed || lock_name || limit_name;
         END IF;
+        IF workflow_id IS NOT NULL THEN
+            flows := flows || ('flow:' || workflow_id);
+            members := members || result_id;
+            ends := ends || status;
+        END IF;
     END LOOP;
     PERFORM reproq_free_keys(freed);
+    IF members <> '{}' THEN
+        INSERT INTO reproq_flow_ends (flow, result_id, status) SELECT * FROM unnest(flows, members, ends);
+    END IF;
 
     -- Not those of runs that go on: a stale ending must not take the wish away from the present holder.
     DELETE FROM reproq_cancel_requests c
@@ -126,9 +138,8 @@ BEGIN
     FOR result_id, status, lock_name, limit_name IN
     WITH back AS MATERIALIZED (
         UPDATE task_lane l
-        SET state = CASE WHEN e.delay > 0 OR l.keys IS NOT NULL THEN 'parked' ELSE 'ready' END,
-            -- With keys it was started by another product: we claim no such run.
-            park_reason = CASE WHEN l.keys IS NOT NULL THEN 'unsupported' WHEN e.delay > 0 THEN 'due' END,
+        SET state = CASE WHEN e.delay > 0 THEN 'parked' ELSE 'ready' END,
+            park_reason = CASE WHEN e.delay > 0 THEN 'due' END,
             due_at = CASE WHEN e.counted THEN clock + e.delay * interval '1 s' ELSE l.due_at END,
             order_key = CASE WHEN e.counted
                              THEN reproq_order_key(clock + e.delay * interval '1 s', l.priority, coalesce(

@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 6
+-- revision: 7
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -409,6 +409,13 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
 
+    IF reproq_settle_flows(100) THEN
+        what := 'contended';
+        result_id := NULL;
+        status := NULL;
+        RETURN NEXT;
+    END IF;
+
     status := NULL;
     IF cardinality(p_renew_ids) > 0 THEN
         FOR what, result_id IN SELECT * FROM reproq_renew(p_leased_by, p_lease_s, p_renew_ids, p_renew_lease_nos) LOOP
@@ -438,6 +445,7 @@ BEGIN
             has_claimed := has_claimed OR what IN ('claimed', 'suspect');
             RETURN NEXT;
         END LOOP;
+        PERFORM reproq_settle_flows(100);  -- of those that expired, and were ended by the claim
         took_s := reproq_next_token_s();
         IF took_s IS NOT NULL THEN
             what := 'throttled';

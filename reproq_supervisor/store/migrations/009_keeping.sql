@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 5
+-- revision: 6
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
@@ -34,6 +34,7 @@ BEGIN
         UPDATE task_lane l SET leased_until = clock_timestamp() + interval '5 min'
         WHERE l.result_id = ANY (expired.ids) AND l.result_id <> ALL (ended) AND l.leased_by = expired.leased_by;
     END LOOP;
+    PERFORM reproq_settle_flows(1000);
     RETURN found;
 END
 $$;
@@ -72,6 +73,7 @@ BEGIN
         SELECT count(e.status) INTO ended FROM reproq_end(held.leased_by, held.ids, held.nos, held.outcomes, NULL) e;
         found := found + ended;
     END LOOP;
+    PERFORM reproq_settle_flows(1000);
     RETURN found;
 END
 $$;
@@ -153,6 +155,7 @@ BEGIN
             '', seized, array_fill(no, ARRAY[n]), array_fill('cancel'::text, ARRAY[n]), array_fill(error, ARRAY[n])) e
             WHERE e.status IS NOT NULL);
     END IF;
+    PERFORM reproq_settle_flows(1000);
     held := ARRAY(SELECT l.result_id FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.result_id <> ALL (seized));
     -- Not a second wish for the same run: settling looks every second at what others keep locked.
     unwished := ARRAY(SELECT id FROM unnest(held) AS u (id) WHERE NOT EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = id));

@@ -52,6 +52,8 @@ LANE_INDEXES = (
     # By leased_by, not by state = 'running', which says the same: the planner would take the index of all leases for it instead.
     Index("task_lane_lock_holders", "task_lane", "(lock_name) WHERE lock_name IS NOT NULL AND leased_by IS NOT NULL"),
     Index("task_lane_limit_holders", "task_lane", "(limit_name) WHERE limit_name IS NOT NULL AND leased_by IS NOT NULL"),
+    Index("task_lane_workflow", "task_lane", "(workflow_id) WHERE workflow_id IS NOT NULL"),
+    Index("task_lane_waiting", "task_lane", "(result_id) WHERE state = 'waiting'"),
     Index("task_lane_on_key", "task_lane", "(on_key, queue_name, order_key, due_at, result_id) WHERE on_key IS NOT NULL"),
 )
 

@@ -7,13 +7,18 @@ SELECT current_setting('server_version_num')::int, current_setting('server_encod
 SELECT fault, count(*)
 FROM reproq_check_invariant((SELECT coalesce(max(result_id), 0) FROM task_runs) - %(newest)s) GROUP BY fault ORDER BY fault
 
--- name: unsupported
--- One row: how many runs are parked because they ask for a lock, a concurrency limit or a rate, or belong to a workflow.
-SELECT count(*) FROM task_lane WHERE state = 'parked' AND park_reason = 'unsupported'
-
--- name: waiting
--- One row: how many runs wait for another one.
-SELECT count(*) FROM task_lane WHERE state = 'waiting'
+-- name: unsettled
+-- One row: how many runs have waited in vain for `older_s` seconds: their parent has ended, or all members of their workflow have.
+SELECT count(*)
+FROM task_lane l JOIN task_runs r ON r.result_id = l.result_id
+WHERE l.state = 'waiting'
+  AND (EXISTS (SELECT FROM task_runs p
+               WHERE p.result_id = r.parent_id AND p.status IN ('SUCCESSFUL', 'FAILED', 'CANCELLED') AND p.finished_at < now() - %(older_s)s * interval '1 s')
+       OR EXISTS (SELECT FROM workflow_runs w
+                  WHERE w.callback_result_id = r.result_id AND w.updated_at < now() - %(older_s)s * interval '1 s'
+                    AND (SELECT count(*) FROM task_runs m
+                         WHERE m.workflow_id = w.workflow_id AND m.result_id <> w.callback_result_id AND m.status = 'SUCCESSFUL')
+                        >= w.expected_count))
 
 -- name: foreign_indexes
 -- (name, columns of the last write of a run that it mentions, as key or in its predicate) of indexes of our two large tables that we did not
@@ -28,7 +33,7 @@ LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE i.indrelid IN (to_regclass('task_runs'), to_regclass('task_lane'))
   AND c.relname NOT IN ('task_runs_pkey', 'task_runs_dedupe', 'task_runs_failed', 'task_runs_workflow', 'task_runs_parent',
                         'task_lane_pkey', 'task_lane_ready', 'task_lane_due', 'task_lane_leases', 'task_lane_lock_holders',
-                        'task_lane_limit_holders', 'task_lane_on_key')
+                        'task_lane_limit_holders', 'task_lane_workflow', 'task_lane_waiting', 'task_lane_on_key')
 GROUP BY c.relname ORDER BY c.relname
 
 -- name: invalid_indexes

@@ -57,6 +57,14 @@ SELECT reproq_settle_keys(%(limit)s)
 -- Wakes who waits for a rate and may find a token.
 SELECT reproq_wake_throttled()
 
+-- name: settle_flows
+-- Settles up to `limit` ends of runs in workflows. One row: are more left?
+SELECT reproq_settle_flows(%(limit)s)
+
+-- name: sweep_flows
+-- Leaves word of ends that nobody settled, for the next `limit` waiting runs. One row: the run to go on after or NULL.
+SELECT reproq_sweep_flows(%(after)s, %(limit)s)
+
 -- name: sweep_keys
 -- Has the next `limit` keys looked at that somebody waits for. One row: the key to go on after or NULL.
 SELECT reproq_sweep_keys(%(after)s, %(limit)s)
