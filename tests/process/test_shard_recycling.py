@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reproq_supervisor.pool.turns import PoolTurns
+from tests.support.eventually import eventually
 from tests.support.postgres import Database
 from tests.support.runs import DEMO, Run, Runs
 from tests.support.shard import RunningShard, running_shard
@@ -104,6 +105,20 @@ def test_a_task_that_passes_the_threshold_is_let_finish(database: Database, runs
         assert (run.end, run.result) == (("SUCCESSFUL", None, 1), 96)
         shard.wait_snapshots(2)
         assert shard.snapshot["recycled"]["rss"] == 0  # it gave the memory back, and was asked again at its end
+
+
+def test_recycling_leaves_no_descriptor_behind(database: Database, runs: Runs) -> None:
+    def descriptors(shard: RunningShard) -> list[int]:
+        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in (shard.pid, shard.nursery_pid)]
+
+    with running_shard(database, executors=2, recycle=rules(rss=1 << 40)) as shard:  # measured, and never met
+        runs.ended(runs.add("echo", count=20))
+        shard.wait_snapshots(2)
+        before = descriptors(shard)
+        shard.adjust(recycle=rules(age=0.05, rss=1 << 40))
+        shard.wait_event("executor.recycled", timeout=60.0, count=20)
+        shard.adjust(recycle=rules(rss=1 << 40))
+        eventually(lambda: descriptors(shard) == before, timeout=30.0, what=f"{before} descriptors, now {descriptors(shard)}")
 
 
 def test_the_rules_are_live(database: Database, runs: Runs) -> None:
