@@ -15,6 +15,7 @@ from reproq_supervisor.process.launch import launch_argv
 from reproq_supervisor.process.postgres_binaries import Binaries
 
 _INITDB_TIMEOUT_S = 120
+LOCK_TIMEOUT_S = _INITDB_TIMEOUT_S + 10.0
 LEAVING_TIMEOUT_S = 10.0  # a server whose supervisor was killed needs a moment to go
 
 
@@ -98,13 +99,32 @@ def _processes_in(folder: Path) -> list[int]:
 
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
-    """Hold the lock of everybody who may create *data_dir*; the kernel lets go of it when we die."""
+    """Hold the lock of everybody who may create *data_dir*; the kernel lets go of it when we die.
+
+    Raises:
+      DataDirError: somebody else holds it for longer than creating one can take: frozen, perhaps.
+    """
     fd = os.open(f"{data_dir}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while not _lock_nowait(fd):
+            if time.monotonic() >= deadline:
+                raise DataDirError(
+                    f"{data_dir}: expected another start to be done with it within {LOCK_TIMEOUT_S:g} s, it still holds {data_dir}.lock; "
+                    "end that process (fuser names it)"
+                )
+            time.sleep(0.05)
         yield
     finally:
         os.close(fd)
+
+
+def _lock_nowait(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _refuse_strange_content(data_dir: Path) -> None:

@@ -99,14 +99,18 @@ class Children:
     def reap(self, child: Child) -> list[Fact]:
         """Collect a child whose pidfd is readable; nothing when it is not dead after all."""
         facts = self.hear(child, everything=True)
+        code: int | None
+        signal_name: str | None
         try:
             result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            result = None
-        if result is None:
-            return facts
-        code = result.si_status if result.si_code == os.CLD_EXITED else None
-        signal_name = None if code is not None else signal_word(result.si_status)
+            # Somebody reaped it for us. Its pidfd would wake us for ever, and how it ended is not known any more.
+            code, signal_name = None, "an unknown signal"
+        else:
+            if result is None:
+                return facts
+            code = result.si_status if result.si_code == os.CLD_EXITED else None
+            signal_name = None if code is not None else signal_word(result.si_status)
         del self._by_serial[child.serial]
         self._orphans.forget(child.pid)
         return [*facts, ChildExited(child.serial, code, signal_name, self._orphans.find_new())]

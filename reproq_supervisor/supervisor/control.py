@@ -1,5 +1,6 @@
 """The clients of the control socket: one request each, checked peers, limits on everything they can make us keep."""
 
+import errno
 import os
 import socket
 import struct
@@ -38,6 +39,7 @@ class Control:
 
     def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
+        self.is_exhausted = False
         self._clients: dict[ClientId, Client] = {}
         self._last = 0
 
@@ -48,13 +50,16 @@ class Control:
         """Take a connection; None when there is none, or its peer has no business here."""
         try:
             sock, _ = self.listener.accept()
-        except OSError:
-            return None  # it left again, or we are out of descriptors: the next look tries again
+        except OSError as error:
+            # It left again; or we are out of descriptors, and it stays in the queue until we have some.
+            self.is_exhausted = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+            return None
+        self.is_exhausted = False
         wire = Wire(sock, max_frame_bytes=MAX_REQUEST_BYTES, max_unsent_bytes=MAX_UNSENT_BYTES)
         refusal = self._refusal(sock)
         if refusal is not None:
-            code, error = refusal
-            wire.send({"ok": False, "code": code, "error": error, "problems": []})
+            code, reason = refusal
+            wire.send({"ok": False, "code": code, "error": reason, "problems": []})
             wire.close()
             return None
         self._last += 1

@@ -43,6 +43,8 @@ from reproq_supervisor.telemetry.log import Log
 
 LOOK_FOR_ORPHANS_S = 5.0
 FAREWELL_S = 0.25
+DEAF_S = 1.0
+"""How long no connection is taken after one for which no descriptor was left."""
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -76,6 +78,7 @@ class Loop:
         self._exit_code: int | None = None
         self._orphans_mono = 0.0
         self._watchdog_mono = 0.0
+        self._deaf_until: float | None = None
         self._memory = MemoryLog(notify_environment(), orphans)
 
     def run(self) -> int:
@@ -125,6 +128,9 @@ class Loop:
             self._notifier.tell((("WATCHDOG", "1"),))
         if (pidfd := self._memory.start_if_due(now)) is not None:
             self._selector.register(pidfd, _READ, lambda mask: self._on_measured(pidfd))
+        if self._deaf_until is not None and now >= self._deaf_until:
+            self._deaf_until = None
+            self._selector.register(self._control.listener, _READ, self._on_connection)
         self._title.set(self._core.title)
         for client in self._control:
             if self._control.is_over(client, now):
@@ -142,6 +148,10 @@ class Loop:
 
     def _on_connection(self, mask: int) -> None:
         client = self._control.accept(time.monotonic())
+        if self._control.is_exhausted:
+            # Whoever waits would wake us again and again, and nothing but time helps.
+            self._unregister(self._control.listener.fileno())
+            self._deaf_until = time.monotonic() + DEAF_S
         if client is not None:
             self._selector.register(client.wire.sock, _READ, lambda mask: self._on_client(client, mask))
 

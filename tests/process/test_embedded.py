@@ -1,5 +1,6 @@
 """The embedded PostgreSQL can be prepared wherever a checkout may lie, whoever starts it, and after every kind of interruption."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -114,6 +115,14 @@ def test_two_first_starts_at_once_make_one_cluster(place: Path) -> None:
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")
     assert serve_and_ask(prepared(place), "SELECT 1") == 1
+
+
+def test_a_start_that_hangs_is_not_waited_for_without_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reproq_supervisor.process.data_dir.LOCK_TIMEOUT_S", 0.2)
+    with (place / "data.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(EmbeddedError, match=r"expected another start to be done with it within 0\.2 s"):
+            prepared(place)
 
 
 def test_data_of_another_version_is_refused_with_a_remedy(place: Path) -> None:

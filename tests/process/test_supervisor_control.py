@@ -7,9 +7,11 @@ import signal
 import socket
 import stat
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from reproq_supervisor.core.frames import encode, encode_message
@@ -244,3 +246,23 @@ def _kinds(daemon: Supervised, pid: int) -> list[str]:
 
 def _sizes(daemon: Supervised, pid: int) -> list[int]:
     return [m["pool_settings"]["executors"]["max"] for m in daemon.heard("mail/0", pid) if m["type"] in ("start", "adjust")]
+
+
+def test_without_a_descriptor_left_it_takes_no_connection_and_does_not_spin(supervised: Make) -> None:
+    daemon = supervised().start()
+    process = psutil.Process(daemon.pid)
+    limits = process.rlimit(psutil.RLIMIT_NOFILE)
+    # Descriptors are counted by their numbers: the lowest free one must be past the limit.
+    process.rlimit(psutil.RLIMIT_NOFILE, (min(set(range(limits[0])) - _descriptors(daemon.pid)), limits[1]))
+    with connect(daemon) as client:
+        client.sendall(encode_message({"command": "status"}))
+        began, spent = time.monotonic(), sum(process.cpu_times()[:2])
+        eventually(lambda: time.monotonic() - began > 2.5, timeout=60, what="some time has passed in which it could have spun")
+        assert sum(process.cpu_times()[:2]) - spent < 1.0
+        process.rlimit(psutil.RLIMIT_NOFILE, limits)
+        client.settimeout(60)
+        assert client.recv(65536), "it takes the connection when it can"
+
+
+def _descriptors(pid: int) -> set[int]:
+    return {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}

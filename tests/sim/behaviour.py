@@ -71,3 +71,18 @@ def draw(rng: random.Random, badness: float) -> Behaviour:
             return Behaviour(drain_s=rng.uniform(0.0, 5.0), drain_code=rng.choice([1, 70, 78]), strangers=strangers)
         case _:
             return Behaviour(refuses=True)
+
+
+def draw_database(rng: random.Random, badness: float) -> Behaviour:
+    """Return how a database server behaves under its guard: bad with probability *badness*."""
+    if rng.random() >= badness:
+        return Behaviour(ready_s=rng.uniform(0.05, 1.0), nursery_s=None)
+    match rng.randrange(4):
+        case 0:
+            return Behaviour(ready_s=NEVER)
+        case 1:
+            return Behaviour(dies_s=rng.uniform(0.6, 30.0), code=None, signal="SIGKILL", strangers=rng.choice([0, 3]))
+        case 2:
+            return Behaviour(silent_s=rng.uniform(0.0, 20.0), strangers=3)
+        case _:
+            return Behaviour(drain_s=NEVER)

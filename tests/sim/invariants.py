@@ -150,7 +150,7 @@ def what_is_dead_is_not_thought_alive(world: World, fact: Fact, commands: list[C
 
 
 def _was_hung(world: World, pid: int) -> bool:
-    return any(getattr(e, "name", "") == "process.condemned" and e.pid == pid and "sign of life" in e.why for _, e in world.events)
+    return any(getattr(e, "name", "") == "process.condemned" and e.pid == pid and "did not leave" not in e.why for _, e in world.events)
 
 
 def check_all(checks: Iterable[Any] = WATCHES) -> list[Any]:

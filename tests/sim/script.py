@@ -7,7 +7,7 @@ from reproq_supervisor.core.supervision.facts import ClientLeft, SignalName, Sig
 from reproq_supervisor.core.supervision.health import Circuit
 from reproq_supervisor.core.supervision.readiness import is_ready
 from reproq_supervisor.core.supervision.units import Role, Unit
-from tests.sim.behaviour import GOOD, Behaviour, draw
+from tests.sim.behaviour import GOOD, Behaviour, draw, draw_database
 from tests.sim.invariants import check_all
 from tests.sim.settings import pool, settings
 from tests.sim.world import World
@@ -44,8 +44,10 @@ class Script:
         )
 
     def _behave(self, unit: Unit, generation: int) -> Behaviour:
-        if self.calm or unit.role is Role.POSTGRES or unit.role is Role.PREPARE:
+        if self.calm or unit.role is Role.PREPARE:
             return GOOD
+        if unit.role is Role.POSTGRES:
+            return draw_database(self.rng, self.badness / 2)
         if unit.role is Role.KEEPER:
             return draw(self.rng, self.badness / 2 if self.only_in is None else 0.0)
         if self.only_in is not None and unit.pool != self.only_in:
@@ -87,7 +89,8 @@ class Script:
                     world.kill(rng.choice(world.living()), rng.choice(["SIGKILL", "SIGABRT"]))
             case 9:
                 # Only a script that may be bad freezes anybody.
-                for child in rng.sample(world.living(Role.SHARD), rng.randint(0, len(world.living(Role.SHARD)))) if self.badness else ():
+                kinds = (Role.SHARD, Role.POSTGRES) if rng.random() < 0.3 else (Role.SHARD,)
+                for child in rng.sample(world.living(*kinds), rng.randint(0, len(world.living(*kinds)))) if self.badness else ():
                     child.frozen = True
             case 10:
                 world.sleep_supervisor(rng.choice([0.5, 5.0, 60.0, 3600.0]))

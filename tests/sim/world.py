@@ -264,11 +264,11 @@ class World:
         if child is None or not child.alive:
             return
         kind = command.message["type"]
-        if kind in ("drain", "quit") and not child.asked:
+        if kind in ("drain", "quit") and (not child.asked or child.behaviour.is_good):
             child.asked = True
             drain_s = child.behaviour.drain_s
             if child.behaviour.is_good:
-                drain_s = min(drain_s, 0.8 * command.message["within"])  # it heeds the time that it is told
+                drain_s = min(drain_s, 0.8 * command.message["within"])  # it heeds the time that it is told, each time
             self.at(drain_s, lambda: self._leave(child))
         elif kind == "release_dead":
             ids = command.message["worker_ids"]

@@ -284,3 +284,25 @@ def test_keys_for_a_restart_are_named_every_time() -> None:
         core.load(settings(database="postgresql://elsewhere/x"))
         assert [change["class"] for change in answer(core, client)["plan"]] == ["restart"]
         assert not answer(core, client)["changed"]
+
+
+def test_a_generation_in_force_that_waits_for_its_database_holds_up_neither_the_answer_nor_the_next_reload() -> None:
+    core = running(settings({"mail": pool(shards=2)}))
+    client = core.ask("restart", pool="mail")
+    core.make_ready("mail/0")
+    core.wait(2.0)
+    late = core.process("mail/1")
+    core.say(late, "hello", pid=1)
+    waiting = core.ask("reload")
+    for _ in range(47):
+        core.say(late, "snapshot", snapshot={"database": {"up": False, "since_s": 1.0, "error": "refused"}})
+        core.wait(1.0)
+    assert core.answer(client) is None
+    core.say(late, "snapshot", snapshot={"database": {"up": False, "since_s": 1.0, "error": "refused"}})
+    core.wait(3.0)
+    found = answer(core, client)
+    assert (found["ok"], found["code"]) == (False, 75)
+    assert "generation 2 is in force, but not all of it became ready in time" in found["error"]
+    assert late.state is ProcessState.BOOTING, "it goes on"
+    core.load(core.state.plan.settings)
+    assert answer(core, waiting)["ok"]

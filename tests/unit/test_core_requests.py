@@ -266,7 +266,7 @@ def test_a_start_is_entered_once() -> None:
         (Unit(Role.SHARD, "gone"), 60.0, 15.0, 10.0),
         (LOADER, 30.0, None, 10.0),
         (PREPARE, 300.0, None, 10.0),
-        (POSTGRES, 300.0, 12.0, 10.0),
+        (POSTGRES, 60.0, 12.0, 10.0),
     ],
 )
 def test_every_unit_has_its_deadlines(unit: Unit, boot_s: float, liveness_s: float | None, grace_s: float) -> None:

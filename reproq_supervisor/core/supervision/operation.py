@@ -20,6 +20,9 @@ from reproq_supervisor.core.supervision.units import Serial, Unit
 PROBATION_S = 1.0
 """How long canaries must stay ready before the new generation is put in force."""
 
+ROLL_SLACK_S = 10.0
+"""What the rest of a generation may take beyond two boots: from its start, and once more from its first word."""
+
 CODE = "code"
 """The key of a change that is in the application's files, not in its settings."""
 
@@ -76,7 +79,11 @@ class ReloadOutcome:
 
 @dataclass(slots=True)
 class Operation:
-    """One reload or restart. *generation* is new for every attempt, successful or not; *release* names the application's source files."""
+    """One reload or restart. *generation* is new for every attempt, successful or not; *release* names the application's source files.
+
+    Attributes:
+      roll_by_mono: when nobody waits any longer for the rest of a generation that is in force.
+    """
 
     wishes: list[Wish]
     began_mono: float
@@ -89,6 +96,7 @@ class Operation:
     canaries: set[Unit] = field(default_factory=set)
     pools: set[str] = field(default_factory=set)
     keeper: bool = False
+    roll_by_mono: float = float("inf")
 
     @property
     def what(self) -> str:

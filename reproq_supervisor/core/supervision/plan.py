@@ -11,6 +11,8 @@ Settings = Mapping[str, Any]
 
 KEEPER_BOOT_TIMEOUT_S = 60.0
 KEEPER_LIVENESS_S = 15.0
+POSTGRES_BOOT_TIMEOUT_S = 60.0
+"""Until its first answer, which it also gives while it recovers."""
 POSTGRES_LIVENESS_S = 12.0
 PREPARE_TIMEOUT_S = 300.0
 LOADER_TIMEOUT_S = 30.0
@@ -90,7 +92,7 @@ class Plan:
             case Role.LOADER:
                 return Deadlines(LOADER_TIMEOUT_S, None)
             case Role.POSTGRES:
-                return Deadlines(PREPARE_TIMEOUT_S, POSTGRES_LIVENESS_S)
+                return Deadlines(POSTGRES_BOOT_TIMEOUT_S, POSTGRES_LIVENESS_S)
 
     def restart_policy(self, unit: Unit) -> RestartPolicy:
         """Return the restart rule of the unit's group."""

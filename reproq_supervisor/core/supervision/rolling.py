@@ -8,6 +8,7 @@ from reproq_supervisor.core.supervision.commands import Notify, Reply
 from reproq_supervisor.core.supervision.events import ReloadCanarying, ReloadEnded, ReloadRefused, ReloadStarted
 from reproq_supervisor.core.supervision.operation import (
     CODE,
+    ROLL_SLACK_S,
     Change,
     Operation,
     OperationPhase,
@@ -113,8 +114,14 @@ def advance(state: State, now: float) -> None:
     if operation.phase is OperationPhase.CANARY and now >= proven_at(state):
         switching.commit(state, operation, now)
         operation.phase = OperationPhase.ROLLING
+        boots_s = [float(state.plan.pools[pool]["boot_timeout"]) for pool in operation.pools]
+        operation.roll_by_mono = now + 2.0 * max(boots_s) + ROLL_SLACK_S
     if operation.phase is OperationPhase.ROLLING and switching.complete(state, operation):
         _end(state, operation, now)
+    elif now >= operation.roll_by_mono:
+        # A database that is away holds up boots without limit, and must not hold up the answer, nor the reloads that wait.
+        reason = f"generation {operation.generation} is in force, but not all of it became ready in time; it goes on starting"
+        refuse(state, reason, now, code=EXIT_TRY_AGAIN)
 
 
 def refuse(state: State, reason: str, now: float, *, code: int = EXIT_FAILED, problems: list[dict[str, Any]] | None = None) -> None:
