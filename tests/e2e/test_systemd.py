@@ -36,7 +36,7 @@ class Service:
 
     def __init__(self, systemd: BootedSystemd) -> None:
         self.systemd = systemd
-        self.folder = systemd.folder / "app"
+        self.folder = systemd.folder / "my app 100% $HOME's"  # every character that means something in a unit
         self.folder.mkdir(exist_ok=True)
         self.config = self.folder / "supervisor.yaml"
         self.log_path = systemd.folder / "daemon.log"
