@@ -18,6 +18,7 @@ _OF_OUR_SCHEMA: tuple[Check, ...] = (
     catalogue.indexes,
     server.rights,
     tables.updates,
+    tables.statistics,
     tables.lane,
     tables.autovacuum,
 )

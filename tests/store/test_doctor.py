@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import psycopg
 import pytest
 
 from reproq_supervisor.core.runs import RunId
@@ -11,7 +10,8 @@ from reproq_supervisor.store.examine import runs, server, tables
 from reproq_supervisor.store.migrate import migrate
 from tests.store import layouts
 from tests.store.actors import Shard
-from tests.support.postgres import Database
+from tests.support.eventually import eventually
+from tests.support.postgres import Database, running_cluster
 
 Put = Callable[..., list[RunId]]
 
@@ -167,15 +167,25 @@ def test_a_server_that_is_too_old_is_told(database: Database, monkeypatch: pytes
     assert "expected 15 or later" in only(database, "server").message
 
 
-def test_a_prepared_transaction_that_nobody_ends_is_told(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prepared_transaction_that_nobody_ends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "LONG_TRANSACTION_S", -1.0)
-    with database.connect(autocommit=False) as connection:
-        connection.execute("SELECT txid_current()")
-        try:
+    with running_cluster("-c", "max_prepared_transactions=1") as cluster, cluster.new_database() as database:
+        with database.connect() as connection:
+            migrate(connection)
+        with database.connect(autocommit=False) as connection:
+            connection.execute("SELECT txid_current()")
             connection.execute("PREPARE TRANSACTION 'forgotten'")
-        except psycopg.errors.ObjectNotInPrerequisiteState:
-            pytest.skip("max_prepared_transactions is 0")
-    try:
-        assert "forgotten" in only(database, "prepared transactions").message
-    finally:
-        database.query("ROLLBACK PREPARED 'forgotten'")
+        try:
+            finding = only(database, "prepared transactions")
+        finally:
+            database.query("ROLLBACK PREPARED 'forgotten'")
+    assert (finding.level, finding.remedy) == (Level.WARNING, "COMMIT PREPARED or ROLLBACK PREPARED 'forgotten'")
+
+
+def test_statistics_of_another_day_are_told(database: Database, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(200)
+    database.query("SELECT pg_stat_force_next_flush()")
+    monkeypatch.setattr(tables, "_MANY_CHANGES", 100)
+    eventually(lambda: found(database, "statistics"), timeout=60, what="the server has counted the changes")
+    database.query("ANALYZE task_runs")
+    eventually(lambda: not found(database, "statistics"), timeout=60, what="the statistics are of today")

@@ -132,6 +132,47 @@ def test_an_index_that_an_abandoned_server_process_still_builds_is_waited_for(
     assert "waits for a builder whose migration was cut off" in told
 
 
+def test_an_index_that_takes_long_says_how_far_it_is(empty_database: Database) -> None:
+    told: list[str] = []
+    with empty_database.connect() as connection, empty_database.connect(autocommit=False) as blocker:
+        layouts.go(connection)
+        layouts.insert(connection, "SUCCESSFUL", 500)
+
+        def tell(step: Step, words: str) -> None:
+            if step.name == "index task_runs_failed":
+                told.append(words)
+                if words:
+                    blocker.commit()
+                else:
+                    layouts.insert(blocker, "SUCCESSFUL", prefix="open-")
+
+        migrate(connection, tell)
+    assert told[1].startswith("waiting for writers before build")
+
+
+def test_an_index_is_given_up_when_its_migration_is_interrupted_and_built_by_the_next(
+    empty_database: Database, wanted: dict[str, list[str]]
+) -> None:
+    with empty_database.connect() as connection, empty_database.connect(autocommit=False) as blocker:
+        layouts.go(connection)
+        layouts.insert(connection, "SUCCESSFUL", 500)
+
+        def tell(step: Step, words: str) -> None:
+            if step.name == "index task_runs_failed":
+                if words:
+                    raise KeyboardInterrupt
+                layouts.insert(blocker, "SUCCESSFUL", prefix="open-")
+
+        with pytest.raises(KeyboardInterrupt):
+            migrate(connection, tell)
+        blocker.rollback()
+    invalid = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
+    assert empty_database.query(invalid) == [("task_runs_failed",)]
+    with empty_database.connect() as connection:
+        migrate(connection)
+        assert catalog(connection) == wanted
+
+
 def test_two_at_once_on_an_older_layout_end_as_one(empty_database: Database, wanted: dict[str, list[str]]) -> None:
     with empty_database.connect() as connection:
         layouts.django(connection)

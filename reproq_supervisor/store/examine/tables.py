@@ -9,6 +9,7 @@ ENOUGH_UPDATES = 10_000
 # A lane row takes 100 to 200 bytes, its page is filled by less than half.
 _LANE_ROW_BYTES = 500
 _BLOAT_FACTOR = 20
+_MANY_CHANGES = 1_000_000
 _SMALL_BYTES = 64 * 1024 * 1024
 
 
@@ -16,6 +17,14 @@ def updates(connection: Connection) -> Iterator[Finding]:
     count, share = one_row(connection, "hot_ratio")
     if count and count > ENOUGH_UPDATES:
         yield Finding(Level.NOTE, "updates", f"{share:.0%} of {count} updates of task_runs touched no index")
+
+
+def statistics(connection: Connection) -> Iterator[Finding]:
+    """Compare what changed since the record was last analysed with what it held then. Plans of our own functions do not depend on it."""
+    changed, rows = one_row(connection, "changes_since_analyze")
+    if changed > max(_MANY_CHANGES, 2 * rows):
+        message = f"{changed} rows of task_runs have changed since it was analysed, with {rows:.0f} rows: reports may get bad plans"
+        yield Finding(Level.NOTE, "statistics", message, "ANALYZE task_runs, if autovacuum does not within minutes")
 
 
 def lane(connection: Connection) -> Iterator[Finding]:

@@ -120,6 +120,11 @@ SELECT count(*) FROM reproq_workers WHERE last_seen_at < now() - interval '1 day
 -- One row: (rows of the lane, its bytes without indexes).
 SELECT (SELECT count(*) FROM task_lane), pg_relation_size(to_regclass('task_lane'))
 
+-- name: changes_since_analyze
+-- One row: (rows of the record that changed since its statistics were gathered, rows that it held then).
+SELECT coalesce(s.n_mod_since_analyze, 0), greatest(c.reltuples, 0)::float8
+FROM pg_class c LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE c.oid = to_regclass('task_runs')
+
 -- name: without_autovacuum
 -- Our two large tables, if nobody vacuums and analyses them by himself.
 SELECT c.relname
