@@ -1,8 +1,9 @@
 """Kill, freeze and reload at random while tasks run; then check that every task ended once, as the tasks themselves recorded it.
 
-    python -m benchmarks.soak [--minutes 5] [--seed N]
+    python -m benchmarks.soak [--minutes 5] [--seed N] [--modes process thread async]
 
-The seed is printed first: the same seed makes the same accidents in the same order (their timing against the work differs).
+Every reload draws one of the modes for the pool's executors. The seed is printed first: the same seed makes the same accidents in the
+same order (their timing against the work differs).
 """
 
 import argparse
@@ -12,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -27,18 +29,24 @@ TASK_S = 0.05
 BATCH = 200
 MOST_WAITING = 1000
 # Executors are also replaced without any accident, all the while.
+MODES: dict[str, dict[str, object]] = {
+    "process": {"mode": "process", "slots": 1},
+    "thread": {"mode": "thread", "slots": 4},
+    "async": {"mode": "async", "slots": 4},
+}
 POOL = {"lease": "15s", "recycle": {"tasks": 40, "age": "10s", "jitter": "50%"}}
 
 
 class Soak:
     """One daemon, one server, and a stream of accidents."""
 
-    def __init__(self, daemon: Daemon, cluster: Cluster, database: Database, trail: Path, rng: random.Random) -> None:
+    def __init__(self, daemon: Daemon, cluster: Cluster, database: Database, trail: Path, rng: random.Random, modes: Sequence[str]) -> None:
         self._daemon = daemon
         self._cluster = cluster
         self._database = database
         self._trail = trail
         self._rng = rng
+        self._modes = modes
         self.enqueued = 0
         self.accidents: dict[str, int] = {}
 
@@ -65,7 +73,8 @@ class Soak:
         ((waiting,),) = self._database.query("SELECT count(*) FROM task_lane")
         if waiting < MOST_WAITING:
             names = range(self.enqueued, self.enqueued + BATCH)
-            runs = [NewRun("workers.demo.tasks.leave_trail", args=[str(self._trail), f"t{n}", TASK_S], max_attempts=1000) for n in names]
+            tasks = ("workers.demo.tasks.leave_trail", "workers.demo.tasks.leave_trail_in_coroutine")
+            runs = [NewRun(tasks[n % 2], args=[str(self._trail), f"t{n}", TASK_S], max_attempts=1000) for n in names]
             with self._database.connect(autocommit=True) as connection:
                 enqueue(connection, runs)
             self.enqueued += BATCH
@@ -90,7 +99,8 @@ class Soak:
         self._signal(self._rng.choice(KINDS), signal.SIGSTOP)
 
     def _reload(self) -> None:
-        self._configure({"executors": self._rng.randint(2, 5), "env": {"RELEASE": str(self._rng.randint(1, 3))}})
+        mode = MODES[self._rng.choice(self._modes)]
+        self._configure({"executors": self._rng.randint(2, 5), "env": {"RELEASE": str(self._rng.randint(1, 3))}, **mode})
         self._daemon.command("reload")
 
     def _reload_badly(self) -> None:
@@ -110,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.minutes:g} minutes", flush=True)
     with ExitStack() as stack:
@@ -119,10 +130,10 @@ def main() -> None:
             migrate(connection)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproq-soak-")))
         (folder / "trail").touch()
-        daemon = Daemon(demo_config(database.dsn, pool={**POOL, "executors": 4}))
+        daemon = Daemon(demo_config(database.dsn, pool={**POOL, "executors": 4, **MODES[options.modes[0]]}))
         stack.callback(daemon.close)
         daemon.start()
-        soak = Soak(daemon, cluster, database, folder / "trail", random.Random(options.seed))
+        soak = Soak(daemon, cluster, database, folder / "trail", random.Random(options.seed), options.modes)
         try:
             soak.run(time.monotonic() + options.minutes * 60)
             soak.finish()
