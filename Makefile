@@ -79,7 +79,7 @@ soak: venv ## Kill, freeze and reload at random while tasks run, and check that 
 .PHONY: docs
 docs docs-serve: export NO_MKDOCS_2_WARNING = 1
 docs: manual-venv ## Build the manual into site/; a dead link or a page that nothing leads to is an error
-	$(RUN) -m mkdocs build --strict --quiet
+	$(RUN) -m mkdocs build --strict
 
 .PHONY: docs-serve
 docs-serve: manual-venv ## Show the manual on http://127.0.0.1:8000, anew with every change

@@ -109,8 +109,10 @@ def _type(node: dict[str, Any]) -> str:
             return "duration"
         case {"examples": ["10%"]}:
             return "percentage"
-        case {"examples": [_]}:
+        case {"examples": ["512MiB"]}:
             return "size"
+        case {"examples": [example]}:
+            return f"such as `{_as_yaml(example)}`"
         case {"anyOf": forms}:
             return " or ".join(dict.fromkeys(_type(form) for form in forms))
         case {"type": "integer"}:

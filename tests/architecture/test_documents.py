@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate.commands import commands_page, leaf_commands
-from docs.generate.configuration import documented_keys
+from docs.generate.configuration import configuration_page, documented_keys
 from reproq_supervisor.cli.commands import SECTIONS
 from reproq_supervisor.settings.load import load
 from reproq_supervisor.settings.schema import leaf_paths
@@ -69,6 +69,15 @@ def test_the_manual_has_every_setting() -> None:
     covered = {leaf for leaf in leaves if any(leaf == key or leaf.startswith(f"{key}.") for key in documented)}
     assert covered == leaves
     assert all(any(leaf == key or leaf.startswith(f"{key}.") for leaf in leaves) for key in documented)
+
+
+def test_the_manual_says_what_each_setting_may_be() -> None:
+    rows = [line.split(" | ") for line in configuration_page().splitlines() if line.startswith("| `")]
+    kinds = {row[0].removeprefix("| ").strip("`"): row[1] for row in rows}
+    assert (kinds["timeout"], kinds["rss"], kinds["jitter"], kinds["listen"]) == ("duration", "size", "percentage", "text or `null`")
+    assert kinds["mode"] == "`process`, `thread`, `async`"
+    assert "size" not in kinds["cpus"]
+    assert all(len(row) == 5 and row[4].strip(" |") for row in rows), "every setting has a text"
 
 
 def test_the_manual_has_every_command_with_an_example() -> None:
