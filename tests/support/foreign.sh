@@ -32,7 +32,7 @@ case "${path#foreign.}" in
     list) echo "[1]" ;;
     long) printf '{"ok": true, "return": "'; head -c 70000 /dev/zero | tr '\0' x; echo '"}' ;;
     flood_stderr) yes "flood" | head -c 8388608 >&2; echo "$ok" ;;
-    flood_for_ever) yes "flood" ;;
+    flood_and_hang) yes "flood" | head -c 67108864; sleep 3600 & wait ;;
     die) kill -9 $$ ;;
     terminate) kill -15 $$ ;;
     hold_streams) sleep 3600 & echo "$ok" ;;
