@@ -73,7 +73,7 @@ class Keeper:
             Duty("release", REPAIR_INTERVAL_S, self._release),
             Duty("settings", REPAIR_INTERVAL_S, self._sync_settings),
             Duty("wake", WAKE_POLL_S, self._wake_due),
-            Duty("reclaim", reclaim_s, self._reclaim, due_mono=time.monotonic() + _FIRST_RECLAIM_AFTER_S),
+            Duty("reclaim", reclaim_s, self._reclaim, due_mono=math.inf),
             Duty("wishes", WISHES_INTERVAL_S, self._settle_wishes),
             Duty("keys", KEYS_INTERVAL_S, self._settle_keys),
             Duty("flows", KEYS_INTERVAL_S, self._settle_flows),
@@ -128,10 +128,13 @@ class Keeper:
                 duty.due_mono = min(duty.due_mono, time.monotonic() + duty.interval_s)
         self._wake.set()
 
-    def _hurry(self, name: str) -> None:
+    def _put_off(self, name: str, seconds: float) -> None:
         for duty in self._duties:
             if duty.name == name:
-                duty.due_mono = 0.0
+                duty.due_mono = time.monotonic() + seconds
+
+    def _hurry(self, name: str) -> None:
+        self._put_off(name, 0.0)
         self._wake.set()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -167,6 +170,7 @@ class Keeper:
             self._channel.say("event", event={"name": "database.connected", "child": "keeper"})
         if not self._ready:
             self._ready = True
+            self._put_off("reclaim", _FIRST_RECLAIM_AFTER_S)
             self._tell_snapshot()  # or who asks in the next second hears that there is no database
             self._channel.say("ready")
 

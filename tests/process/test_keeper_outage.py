@@ -76,13 +76,15 @@ def test_a_shard_that_reconnects_after_the_keeper_still_writes_its_result(own_da
     shard = Shard(own_database.dsn)
     with ended(shard), running_keeper(own_database) as keeper:
         keeper.wait(keeper.is_up, "the keeper is connected")
-        claimed, _ = shard.claim(2, lease_s=0.2)
+        claimed, _ = shard.claim(2, lease_s=600)
+        own_database.query("CHECKPOINT")  # a claim does not wait for the disk
         own_database.cluster.kill()
         keeper.wait(lambda: not keeper.is_up(), "the keeper has noticed")
         own_database.cluster.start()
         keeper.wait(keeper.is_up, "the keeper is back")
         reconnected = time.monotonic()
-        turns = keeper.heard.count("snapshot") + 5
+        own_database.query("UPDATE task_lane SET leased_until = now() - interval '1 s'")
+        turns = keeper.heard.count("snapshot") + 3
         keeper.wait(lambda: keeper.heard.count("snapshot") >= turns, "it went about its duties")
         with ended(late := Shard(own_database.dsn)):
             assert late.end_run(claimed, Outcome.SUCCEED, b'"kept"').ended == {run: "SUCCESSFUL"}
@@ -98,7 +100,7 @@ def test_a_new_keeper_releases_what_dead_workers_held_before_it_reclaims(databas
     with ended(shard):
         shard.claim(1, lease_s=0)
     with running_keeper(database) as keeper:
-        keeper.wait(lambda: "ready" in keeper.heard, "the keeper is ready")
+        keeper.wait(lambda: "hello" in keeper.heard, "the keeper can be told")
         keeper.tell(type="release_dead", worker_ids=["worker-1"])
         keeper.wait(lambda: keeper.ran("release") == 1, "the run is released")
     assert record(database, run)["errors_json"] == []
