@@ -18,7 +18,8 @@ from reproq_supervisor.store.schema.lock import beside
 from reproq_supervisor.store.schema.step import Connection, Step, Work
 from reproq_supervisor.store.statements import load
 
-_ROWS_PER_S = 1_000_000
+# As benchmarks/migrate.py showed it on two busy cores.
+_ROWS_PER_S = 500_000
 _LOOK_EVERY_S = 1.0
 _SMALL_PAGES_BYTES = 8192
 
