@@ -23,6 +23,12 @@ def wait_for_file(path: str, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
+async def wait_for_file_in_coroutine(path: str) -> None:
+    """Sleep in a coroutine, a little at a time, until a file exists."""
+    while not Path(path).exists():
+        await asyncio.sleep(0.01)
+
+
 def spin_until_stopped(marker: str) -> None:
     """Stay in Python code; asked to stop, leave the file *marker* and go."""
     try:
