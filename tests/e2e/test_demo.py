@@ -1,16 +1,16 @@
 """The demo as somebody runs it who has just cloned the repository: the first integration test of everything."""
 
-import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from reproq_supervisor.cli.places import find_places
 from tests.support.demo import Checkout, checkout, finish, finish_json
 from tests.support.eventually import eventually
 from tests.support.marked import children_of, state_of
@@ -58,8 +58,10 @@ def test_a_deep_checkout_with_a_space_leaves_nothing_in_the_temporary_folder_eit
     with checkout(f"x y/{'d' * 100}/{'e' * 90}") as deep:
         assert finish_json(deep.start("--json", "--limit", "5", "--keep"))["surprises"] == []
         assert deep.processes() == {}
-        record = json.loads((deep.folders[0] / ".reproq/run/daemon.json").read_text())
-        short = [Path(record["control_socket"]).parent, Path(parse_qs(urlsplit(record["dsn"]).query)["host"][0])]
+        control_socket = find_places(str(deep.folders[0] / "demo.yaml"), None, {}).control_socket
+        listening = re.search(r'Unix socket "([^"]+)"', (deep.folders[0] / "daemon.log").read_text())
+        assert listening is not None
+        short = [control_socket.parent, Path(listening[1]).parent]
     assert [path.parent for path in short] == [Path("/tmp")] * 2
     assert not any(path.exists() for path in short)
 
