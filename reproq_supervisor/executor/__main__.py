@@ -91,6 +91,7 @@ def main() -> int:
                 limits=pool.get("limits") or {},
             ),
             "tick_s": start["tick_s"],
+            "log_fd": log_fd,
         },
     ).run()
     return 0

@@ -55,6 +55,7 @@ class Nursery:
         self._plan: ExecutorPlan = settings["plan"]
         self._tick_s: float = settings["tick_s"]
         self._elders: Elders = settings["elders"]
+        self._log_fd: int = settings["log_fd"]  # our log once more, for the stacks of executors
         self._executors: dict[int, _Executor] = {}
         self._reader = FrameReader()
         self._selector = selectors.DefaultSelector()
@@ -114,7 +115,8 @@ class Nursery:
                 case "ping":
                     self._say({"type": "pong"})
                 case "reopen":
-                    follow_log_of(os.getppid())
+                    if follow_log_of(os.getppid()):
+                        os.dup2(2, self._log_fd, inheritable=False)
                 case "leave":
                     self._leaving = True
                 case unknown:
