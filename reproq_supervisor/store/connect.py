@@ -2,13 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from psycopg.adapt import Buffer, Loader
 
 from reproq_supervisor.store.errors import translated
 
 Connection = psycopg.Connection[Any]
+
+
+class _NearestTime(Loader):
+    """Reads a time; one outside the years of Python (`infinity`, BC, after 9999) as the first or the last that it has."""
+
+    def __init__(self, oid: int, context: Any = None) -> None:
+        super().__init__(oid, context)
+        self._plain = psycopg.adapters.get_loader(oid, self.format)(oid, context)  # type: ignore[misc]
+
+    def load(self, data: Buffer) -> Any:
+        try:
+            return self._plain.load(data)
+        except psycopg.DataError:
+            words = bytes(data)
+            is_early = words.startswith(b"-") or words.endswith(b"BC")
+            return datetime.min.replace(tzinfo=UTC) if is_early else datetime.max.replace(tzinfo=UTC)
 
 
 @contextmanager
@@ -27,5 +45,7 @@ def connected(dsn: str, *, application_name: str = "reproq command", timeout_s: 
             connect_timeout=max(2, round(timeout_s)),
             prepare_threshold=None,
         )
+        # Whoever inserts a run by SQL may say when as PostgreSQL can; a command that reads it must not fail.
+        connection.adapters.register_loader("timestamptz", _NearestTime)
         with closing(connection):
             yield connection

@@ -10,8 +10,10 @@ import pytest
 
 from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.commands import NewRun, enqueue
+from reproq_supervisor.store.commands import result as read_run
+from reproq_supervisor.store.connect import connected
 from reproq_supervisor.store.errors import StoreError
-from tests.store.actors import Shard, assert_invariant, lane, record
+from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
 from tests.support.postgres import Database
 
 # What an older Django producer sends: every column that may not be null, and nothing of ours.
@@ -78,6 +80,38 @@ def test_a_row_without_any_task_path_is_refused(database: Database) -> None:
 def test_the_defaults_of_the_database_are_enough(database: Database, shard: Shard) -> None:
     database.query("""INSERT INTO task_runs (spec_json, spec_hash) VALUES ('{"task_path": "app.task"}', 'x')""")
     assert [claimed.task_path for claimed in shard.claim(5)] == ["app.task"]
+
+
+@pytest.mark.parametrize("enqueued_at", ["infinity", "-infinity", "4000-01-01 BC", "20000-01-01"])
+def test_a_time_that_no_calendar_has_does_no_harm(enqueued_at: str, insert: Callable[..., RunId], shard: Shard, database: Database) -> None:
+    run = insert(enqueued_at=enqueued_at)
+    assert [claimed.result_id for claimed in shard.claim(5)] == [run]
+    with connected(database.dsn) as connection:
+        assert read_run(connection, run) is not None
+
+
+def test_a_run_that_is_parked_for_ever_keeps_no_other_from_waking(
+    insert: Callable[..., RunId], database: Database, keeper: Keeper, shard: Shard
+) -> None:
+    endless = insert(run_after="infinity")
+    due = insert(run_after=datetime.now(UTC) + timedelta(days=1), spec_hash="g" * 64)
+    database.query("UPDATE task_lane SET due_at = now() WHERE result_id = %s", due)
+    assert keeper.run(keeper.store.wake_due(10)).count == 1
+    assert [claimed.result_id for claimed in shard.claim(5)] == [due]
+    with connected(database.dsn) as connection:
+        assert read_run(connection, endless) is not None
+
+
+@pytest.mark.parametrize(("attempts", "max_attempts"), [(-5, -1), (0, -1), (2147483647, 2147483647), (-2147483648, 3)])
+def test_attempts_beyond_all_counting_do_no_harm(attempts: int, max_attempts: int, database: Database, shard: Shard) -> None:
+    database.query(
+        """INSERT INTO task_runs (spec_json, spec_hash, attempts, max_attempts) VALUES ('{"task_path": "app.task"}', 'x', %s, %s)""",
+        attempts,
+        max_attempts,
+    )
+    claimed = shard.claim_one()
+    assert claimed.attempt >= 1
+    assert claimed.max_attempts >= 0
 
 
 def test_the_path_that_will_be_run_is_the_one_that_is_told(insert: Callable[..., RunId], shard: Shard) -> None:

@@ -1,6 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 7
+-- revision: 8
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -23,7 +23,8 @@ BEGIN
     INSERT INTO task_lane (result_id, queue_name, state, park_reason, priority, order_key, due_at, attempts, max_attempts, timeout_seconds,
                            leased_by, leased_until, claimed_at, workflow_id, lock_name, limit_name, limit_size)
     VALUES (run.result_id, run.queue_name, state, CASE WHEN state = 'parked' THEN 'due' END, run.priority,
-            reproq_order_key(due, run.priority, aging_s), due, run.attempts, run.max_attempts, run.timeout_seconds,
+            reproq_order_key(due, run.priority, aging_s), due, reproq_attempts(run.attempts), reproq_attempts(run.max_attempts),
+            run.timeout_seconds,
             CASE WHEN state = 'running' THEN coalesce(run.leased_by, '') END,
             CASE WHEN state = 'running' THEN coalesce(run.leased_until, clock) END,
             CASE WHEN state = 'running' THEN run.last_attempted_at END,

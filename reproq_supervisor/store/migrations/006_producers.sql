@@ -1,6 +1,6 @@
 -- Every producer is equal: an insert of any form (plain, bulk, COPY, ON CONFLICT, an older product's) makes the lane rows in the same
 -- statement.
--- revision: 6
+-- revision: 7
 -- locks: ACCESS EXCLUSIVE on task_runs while a default and the triggers are set (milliseconds; waits for all who use it).
 --
 -- The lane rows are made per statement, with a transition table: 15 to 19 us a row in bulk against 38 to 46 with a row trigger (11 to 12
@@ -77,7 +77,7 @@ BEGIN
                     WHEN n.on_key LIKE 'rate:%' THEN 'rate' ELSE 'key' END,
                n.priority,
                reproq_order_key(n.due_at, n.priority, coalesce(s.priority_aging_s, 60)),
-               n.due_at, n.attempts, n.max_attempts, n.timeout_seconds,
+               n.due_at, reproq_attempts(n.attempts), reproq_attempts(n.max_attempts), n.timeout_seconds,
                CASE WHEN n.status = 'RUNNING' THEN coalesce(n.leased_by, '') END,
                CASE WHEN n.status = 'RUNNING' THEN coalesce(n.leased_until, clock) END,
                CASE WHEN n.status = 'RUNNING' THEN n.last_attempted_at END,
