@@ -19,11 +19,16 @@ class SoftTimeout(BaseException):
 
 
 class Retry(Exception):
-    """Raise it to fail this attempt and say when the next may start."""
+    """Raise it to fail this attempt and say when the next may start.
+
+    A delay that is no number of seconds is an error where it is said, as any other of the task.
+    """
+
+    delay_s: float | None = None  # for classes of the application that call no __init__ of ours
 
     def __init__(self, message: str = "the task asked for a retry", *, delay_s: float | None = None) -> None:
         super().__init__(message)
-        self.delay_s = delay_s
+        self.delay_s = None if delay_s is None else float(delay_s)
 
 
 class Fail(Exception):

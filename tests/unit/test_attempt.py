@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -110,6 +111,24 @@ def test_whatever_a_task_raises_is_a_verdict(run: Run, error: BaseException, ver
 @pytest.mark.parametrize("delay_s", [None, 0.0, 7.5])
 def test_a_retry_may_ask_for_its_delay(run: Run, delay_s: float | None) -> None:
     assert run(raising(Retry(delay_s=delay_s))).delay_s == delay_s
+
+
+@pytest.mark.parametrize("delay", ["soon", timedelta(seconds=5), [5]])
+def test_a_delay_that_is_no_number_is_an_error_of_the_application(run: Run, delay: Any) -> None:
+    def task() -> None:
+        raise Retry(delay_s=delay)
+
+    result = run(task)
+    assert (result.verdict, result.delay_s) == (Verdict.FAIL, None)
+    assert body(result)["exception_class"] in ("ValueError", "TypeError")
+
+
+def test_a_retry_of_the_applications_own_class_needs_no_delay(run: Run) -> None:
+    class Later(Retry):
+        def __init__(self) -> None:
+            Exception.__init__(self, "later")
+
+    assert run(raising(Later())).delay_s is None
 
 
 def test_wrong_arguments_are_an_error_of_the_application(run: Run) -> None:
