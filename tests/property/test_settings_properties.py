@@ -64,7 +64,7 @@ def pools(draw: st.DrawFn) -> dict[str, Any]:
 SETTINGS = st.builds(
     lambda pools, timeout, level: {"pools": pools, "shutdown_timeout": timeout, "logs": {"level": level}},
     st.dictionaries(st.from_regex(r"[a-z][a-z0-9_-]{0,10}", fullmatch=True), pools(), min_size=1, max_size=3),
-    st.floats(0, 1e6),
+    st.floats(1, 1e6),
     st.sampled_from(["debug", "info"]),
 )
 

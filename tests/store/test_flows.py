@@ -215,7 +215,7 @@ def test_a_row_of_the_workflow_that_somebody_has_locked_stops_nobody(shard: Shar
         other.execute("SELECT 1 FROM workflow_runs WHERE workflow_id = %s FOR UPDATE", (workflow,))
         assert shard.succeed(claimed).ended == {claimed.result_id: "SUCCESSFUL"}
         assert record(database, callback)["status"] == "WAITING"
-    assert shard.claim(9) == () or True
+    shard.claim(9)  # the cycle settles what waited for the lock, before its claim or after
     assert record(database, callback)["status"] in ("READY", "RUNNING")
 
 
