@@ -128,7 +128,16 @@ class LoopExecutor:
         """Start what there is a slot for."""
         while len(self._running) < self._slots and (work := self._intake.take_nowait()) is not None:
             run = self._running[work.seq] = _Run(work.seq)
-            run.task = self._loop.create_task(self._serve(work, run), context=self._context.copy())
+            self._launch(work, run)
+
+    def _launch(self, work: Work, run: _Run) -> None:
+        run.task = self._loop.create_task(self._serve(work, run), context=self._context.copy())
+        run.task.add_done_callback(partial(self._launch_again, work, run))
+
+    def _launch_again(self, work: Work, run: _Run, task: "asyncio.Task[None]") -> None:
+        # Some task cancels whatever it finds on the loop, and one that has not begun has nobody to catch that.
+        if task.cancelled() and self._running.get(work.seq) is run:
+            self._launch(work, run)
 
     async def _serve(self, work: Work, run: _Run) -> None:
         result = await self._run(work, run)
@@ -159,7 +168,12 @@ class LoopExecutor:
         return replace(result, elapsed_s=time.perf_counter() - started)
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.wrap_future(self._threads.submit(call))
+        # Whoever cancels us cannot stop the thread: without its result the run would never end.
+        called = asyncio.wrap_future(self._threads.submit(call))
+        while not called.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(called)
+        return called.result()
 
     async def _attempt(self, work: Work, run: _Run, call: "partial[object]") -> Result:
         try:

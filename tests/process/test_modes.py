@@ -401,6 +401,21 @@ def test_a_loop_that_a_task_stops_or_leaves_goes_on_for_the_others(database: Dat
         assert is_alive(executor)
 
 
+def test_a_task_that_cancels_all_that_is_on_the_loop_leaves_no_run_without_an_end(database: Database, tmp_path: Path) -> None:
+    runs = Runs(database)
+    with running_shard(database, mode="async", slots=4) as shard:
+        (executor,) = shard.wait_executors(1)
+        assert runs.end_of("coroutine_nap", 0.0).status == "SUCCESSFUL"
+        in_thread, go = beside(runs, tmp_path, count=1)
+        (in_coroutine,) = runs.add(f"{SHARED}wait_for_file_in_coroutine", str(go), max_attempts=1)
+        wait_running(shard, 2)
+        assert runs.end_of(f"{SHARED}cancel_all_others").status == "SUCCESSFUL"
+        assert runs.ended([in_coroutine])[0].end == ("FAILED", "app_error", 1)
+        go.touch()
+        assert runs.ended(in_thread)[0].end == ("SUCCESSFUL", None, 1)
+        assert is_alive(executor)
+
+
 def test_a_task_left_on_the_loop_writes_into_nobodys_log(database: Database, tmp_path: Path) -> None:
     runs = Runs(database)
     with running_shard(database, mode="async", slots=4, logs_dir=tmp_path / "logs"):

@@ -68,6 +68,12 @@ def return_coroutine(value: object) -> object:
     return inner()
 
 
+async def cancel_all_others() -> None:
+    """Cancel whatever is on the loop, as code does that believes the loop its own."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
 async def block_the_loop(seconds: float) -> None:
     """Sleep in a coroutine the wrong way."""
     await asyncio.sleep(0)
