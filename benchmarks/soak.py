@@ -36,7 +36,8 @@ BATCH = 200
 MOST_WAITING = 600
 GOES_ON_WITHIN_S = 120.0
 LOCKS, LIMITS, LIMIT = 5, 3, 3
-COMMON = {"lease": "15s", "grace": "1s", "heartbeat": "1s", "poll": {"min": "250ms", "max": "1s"}}
+# A stopped program is what its task does, as far as anybody can tell: only the time limit ends it.
+COMMON = {"timeout": "20s", "lease": "15s", "grace": "1s", "heartbeat": "1s", "poll": {"min": "250ms", "max": "1s"}}
 # Executors are also replaced without any accident, all the while.
 RECYCLE = {"recycle": {"tasks": 40, "age": "10s", "jitter": "50%"}}
 POOLS: dict[str, dict[str, Any]] = {
