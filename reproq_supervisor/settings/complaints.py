@@ -40,10 +40,13 @@ def complain(error: ErrorDetails, layers: Layers) -> tuple[Path, Problem]:
 
     An error about a value made from a shorthand (`executors: 0` gives `executors.min`) is told about what was written.
     """
-    about_key = _ONLY_KEY in error["loc"]
-    path = tuple(part for part in error["loc"] if part != _ONLY_KEY)
+    path = error["loc"]
     if error["type"] == "extra_forbidden":
         return path, place_problem(path, "expected a known key", _suggest(path), layers, about_key=True)
+    # Last only: it may also be the name that somebody gave to a pool.
+    about_key = path[-1:] == (_ONLY_KEY,)
+    if about_key:
+        path = path[:-1]
     while path and not layers.is_given(path):
         path = path[:-1]
     message, hint = _describe(error, path)

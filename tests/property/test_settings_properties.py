@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reproq_supervisor.settings.changes import classify, fingerprint
@@ -103,6 +103,7 @@ def test_any_text_is_settings_or_problems_with_places_in_the_text(text: str) -> 
 
 @unhurried
 @given(st.dictionaries(st.sampled_from(sorted(keys_at(()))) | st.text(max_size=5), TREES, max_size=6))
+@example({"[key]": None, "pools": {"[key]": {"[key]": 1}}})
 def test_any_tree_of_values_is_settings_or_problems(tree: dict[str, Any]) -> None:
     reply = answer_to(yaml.safe_dump(tree, allow_unicode=True))
     assert ("settings" in reply) != ("problems" in reply)
