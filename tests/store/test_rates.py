@@ -170,3 +170,18 @@ def test_many_claimers_together_stay_within_one_rate(limit: Callable[..., None],
     got = sum(in_processes(claim_for, [(database.dsn, f"worker-{n}", 1.0) for n in range(6)]))
     took = time.monotonic() - began
     assert burst < got <= burst + rate * took + 1
+
+
+def test_runs_that_wait_for_a_token_wake_under_the_collation_of_a_language(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database
+) -> None:
+    """There 'rate;' comes before 'rate:'."""
+    if not database.query("SELECT 1 FROM pg_collation WHERE collname = 'en-x-icu'"):
+        pytest.skip("this server has no collations of languages")
+    database.query('ALTER TABLE task_lane ALTER COLUMN on_key TYPE text COLLATE "en-x-icu"')
+    limit("queue:default", LATER)
+    first, second = put(2)
+    assert ids(shard.claim(9)) == [first]
+    assert shard.claim(9) == ()
+    limit("queue:default", LATER, tokens=1)
+    assert ids(shard.claim(9)) == [second]

@@ -1,4 +1,5 @@
 -- Rates: tokens are spent at the claim, exactly, by any number of claimers on any number of hosts.
+-- revision: 2
 -- locks: none while migrating.
 --
 -- A limit is a row of rate_limits, a bucket of tokens that fills with time. Only a claim that meets runs under an active limit touches it, so
@@ -74,7 +75,8 @@ DECLARE
     queues text[] := '{}';
 BEGIN
     LOOP
-        name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name AND l.on_key < 'rate;' ORDER BY l.on_key LIMIT 1);
+        -- Nothing sorts behind the rates. An upper bound would be a matter of collation: with most languages 'rate;' comes before 'rate:'.
+        name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name ORDER BY l.on_key LIMIT 1);
         EXIT WHEN name IS NULL;
         SELECT * INTO bucket FROM rate_limits b WHERE b.key = substr(name, 6) AND b.tokens_per_second > 0 AND b.burst_size > 0;
         tokens := CASE WHEN bucket.key IS NULL THEN most ELSE reproq_tokens(bucket, clock) END;
@@ -108,7 +110,7 @@ DECLARE
     next_s double precision;
 BEGIN
     LOOP
-        name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name AND l.on_key < 'rate;' ORDER BY l.on_key LIMIT 1);
+        name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name ORDER BY l.on_key LIMIT 1);
         EXIT WHEN name IS NULL;
         SELECT (1 - b.current_tokens) / b.tokens_per_second - extract(epoch FROM clock - b.last_refilled_at) INTO wait_s
         FROM rate_limits b WHERE b.key = substr(name, 6) AND b.tokens_per_second > 0 AND b.burst_size > 0;
