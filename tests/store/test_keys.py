@@ -1,6 +1,8 @@
 """Lock keys and concurrency limits: strict, fully used, and nobody who waits is forgotten."""
 
 from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -269,3 +271,20 @@ def test_a_key_is_used_to_the_full(shard_of: Shards, put: Put, outcome: Outcome)
         assert len(held) == limit
         shard.end_run(held.pop(0), outcome, b"null" if outcome is Outcome.SUCCEED else None)
         held += shard.claim(9)
+
+
+@pytest.mark.parametrize("parts", [{"lock_key": "long"}, {"concurrency_key": "long", "concurrency_limit": 1}])
+def test_a_key_too_long_for_an_index_stops_no_claim(shard: Shard, put: Put, parts: dict[str, Any]) -> None:
+    text = "".join(chr(33 + n * n % 89 + n % 3) for n in range(20_000)) + uuid4().hex * 400
+    first, _ = put(2, **{name: text if value == "long" else value for name, value in parts.items()})
+    other = put()[0]
+    assert ids(shard.claim(5)) == [first, other]
+
+
+def test_word_of_a_key_that_somebody_keeps_locked_stands_before_no_other(shard: Shard, database: Database) -> None:
+    database.query("INSERT INTO reproq_key_arrivals (key) SELECT 'lock:' || n FROM generate_series(1, 150) n")
+    database.query("INSERT INTO reproq_key_arrivals (key) VALUES ('lock:z')")
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT reproq_lock_keys(ARRAY(SELECT 'lock:' || n FROM generate_series(1, 150) n))")
+        shard.claim(5)
+        assert database.query("SELECT count(*) FROM reproq_key_arrivals WHERE key = 'lock:z'") == [(0,)]

@@ -1,5 +1,5 @@
 -- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
--- revision: 7
+-- revision: 8
 -- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
 --
 -- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
@@ -35,12 +35,25 @@ ALTER TABLE task_lane ADD CONSTRAINT task_lane_parked CHECK (
     (state = 'parked') = (park_reason IS NOT NULL) AND park_reason IN ('due', 'key', 'rate')
     AND coalesce(park_reason IN ('key', 'rate'), false) = (on_key IS NOT NULL)) NOT VALID;
 
+-- Names of keys. One that is too long for an index would stop every claim that meets it, so its digest stands for it.
+CREATE OR REPLACE FUNCTION reproq_lock_name(lock_key text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN octet_length(lock_key) > 500 THEN 'lock:md5:' || md5(lock_key) ELSE 'lock:' || nullif(lock_key, '') END
+$$;
+
+CREATE OR REPLACE FUNCTION reproq_limit_name(concurrency_key text, concurrency_limit integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN NOT concurrency_limit > 0 THEN NULL
+                WHEN octet_length(concurrency_key) > 500 THEN 'limit:md5:' || md5(concurrency_key)
+                ELSE 'limit:' || nullif(concurrency_key, '') END
+$$;
+
 -- Runs that an earlier version only parked.
 UPDATE task_lane l
 SET state = CASE WHEN l.due_at <= now() THEN 'ready' ELSE 'parked' END,
     park_reason = CASE WHEN l.due_at > now() THEN 'due' END,
-    lock_name = 'lock:' || nullif(r.lock_key, ''),
-    limit_name = CASE WHEN r.concurrency_limit > 0 THEN 'limit:' || nullif(r.concurrency_key, '') END,
+    lock_name = reproq_lock_name(r.lock_key),
+    limit_name = reproq_limit_name(r.concurrency_key, r.concurrency_limit),
     limit_size = r.concurrency_limit
 FROM task_runs r
 WHERE r.result_id = l.result_id AND l.park_reason = 'unsupported';
@@ -69,12 +82,6 @@ CREATE TABLE IF NOT EXISTS reproq_key_arrivals (
     key text NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX IF NOT EXISTS reproq_key_arrivals_key ON reproq_key_arrivals (key);
-
-CREATE OR REPLACE FUNCTION reproq_lock_name(lock_key text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 'lock:' || nullif(lock_key, '') $$;
-
-CREATE OR REPLACE FUNCTION reproq_limit_name(concurrency_key text, concurrency_limit integer) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT CASE WHEN concurrency_limit > 0 THEN 'limit:' || nullif(concurrency_key, '') END $$;
 
 -- Runs that hold *name* now. Ask under its lock, in a statement of its own after the one that took the lock.
 CREATE OR REPLACE FUNCTION reproq_key_used(name text) RETURNS integer
@@ -157,6 +164,7 @@ $$;
 CREATE OR REPLACE FUNCTION reproq_free_keys(freed text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
 DECLARE
+    most_names CONSTANT integer := 128;  -- as in reproq_admit; word is left of the others
     names text[];
     times integer[];
     got boolean[];
@@ -166,8 +174,8 @@ BEGIN
     END IF;
     SELECT array_agg(f.name), array_agg(f.times) INTO names, times
     FROM (SELECT u.name, count(*)::integer AS times FROM unnest(freed) AS u (name) WHERE u.name IS NOT NULL GROUP BY u.name) f;
-    got := reproq_lock_keys(names);
-    PERFORM reproq_note_keys(ARRAY(SELECT u.name FROM unnest(names, got) AS u (name, has) WHERE NOT u.has));
+    got := reproq_lock_keys(names[1:most_names]);
+    PERFORM reproq_note_keys(ARRAY(SELECT u.name FROM unnest(names, got) AS u (name, has) WHERE u.has IS NOT TRUE));
     SELECT array_agg(u.name), array_agg(u.n) INTO names, times FROM unnest(names, times, got) AS u (name, n, has) WHERE u.has;
     PERFORM reproq_wake_waiters(names, times);
 END
@@ -179,14 +187,17 @@ LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     names text[];
-    got boolean[];
 BEGIN
-    names := ARRAY(SELECT DISTINCT a.key FROM (SELECT key FROM reproq_key_arrivals ORDER BY id LIMIT p_limit) a);
-    IF cardinality(names) = 0 THEN
+    IF NOT EXISTS (SELECT FROM reproq_key_arrivals) THEN
         RETURN false;
     END IF;
-    got := reproq_lock_keys(names);
-    names := ARRAY(SELECT u.name FROM unnest(names, got) AS u (name, has) WHERE u.has);
+    -- From key to key, locking: what is left of one that somebody keeps locked must not stand before the others.
+    names := ARRAY(
+        WITH RECURSIVE keys AS (
+            (SELECT a.key FROM reproq_key_arrivals a ORDER BY a.key LIMIT 1)
+            UNION ALL
+            SELECT (SELECT a.key FROM reproq_key_arrivals a WHERE a.key > k.key ORDER BY a.key LIMIT 1) FROM keys k WHERE k.key IS NOT NULL)
+        SELECT k.key FROM keys k WHERE k.key IS NOT NULL AND pg_try_advisory_xact_lock(hashtextextended(k.key, 7204)) LIMIT p_limit);
     -- In a statement after the locks: what was committed before is seen by the counts that follow, what comes later stays.
     DELETE FROM reproq_key_arrivals a WHERE a.key = ANY (names);
     PERFORM reproq_wake_waiters(names, array_fill(NULL::integer, ARRAY[cardinality(names)]));
