@@ -146,6 +146,13 @@ BEGIN
     END IF;
     DELETE FROM task_lane l WHERE l.result_id = OLD.result_id;
     PERFORM reproq_note_keys(ARRAY[lane.lock_name, lane.limit_name]);
+    -- Its workflow will never be whole. The children are named one by one: the foreign key makes them forget their parent.
+    INSERT INTO reproq_flow_ends (flow, result_id, status)
+    SELECT coalesce('flow:' || c.workflow_id, 'run:' || c.result_id), c.result_id, 'ORPHANED'
+    FROM task_runs c WHERE c.parent_id = OLD.result_id AND c.status = 'WAITING';
+    IF OLD.workflow_id IS NOT NULL THEN
+        INSERT INTO reproq_flow_ends (flow, result_id, status) VALUES ('flow:' || OLD.workflow_id, OLD.result_id, 'CANCELLED');
+    END IF;
     RETURN OLD;
 END
 $$;

@@ -1,4 +1,5 @@
 -- Workflows: chains (a run waits for its parent) and chords (a callback waits for all members), decided by the rows that remain.
+-- revision: 2
 -- locks: none while migrating.
 --
 -- Whoever ends a run of a workflow leaves word of it in reproq_flow_ends, in the same commit, and whoever comes next, at first the very same
@@ -34,10 +35,12 @@ BEGIN
         END IF;
         SELECT * INTO run FROM task_runs r WHERE r.result_id = p_ids[i] FOR NO KEY UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
-            PERFORM reproq_note_end(p_causes[i]);
+            -- Locked by somebody, or deleted: of that no word, which would come back for ever.
+            PERFORM reproq_note_end(p_causes[i]) FROM task_runs r WHERE r.result_id = p_ids[i];
             CONTINUE;
         END IF;
-        CONTINUE WHEN run.status <> 'WAITING' AND NOT (run.status = 'FAILED' AND run.errors_json #>> '{-1,kind}' IN ('parent_failed', 'workflow_failed'));
+        CONTINUE WHEN run.status <> 'WAITING'
+            AND NOT (run.status = 'FAILED' AND coalesce(run.errors_json #>> '{-1,kind}', '') IN ('parent_failed', 'workflow_failed'));
         IF run.status = 'WAITING' AND run.wait_count > 1 AND run.parent_id IS NOT NULL THEN
             UPDATE task_runs r SET wait_count = r.wait_count - 1, updated_at = clock, rev = r.rev + 1 WHERE r.result_id = run.result_id;
             CONTINUE;
@@ -61,6 +64,8 @@ DECLARE
     no bigint := nextval('reproq_lease_seq');
     seized bigint[];
     left_over bigint[];
+    ended integer;
+    told integer;
     n integer;
 BEGIN
     WITH picked AS MATERIALIZED (
@@ -77,8 +82,15 @@ BEGIN
     SELECT coalesce(array_agg(t.result_id ORDER BY t.result_id), '{}') INTO seized FROM taken t;
     n := cardinality(seized);
     IF n > 0 THEN
-        PERFORM FROM reproq_end('', seized, array_fill(no, ARRAY[n]), array_fill('fail_finally'::text, ARRAY[n]),
-                                ARRAY(SELECT u.error FROM unnest(p_ids, p_errors) AS u (id, error) WHERE u.id = ANY (seized) ORDER BY u.id));
+        SELECT count(e.status), count(*) INTO ended, told
+        FROM reproq_end('', seized, array_fill(no, ARRAY[n]), array_fill('fail_finally'::text, ARRAY[n]),
+                        ARRAY(SELECT u.error FROM unnest(p_ids, p_errors) AS u (id, error) WHERE u.id = ANY (seized) ORDER BY u.id)) e;
+        -- What stays seized would be reclaimed, and run.
+        IF ended < told THEN
+            RAISE lock_not_available;
+        ELSIF told < n THEN
+            RAISE 'expected % ends, got %', n, told;
+        END IF;
     END IF;
     left_over := ARRAY(SELECT DISTINCT u.cause FROM unnest(p_ids, p_causes) AS u (id, cause) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id])
                        WHERE u.id <> ALL (seized) AND l.state <> 'running');
@@ -144,13 +156,15 @@ BEGIN
         -- Counted once, or as often as a member is retried: while members remain, the look into the lane ends at the first of them.
         SELECT count(*) FILTER (WHERE r.status = 'SUCCESSFUL'), count(*) FILTER (WHERE r.status <> 'SUCCESSFUL') INTO succeeded, failed
         FROM task_runs r WHERE r.workflow_id = p_workflow_id AND r.result_id <> callback;
-        UPDATE workflow_runs w
-        SET success_count = succeeded, failure_count = failed, updated_at = now(),
-            status = CASE WHEN failed = 0 AND succeeded >= w.expected_count THEN 'WAITING_CALLBACK' ELSE w.status END
-        WHERE w.workflow_id = p_workflow_id;
         IF failed = 0 AND succeeded >= flow.expected_count THEN
             PERFORM reproq_wake_runs(ARRAY[callback], p_succeeded[1:1]);
         END IF;
+        -- Not where the callback has ended: a member that is run once more changes nothing then.
+        UPDATE workflow_runs w
+        SET success_count = succeeded, failure_count = failed, updated_at = now(),
+            status = CASE WHEN failed = 0 AND succeeded >= w.expected_count AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = callback)
+                          THEN 'WAITING_CALLBACK' ELSE w.status END
+        WHERE w.workflow_id = p_workflow_id;
     ELSE
         UPDATE workflow_runs w SET success_count = w.success_count + cardinality(p_succeeded), updated_at = now()
         WHERE w.workflow_id = p_workflow_id;
@@ -158,34 +172,87 @@ BEGIN
 END
 $$;
 
--- Settles up to p_limit of the ends that somebody left word of, with all that shares their flows. Returns whether more are left.
-CREATE OR REPLACE FUNCTION reproq_settle_flows(p_limit integer) RETURNS boolean
+-- Settles all that was left word of one flow, whose lock we hold. A run's present status counts: since the word was left, it may have been
+-- retried. ORPHANED: its parent was deleted.
+CREATE OR REPLACE FUNCTION reproq_settle_flow(p_flow text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    succeeded bigint[];
+    failed bigint[];
+    orphans bigint[];
+BEGIN
+    WITH gone AS (DELETE FROM reproq_flow_ends e WHERE e.flow = p_flow RETURNING e.result_id, e.status),
+    known AS (
+        SELECT g.result_id, g.status = 'ORPHANED' AS is_orphan, coalesce(r.status, g.status) AS status
+        FROM gone g LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[g.result_id]))
+    SELECT coalesce(array_agg(DISTINCT k.result_id) FILTER (WHERE NOT k.is_orphan AND k.status = 'SUCCESSFUL'), '{}'),
+           coalesce(array_agg(DISTINCT k.result_id) FILTER (WHERE NOT k.is_orphan AND k.status IN ('FAILED', 'CANCELLED')), '{}'),
+           coalesce(array_agg(DISTINCT k.result_id) FILTER (WHERE k.is_orphan AND k.status = 'WAITING'), '{}')
+    INTO succeeded, failed, orphans FROM known k;
+    IF orphans <> '{}' THEN
+        PERFORM reproq_fail_runs(orphans, ARRAY(
+            SELECT '{"kind": "parent_failed", "message": "not run: the task that it waited for was deleted"}' FROM unnest(orphans)), orphans);
+        INSERT INTO reproq_flow_ends (flow, result_id, status)
+        SELECT p_flow, l.result_id, 'ORPHANED'
+        FROM unnest(orphans) AS u (id) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id]) AND l.state = 'waiting';
+    END IF;
+    PERFORM reproq_settle_chain(succeeded, failed);
+    IF p_flow LIKE 'flow:%' AND (succeeded <> '{}' OR failed <> '{}') THEN
+        PERFORM reproq_settle_chord(substr(p_flow, 6)::uuid, succeeded, failed);
+    END IF;
+END
+$$;
+
+-- Settles up to p_limit of the flows that somebody left word of. Returns whether more are left, to be looked at soon.
+--
+-- It is a part of every cycle, so nothing in one workflow may stop it: whoever locks a table is waited for as long as in reproq_end, and the
+-- word of a flow that PostgreSQL refuses to settle (a constraint, somebody's trigger) is dropped; the keeper's sweep leaves it again.
+CREATE OR REPLACE FUNCTION reproq_settle_flows(p_limit integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET lock_timeout = '200ms'
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     most_rounds CONSTANT integer := 3;
     flows text[];
-    got boolean[];
-    succeeded bigint[];
-    failed bigint[];
+    one text;
 BEGIN
     -- A round for what the one before has ended: a chain of a chord's members, for example.
     FOR round IN 1 .. most_rounds LOOP
-        flows := ARRAY(SELECT DISTINCT e.flow FROM (SELECT flow FROM reproq_flow_ends ORDER BY id LIMIT p_limit) e);
+        EXIT WHEN NOT EXISTS (SELECT FROM reproq_flow_ends);
+        BEGIN
+            -- From flow to flow, locking: the words of one that somebody keeps locked must not stand before the others.
+            flows := ARRAY(
+                WITH RECURSIVE named AS (
+                    (SELECT e.flow FROM reproq_flow_ends e ORDER BY e.flow LIMIT 1)
+                    UNION ALL
+                    SELECT (SELECT e.flow FROM reproq_flow_ends e WHERE e.flow > n.flow ORDER BY e.flow LIMIT 1)
+                    FROM named n WHERE n.flow IS NOT NULL)
+                SELECT n.flow FROM named n
+                WHERE n.flow IS NOT NULL AND pg_try_advisory_xact_lock(hashtextextended(n.flow, 7204)) LIMIT p_limit);
+            FOREACH one IN ARRAY flows LOOP
+                PERFORM reproq_settle_flow(one);
+            END LOOP;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                RETURN false;
+            WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+                -- One of them; its locks went with what it did.
+                FOREACH one IN ARRAY flows LOOP
+                    BEGIN
+                        CONTINUE WHEN NOT (reproq_lock_keys(ARRAY[one]))[1];
+                        PERFORM reproq_settle_flow(one);
+                    EXCEPTION
+                        WHEN lock_not_available THEN
+                            RETURN false;
+                        WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+                            RAISE WARNING 'workflow %: what follows from the end of its runs is refused: %', one, SQLERRM;
+                            IF (reproq_lock_keys(ARRAY[one]))[1] THEN
+                                DELETE FROM reproq_flow_ends e WHERE e.flow = one;
+                            END IF;
+                    END;
+                END LOOP;
+        END;
         EXIT WHEN flows = '{}';
-        got := reproq_lock_keys(flows);
-        flows := ARRAY(SELECT u.flow FROM unnest(flows, got) AS u (flow, has) WHERE u.has);
-        EXIT WHEN flows = '{}';
-        FOR i IN 1 .. cardinality(flows) LOOP
-            WITH gone AS (DELETE FROM reproq_flow_ends e WHERE e.flow = flows[i] RETURNING e.result_id, e.status)
-            SELECT coalesce(array_agg(DISTINCT g.result_id) FILTER (WHERE g.status = 'SUCCESSFUL'), '{}'),
-                   coalesce(array_agg(DISTINCT g.result_id) FILTER (WHERE g.status <> 'SUCCESSFUL'), '{}')
-            INTO succeeded, failed FROM gone g;
-            PERFORM reproq_settle_chain(succeeded, failed);
-            IF flows[i] LIKE 'flow:%' THEN
-                PERFORM reproq_settle_chord(substr(flows[i], 6)::uuid, succeeded, failed);
-            END IF;
-        END LOOP;
     END LOOP;
     RETURN EXISTS (SELECT FROM reproq_flow_ends);
 END
