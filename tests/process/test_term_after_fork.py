@@ -23,7 +23,16 @@ def test_a_thousand_terms_right_after_the_fork_of_an_executor_end_a_thousand_exe
     nursery = spawn_child(python_argv("reproq_supervisor.executor"), os.environ)
     us = os.getpid()  # shard and supervisor in one
     parents = {"supervisor_pid": us, "shard_pid": us}
-    settings = {"child": "t/0", **parents, "app": {}, "pool_settings": {}, "keep_output": True, "tick_s": 0.5}
+    settings = {
+        "child": "t/0",
+        **parents,
+        "app": {},
+        "pool_settings": {},
+        "mode": "process",
+        "slots": 1,
+        "keep_output": True,
+        "tick_s": 0.5,
+    }
     send_frame(nursery.channel, frames.encode_message({"type": "start", **settings}), (table.fd,))
     reader, messages, descriptors = frames.FrameReader(), list[dict[str, Any]](), list[int]()
 
