@@ -116,6 +116,13 @@ def in_thread(run: Callable[[], None]) -> None:
         raise errors[0]
 
 
+def spin() -> None:
+    """Compute for a minute. In a frame of its own: some interpreters miss the handlers of the very frame in which the exception comes."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        sum(range(10))
+
+
 def spin_until_stopped(soft: ThreadSoft, seq: int, reason: SoftReason) -> SoftTimeout:
     """Begin a run in a thread, ask it to stop while it spins, and return what it saw."""
     seen: list[SoftTimeout] = []
@@ -125,9 +132,7 @@ def spin_until_stopped(soft: ThreadSoft, seq: int, reason: SoftReason) -> SoftTi
         soft.begin(seq)
         try:
             begun.set()
-            end = time.monotonic() + 60
-            while time.monotonic() < end:
-                sum(range(10))  # the jump of an empty loop is outside of the try block for some interpreters
+            spin()
         except SoftTimeout as error:
             seen.append(error)
         finally:
