@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from reproq_supervisor.cli.daemon import NoDaemonError, find_record, how_to_start
+from reproq_supervisor.cli.daemon.record import NoDaemonError, find_record, how_to_start
 from reproq_supervisor.cli.options import Options
 from reproq_supervisor.core.errors import ReproqError
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from reproq_supervisor.cli.daemon import read_record
+from reproq_supervisor.cli.daemon.record import read_record
 from reproq_supervisor.cli.places import find_places
 from tests.support.eventually import eventually
 from tests.support.postgres import Database

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reproq_supervisor.cli.daemon import DaemonRecord, NoDaemonError
+from reproq_supervisor.cli.daemon.record import DaemonRecord, NoDaemonError
 from reproq_supervisor.cli.database import find_dsn
 from reproq_supervisor.cli.options import Options
 from reproq_supervisor.cli.output import Output

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reproq_supervisor.cli.explain_view import queue_lines, work_line
+from reproq_supervisor.cli.daemon.explain_view import queue_lines, work_line
 from reproq_supervisor.store.commands import QueueStats
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reproq_supervisor.cli.daemon import DaemonRecord, find_control_socket, find_record, is_answering, read_record
+from reproq_supervisor.cli.daemon.record import DaemonRecord, find_control_socket, find_record, is_answering, read_record
 from reproq_supervisor.cli.options import Options
 from reproq_supervisor.cli.output import Output
 from reproq_supervisor.cli.places import PlacesError, find_places, make_places, require_private

@@ -1,6 +1,6 @@
 """What `reload` says about a plan."""
 
-from reproq_supervisor.cli.daemon_reload import _row
+from reproq_supervisor.cli.daemon.reload import _row
 
 
 def test_a_pool_that_comes_or_goes_is_named_and_not_spelled_out() -> None:

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from reproq_supervisor.cli.status_view import POOL_COLUMNS, PROCESS_COLUMNS, head_lines, pool_rows, process_rows, recycled_lines, remarks
+from reproq_supervisor.cli.daemon.status_view import (
+    POOL_COLUMNS,
+    PROCESS_COLUMNS,
+    head_lines,
+    pool_rows,
+    process_rows,
+    recycled_lines,
+    remarks,
+)
 
 SHARD_PID = 20
 

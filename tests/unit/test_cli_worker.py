@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from reproq_supervisor.cli import places
-from reproq_supervisor.cli.daemon import DaemonRecord, find_record
+from reproq_supervisor.cli.daemon.record import DaemonRecord, find_record
+from reproq_supervisor.cli.daemon.start import Launch
 from reproq_supervisor.cli.places import WORKER_PREFIX, private_worker_folders
-from reproq_supervisor.cli.start import Launch
 from reproq_supervisor.cli.worker import command, folders
 from reproq_supervisor.cli.worker.folders import make_folder
 from tests.support.program import enter_empty_surroundings, run_program

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from reproq_supervisor.cli.daemon import DaemonRecord, read_record
+from reproq_supervisor.cli.daemon.record import DaemonRecord, read_record
 from reproq_supervisor.cli.demo.ground import Ground
 from reproq_supervisor.cli.demo.interruption import Interruption
 from reproq_supervisor.core.errors import ReproqError

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from reproq_supervisor.cli.daemon import absolute
+from reproq_supervisor.cli.daemon.record import absolute
+from reproq_supervisor.cli.daemon.start import Launch, start
 from reproq_supervisor.cli.options import Options, common_options, example
-from reproq_supervisor.cli.start import Launch, start
 from reproq_supervisor.cli.worker.folders import make_folder
 from reproq_supervisor.cli.worker.go_flags import GoCommand, worker_options
 from reproq_supervisor.core.errors import ReproqError

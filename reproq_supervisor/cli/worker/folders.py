@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from reproq_supervisor.cli.daemon import read_record
+from reproq_supervisor.cli.daemon.record import read_record
 from reproq_supervisor.cli.places import RECORD_NAME, SOCKET_NAME, WORKER_PREFIX, Places, private_worker_folders, worker_parent
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from reproq_supervisor.cli.control import listen
+from reproq_supervisor.cli.daemon.control import listen
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.output import Output
 

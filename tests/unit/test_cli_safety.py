@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reproq_supervisor.cli.doctor_security import examine_safety
+from reproq_supervisor.cli.setup.safety import examine_safety
 from reproq_supervisor.settings.model import Settings
 
 SAFE: dict[str, Any] = {"app": {"allowed_task_modules": ["app."]}}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from reproq_supervisor.cli.database import EMBEDDED, find_dsn, open_database
-from reproq_supervisor.cli.doctor_security import examine_safety
 from reproq_supervisor.cli.options import Options, common_options, example
+from reproq_supervisor.cli.setup.safety import examine_safety
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.settings.masking import mask_text
 from reproq_supervisor.settings.problems import ConfigError

@@ -5,11 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reproq_supervisor.cli.control import ask
-from reproq_supervisor.cli.daemon import NoDaemonError
+from reproq_supervisor.cli.daemon.control import ask
+from reproq_supervisor.cli.daemon.record import NoDaemonError
+from reproq_supervisor.cli.daemon.status_view import (
+    POOL_COLUMNS,
+    PROCESS_COLUMNS,
+    head_lines,
+    pool_rows,
+    process_rows,
+    recycled_lines,
+    remarks,
+)
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.output import build_table
-from reproq_supervisor.cli.status_view import POOL_COLUMNS, PROCESS_COLUMNS, head_lines, pool_rows, process_rows, recycled_lines, remarks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

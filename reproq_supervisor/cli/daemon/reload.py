@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from reproq_supervisor.cli.control import ask
+from reproq_supervisor.cli.daemon.control import ask
 from reproq_supervisor.cli.options import Options, common_options, example
 
 _MEANINGS = {"live": "at once", "rolling": "new processes beside the old", "restart": "needs a restart of the daemon: not done"}

@@ -7,7 +7,7 @@ import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
-from reproq_supervisor.cli.task_result import UnknownRunError
+from reproq_supervisor.cli.tasks.result import UnknownRunError
 from reproq_supervisor.cli.values import as_id
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.core.runs import RunId

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from reproq_supervisor.cli.daemon import NoDaemonError, find_control_socket, how_to_start, is_answering
+from reproq_supervisor.cli.daemon.record import NoDaemonError, find_control_socket, how_to_start, is_answering
 from reproq_supervisor.cli.options import Options
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.settings.problems import ConfigError, Problem

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reproq_supervisor.cli.daemon import absolute, find_record, is_answering
+from reproq_supervisor.cli.daemon.record import absolute, find_record, is_answering
+from reproq_supervisor.cli.daemon.start import DaemonRunsError, Launch, start
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.places import Places, find_places
-from reproq_supervisor.cli.start import DaemonRunsError, Launch, start
 
 if TYPE_CHECKING:
     from reproq_supervisor.settings.load import Loaded

@@ -7,8 +7,8 @@ from contextlib import nullcontext
 
 import click
 
-from reproq_supervisor.cli.control import RefusedError, ask
-from reproq_supervisor.cli.daemon import NoDaemonError
+from reproq_supervisor.cli.daemon.control import RefusedError, ask
+from reproq_supervisor.cli.daemon.record import NoDaemonError
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.values import as_duration
 from reproq_supervisor.core.errors import ReproqError

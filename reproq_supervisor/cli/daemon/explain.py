@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reproq_supervisor.cli.control import ask
+from reproq_supervisor.cli.daemon.control import ask
+from reproq_supervisor.cli.daemon.explain_view import queue_lines, work_line
 from reproq_supervisor.cli.database import open_database
-from reproq_supervisor.cli.explain_view import queue_lines, work_line
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.core.errors import ReproqError
 

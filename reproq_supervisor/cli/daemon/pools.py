@@ -2,7 +2,7 @@
 
 import click
 
-from reproq_supervisor.cli.control import ask
+from reproq_supervisor.cli.daemon.control import ask
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.values import as_duration
 from reproq_supervisor.settings.units import format_duration

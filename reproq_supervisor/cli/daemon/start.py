@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import reproq_supervisor
-from reproq_supervisor.cli.daemon import DaemonRecord
+from reproq_supervisor.cli.daemon.record import DaemonRecord
 from reproq_supervisor.cli.database import EMBEDDED, DatabaseAwayError, SchemaOutdatedError, worded
 from reproq_supervisor.cli.output import Output
 from reproq_supervisor.cli.places import Places, make_places

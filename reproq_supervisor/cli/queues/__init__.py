@@ -1,0 +1,1 @@
+"""Commands about queues and keys as a whole: pause them, limit them."""

@@ -1,0 +1,1 @@
+"""Commands that make, examine and change what a daemon needs before it runs: configuration and database."""

@@ -1,0 +1,1 @@
+"""Commands about single task runs: enqueue them, look at them, end them."""
