@@ -73,10 +73,14 @@ class KeeperStore:
         return await self._number("settle_wishes", limit=limit)
 
     async def settle_keys(self, limit: int = 500) -> bool:
-        """Wake who waits for a rate that has tokens, or for a key of which somebody left word; answer whether more of that is left."""
+        """Wake who waits for a rate that has tokens, or for a key of which somebody left word; answer whether more of that is left.
+
+        Also looks, where a limit is new, for runs that wait for a wider one.
+        """
+        ((more_rates,),) = await self._connection.ask("keeping", "review_rates", {"limit": limit})
         await self._connection.ask("keeping", "wake_throttled", {})
-        ((more,),) = await self._connection.ask("keeping", "settle_keys", {"limit": limit})
-        return bool(more)
+        ((more_keys,),) = await self._connection.ask("keeping", "settle_keys", {"limit": limit})
+        return bool(more_rates or more_keys)
 
     async def settle_flows(self, limit: int = 500) -> bool:
         """Wake and fail what follows from runs of workflows that have ended; answer whether more is left."""

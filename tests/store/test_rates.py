@@ -1,5 +1,6 @@
 """Rate limits: spent at the claim, never more than the bucket gives, and free for who is not limited."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -142,11 +143,18 @@ def test_a_run_that_waits_for_a_token_holds_no_key(limit: Callable[..., None], p
     eventually(lambda: claimed.extend(ids(shard.claim(9))) or free in claimed, what="the key goes to the run that needs no token")
 
 
-def test_no_bucket_is_touched_where_no_limit_is_set(put: Put, shard: Shard, database: Database) -> None:
+@pytest.mark.parametrize("others", [False, True])
+def test_no_bucket_is_touched_or_locked_where_no_limit_is_set(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database, others: bool
+) -> None:
+    """A lock on a row shows in its xmax."""
+    if others:
+        limit("queue:other", 5)
+        limit("task:other", 0)
     put(5)
-    before = database.query("SELECT ctid, * FROM rate_limits")
+    before = database.query("SELECT ctid, xmin, xmax, * FROM rate_limits ORDER BY key")
     assert len(shard.claim(9)) == 5
-    assert database.query("SELECT ctid, * FROM rate_limits") == before
+    assert database.query("SELECT ctid, xmin, xmax, * FROM rate_limits ORDER BY key") == before
 
 
 def claim_for(dsn: str, worker_id: str, seconds: float) -> int:
@@ -170,6 +178,42 @@ def test_many_claimers_together_stay_within_one_rate(limit: Callable[..., None],
     got = sum(in_processes(claim_for, [(database.dsn, f"worker-{n}", 1.0) for n in range(6)]))
     took = time.monotonic() - began
     assert burst < got <= burst + rate * took + 1
+
+
+def claim_together(dsn: str, worker_id: str, crowd: int, seconds: float) -> tuple[float, float, list[float]]:
+    """Wait until *crowd* claimers are there, then claim for so long; return begin, end, and the time of every claim (monotonic)."""
+    import time
+
+    import psycopg
+
+    from tests.store.actors import Shard, ended
+
+    shard, times = Shard(dsn, worker_id), []
+    with ended(shard), psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("INSERT INTO claimers VALUES (%s)", (worker_id,))
+        while connection.execute("SELECT count(*) FROM claimers").fetchone() != (crowd,):
+            time.sleep(0.01)
+        began = time.monotonic()
+        while time.monotonic() < began + seconds:
+            times += [time.monotonic()] * len(shard.claim(7))
+        return began, time.monotonic(), times
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sixteen_claimers_use_the_whole_of_one_rate_and_no_more(limit: Callable[..., None], put: Put, database: Database) -> None:
+    """The bucket holds the tokens of a second: nobody claiming for longer than that would not be the bucket's fault."""
+    crowd, rate, seconds = 16, 100.0, float(os.environ.get("REPROQ_RATE_SECONDS", "8"))
+    put(int(rate * (seconds + 60)))
+    database.query("CREATE TABLE claimers (worker_id text)")
+    set_at = time.monotonic()
+    limit("queue:default", rate, int(rate), tokens=0)
+    claims = in_processes(claim_together, [(database.dsn, f"worker-{n}", crowd, seconds) for n in range(crowd)])
+    all_there, first_gone = max(began for began, _, _ in claims), min(until for _, until, _ in claims)
+    times = sorted(at for _, _, times in claims for at in times)
+    assert len(times) <= rate * (max(until for _, until, _ in claims) - set_at)
+    inside = [at for at in times if all_there <= at <= first_gone]
+    assert len(inside) >= 0.95 * rate * (first_gone - all_there - 1)
 
 
 def test_runs_that_wait_for_a_token_wake_under_the_collation_of_a_language(

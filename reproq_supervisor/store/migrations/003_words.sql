@@ -1,5 +1,5 @@
 -- Small functions that give one meaning to one word; the larger ones are made of these.
--- revision: 4
+-- revision: 5
 -- locks: none.
 --
 -- Those that take only values are plain SQL, which the planner puts in place of the call. It does so only if the function is declared no
@@ -47,6 +47,14 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
           WHERE r.key IN ('task:' || task_path, 'queue:' || queue_name, 'global')
           ORDER BY CASE left(r.key, 5) WHEN 'task:' THEN 1 WHEN 'queue' THEN 2 ELSE 3 END
           LIMIT 1) first
+$$;
+
+-- Why a run shall not be run at all but be ended where a claim meets it; NULL: it shall. spec_bytes: see reproq_spec_bytes.
+CREATE OR REPLACE FUNCTION reproq_unwanted(expires_at timestamptz, is_cancelled boolean, spec_bytes bigint, clock timestamptz) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN expires_at <= clock THEN 'expired'
+                WHEN is_cancelled THEN 'cancelled'
+                WHEN spec_bytes > 1048576 THEN 'too_large' END  -- the contract's limit
 $$;
 
 -- Seconds before the attempt after attempt number *attempt*: 30 s doubling to an hour, spread by a tenth to either side.

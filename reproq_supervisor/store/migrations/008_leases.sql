@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 7
+-- revision: 8
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -28,7 +28,6 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off S
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    most_spec_bytes CONSTANT bigint := 1048576;  -- the contract's
     suspect_from CONSTANT smallint := 3;
     clock timestamptz := clock_timestamp();
     ids bigint[];
@@ -37,6 +36,8 @@ DECLARE
     with_keys bigint[];
     admitted bigint[];
     able bigint[];
+    spent bigint[];
+    rates text[];
     busy integer := 0;
     poor integer;
     n integer;
@@ -56,7 +57,8 @@ BEGIN
                       ORDER BY u.n);
     END IF;
     IF able <> '{}' AND EXISTS (SELECT FROM rate_limits b WHERE b.tokens_per_second > 0 AND b.burst_size > 0) THEN
-        SELECT s.able, s.busy INTO able, poor FROM reproq_spend(able) s;
+        spent := able;
+        SELECT s.able, s.busy, s.names INTO able, poor, rates FROM reproq_spend(spent) s;
         busy := busy + poor;
     END IF;
     RETURN QUERY
@@ -71,10 +73,9 @@ BEGIN
         LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[p.result_id])
         CROSS JOIN LATERAL (SELECT coalesce(reproq_spec_bytes(r.spec_json), 0) AS bytes OFFSET 0) b
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN r.expires_at <= clock THEN 'expired'
-                        WHEN r.cancel_requested OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = p.result_id)
-                        THEN 'cancelled'
-                        WHEN b.bytes > most_spec_bytes THEN 'too_large' END AS unwanted) w),
+            SELECT reproq_unwanted(r.expires_at, r.cancel_requested
+                                   OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = p.result_id),
+                                   b.bytes, clock) AS unwanted) w),
     fitting AS MATERIALIZED (
         SELECT j.*, sum(j.bytes) OVER line AS bytes_so_far, row_number() OVER line AS n, count(*) OVER () AS found
         FROM judged j
@@ -92,6 +93,14 @@ BEGIN
     FROM taken t
     WHERE t.is_recorded
     ORDER BY t.order_key, t.due_at, t.result_id;
+    IF rates IS NOT NULL THEN
+        -- What was too long for this claim has spent nothing.
+        rates := ARRAY(SELECT u.rate FROM unnest(spent, rates) AS u (id, rate) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id])
+                       WHERE u.rate IS NOT NULL AND u.id = ANY (able) AND l.lease_no <> p_lease_no);
+        IF rates <> '{}' THEN
+            PERFORM reproq_refund(rates);
+        END IF;
+    END IF;
     IF cardinality(able) < cardinality(ids) THEN
         n := cardinality(ids);
         RETURN QUERY SELECT ids[n], 0, 0, '', 0, 0, '', keys[n], dues[n], 0::bigint, busy::bigint, 'passed', false;

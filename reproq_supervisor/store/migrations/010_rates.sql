@@ -1,27 +1,34 @@
 -- Rates: tokens are spent at the claim, exactly, by any number of claimers on any number of hosts.
--- revision: 2
--- locks: none while migrating.
+-- revision: 3
+-- locks: SHARE ROW EXCLUSIVE on rate_limits while its trigger is made (milliseconds; waits for claims under a limit).
 --
 -- A limit is a row of rate_limits, a bucket of tokens that fills with time. Only a claim that meets runs under an active limit touches it, so
 -- that where none is set no row is shared. The bucket is locked without waiting, like the lock of a key: whoever finds it taken leaves the
 -- runs where they are and comes back a moment later. What finds no token is parked on the rate. Nobody has to wake it: time brings the tokens,
 -- and every claim, and the keeper, looks whether they have come.
+--
+-- Which rate applies is decided anew at every claim. A run that is parked on a wide rate when a narrower one is set is found by a review of
+-- what is parked: see reproq_rate_reviews.
 
 -- Of runs that are ready and locked by this transaction, in their order: those for which there is a token, spent here, or which need none.
---   The others are parked. busy: how many were left as they are, since somebody has the bucket at this moment.
-CREATE OR REPLACE FUNCTION reproq_spend(p_ids bigint[], OUT able bigint[], OUT busy integer)
+--   The others are parked. busy: how many were left as they are, since somebody has the bucket at this moment. names: for each of p_ids the
+--   rate that applies, NULL for none, as for a run that shall not run: it is only ended.
+DROP FUNCTION IF EXISTS reproq_spend(bigint[]);
+CREATE OR REPLACE FUNCTION reproq_spend(p_ids bigint[], OUT able bigint[], OUT busy integer, OUT names text[])
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    names text[];
     keys text[];
     tokens integer[];
-    clock timestamptz;
+    clock timestamptz := clock_timestamp();
     waiting text[];
 BEGIN
-    -- Of each run, in its order, the rate that applies.
-    names := ARRAY(SELECT reproq_rate_of(r.task_path, r.queue_name)
-                   FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[u.id]) ORDER BY u.n);
+    names := ARRAY(
+        SELECT CASE WHEN reproq_unwanted(r.expires_at, r.cancel_requested
+                                         OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = ANY (ARRAY[u.id])),
+                                         reproq_spec_bytes(r.spec_json), clock) IS NULL
+                    THEN reproq_rate_of(r.task_path, r.queue_name) END
+        FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[u.id]) ORDER BY u.n);
     SELECT array_agg(l.key) INTO keys
     FROM (SELECT b.key FROM rate_limits b WHERE b.key = ANY (names) FOR UPDATE SKIP LOCKED) l;
     -- After the lock: whoever had it before wrote an earlier time.
@@ -50,6 +57,14 @@ BEGIN
     -- One that was woken for a key and finds no token has used nothing of the key.
     PERFORM reproq_note_keys(waiting);
 END
+$$;
+
+-- Gives tokens back that this transaction has spent: one for each time that a rate is named.
+CREATE OR REPLACE FUNCTION reproq_refund(p_names text[]) RETURNS void
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
+    UPDATE rate_limits b SET current_tokens = least(b.burst_size, b.current_tokens + u.times)
+    FROM (SELECT n.name, count(*) AS times FROM unnest(p_names) AS n (name) WHERE n.name IS NOT NULL GROUP BY n.name) u
+    WHERE b.key = u.name
 $$;
 
 -- Whole tokens in a bucket at this time.
@@ -117,5 +132,101 @@ BEGIN
         next_s := least(next_s, greatest(coalesce(wait_s, 0), 0));
     END LOOP;
     RETURN next_s;
+END
+$$;
+
+-- New limits that may be the first to decide for runs that are parked on a wider one. Each is a walk over all that is parked on rates, in
+-- batches, with the place that it has reached.
+--   horizon: transactions before it may still park by what they saw before the limit was there, so the last walk begins when all of them
+--   have ended. NULL = the first walk has not begun.
+CREATE TABLE IF NOT EXISTS reproq_rate_reviews (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key        text NOT NULL,
+    horizon    xid8,
+    is_last    boolean NOT NULL DEFAULT false,
+    on_key     text NOT NULL DEFAULT 'rate:',
+    queue_name text NOT NULL DEFAULT '',
+    order_key  double precision NOT NULL DEFAULT '-Infinity',
+    due_at     timestamptz NOT NULL DEFAULT '-infinity',
+    result_id  bigint NOT NULL DEFAULT 0
+);
+
+-- A limit that goes, or becomes 0, needs no review: what is parked on it wakes and is judged again.
+CREATE OR REPLACE FUNCTION reproq_rate_after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO reproq_rate_reviews (key) VALUES (NEW.key);
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER trg_rate_limits_after_insert AFTER INSERT OR UPDATE OF key ON rate_limits FOR EACH ROW
+WHEN (NEW.key <> 'global') EXECUTE FUNCTION reproq_rate_after_insert();
+
+-- Looks at the next p_limit runs that are parked on rates, for the oldest new limit: one for which another rate applies is parked on that, or
+-- made ready where none does. Returns whether more are left, to be looked at soon.
+CREATE OR REPLACE FUNCTION reproq_review_rates(p_limit integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    review reproq_rate_reviews;
+    snapshot pg_snapshot;
+    looked integer;
+    missed integer;
+    queues text[];
+BEGIN
+    SELECT * INTO review FROM reproq_rate_reviews r ORDER BY r.id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF review.result_id = 0 THEN
+        snapshot := pg_current_snapshot();
+        review.horizon := coalesce(review.horizon, pg_snapshot_xmax(snapshot));
+        review.is_last := pg_snapshot_xmin(snapshot) >= review.horizon;
+    END IF;
+    WITH seen AS MATERIALIZED (
+        SELECT l.result_id, l.on_key, l.queue_name, l.order_key, l.due_at
+        FROM task_lane l
+        WHERE l.on_key IS NOT NULL AND (l.on_key, l.queue_name, l.order_key, l.due_at, l.result_id)
+              > (review.on_key, review.queue_name, review.order_key, review.due_at, review.result_id)
+        ORDER BY l.on_key, l.queue_name, l.order_key, l.due_at, l.result_id
+        LIMIT p_limit),
+    misplaced AS MATERIALIZED (
+        SELECT m.*
+        FROM (SELECT s.result_id, s.on_key, 'rate:' || reproq_rate_of(r.task_path, r.queue_name) AS belongs
+              FROM seen s JOIN task_runs r ON r.result_id = ANY (ARRAY[s.result_id]) OFFSET 0) m
+        WHERE m.belongs IS DISTINCT FROM m.on_key),
+    picked AS MATERIALIZED (
+        SELECT m.result_id, m.belongs FROM misplaced m JOIN task_lane l ON l.result_id = ANY (ARRAY[m.result_id]) AND l.on_key = m.on_key
+        FOR UPDATE OF l SKIP LOCKED),
+    moved AS (
+        UPDATE task_lane l
+        SET state = CASE WHEN p.belongs IS NULL THEN 'ready' ELSE 'parked' END, park_reason = CASE WHEN p.belongs IS NOT NULL THEN 'rate' END,
+            on_key = p.belongs
+        FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id])
+        RETURNING l.queue_name, l.on_key)
+    SELECT (SELECT count(*) FROM seen), (SELECT count(*) FROM misplaced) - (SELECT count(*) FROM moved),
+           (SELECT array_agg(DISTINCT m.queue_name) FROM moved m WHERE m.on_key IS NULL), e.on_key, e.queue_name, e.order_key, e.due_at, e.result_id
+    INTO looked, missed, queues, review.on_key, review.queue_name, review.order_key, review.due_at, review.result_id
+    FROM (SELECT) one LEFT JOIN (SELECT * FROM seen s ORDER BY s.on_key DESC, s.queue_name DESC, s.order_key DESC, s.due_at DESC, s.result_id DESC
+                                 LIMIT 1) e ON true;
+    review.is_last := review.is_last AND missed = 0;
+    IF looked = p_limit THEN
+        UPDATE reproq_rate_reviews r
+        SET horizon = review.horizon, is_last = review.is_last, on_key = review.on_key, queue_name = review.queue_name,
+            order_key = review.order_key, due_at = review.due_at, result_id = review.result_id
+        WHERE r.id = review.id;
+    ELSIF review.is_last THEN
+        DELETE FROM reproq_rate_reviews r WHERE r.id = review.id;
+    ELSE
+        -- From the start, when those who may have parked by older knowledge, or have something locked, are gone; behind the others.
+        DELETE FROM reproq_rate_reviews r WHERE r.id = review.id;
+        INSERT INTO reproq_rate_reviews (key, horizon) VALUES (review.key, review.horizon);
+    END IF;
+    IF queues IS NOT NULL THEN
+        PERFORM reproq_notify_ready(queues);
+    END IF;
+    RETURN looked = p_limit OR (review.is_last AND EXISTS (SELECT FROM reproq_rate_reviews));
 END
 $$;

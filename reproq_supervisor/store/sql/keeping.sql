@@ -57,6 +57,10 @@ SELECT reproq_settle_keys(%(limit)s)
 -- Wakes who waits for a rate and may find a token.
 SELECT reproq_wake_throttled()
 
+-- name: review_rates
+-- Puts up to `limit` runs in their place that wait for a rate which no longer applies to them. One row: are more left?
+SELECT reproq_review_rates(%(limit)s)
+
 -- name: settle_flows
 -- Settles up to `limit` ends of runs in workflows. One row: are more left?
 SELECT reproq_settle_flows(%(limit)s)

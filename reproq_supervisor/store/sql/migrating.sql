@@ -97,8 +97,8 @@ SELECT max(x.result_id) FROM (SELECT r.result_id FROM task_runs r WHERE r.result
 SELECT placed, doubled, passed FROM reproq_adopt(%(after)s, %(upto)s)
 
 -- name: firing_triggers
--- Names of the triggers of the record that are on.
-SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = to_regclass('task_runs') AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+-- Names of the triggers of our tables that are on.
+SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid IN (to_regclass('task_runs'), to_regclass('rate_limits')) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
 
 -- name: has_retired
 -- One row: is the older layouts' trigger still there, or a function that nothing calls any more, theirs or of an earlier version of ours?

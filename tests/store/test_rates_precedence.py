@@ -1,0 +1,161 @@
+"""Which rate applies, after any history of limits that are set, changed and removed while runs wait: as a plain model of the rule says."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store import controls
+from tests.store.actors import Keeper, Shard, assert_invariant, lane
+from tests.support.postgres import Database
+
+Put = Callable[..., list[RunId]]
+LATER = 1e-9  # tokens a second: none comes while a test runs
+TASKS, QUEUES = ("app.x", "app.y"), ("a", "b")
+KEYS = ("global", *(f"queue:{queue}" for queue in QUEUES), *(f"task:{task}" for task in TASKS))
+MOST_ROUNDS = 50
+
+
+@dataclass
+class Model:
+    """The rule in plain words: the first limit that exists of task, queue and global decides; rate 0 there means free."""
+
+    limits: dict[str, tuple[float, int]] = field(default_factory=lambda: {"global": (0, 0)})
+    waiting: dict[RunId, tuple[str, str]] = field(default_factory=dict)
+
+    def rate_of(self, run: RunId) -> str | None:
+        task, queue = self.waiting[run]
+        key = next((key for key in (f"task:{task}", f"queue:{queue}", "global") if key in self.limits), None)
+        return key if key is not None and self.limits[key][0] > 0 else None
+
+    def claim(self, run: RunId) -> None:
+        if key := self.rate_of(run):
+            rate, tokens = self.limits[key]
+            assert tokens > 0, f"run {run} was claimed without a token of {key}"
+            self.limits[key] = (rate, tokens - 1)
+        del self.waiting[run]
+
+    def claimable(self) -> list[RunId]:
+        return [run for run in self.waiting if (key := self.rate_of(run)) is None or self.limits[key][1] > 0]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_first_limit_that_exists_decides_whatever_was_set_before(
+    seed: int, put: Put, shard: Shard, keeper: Keeper, database: Database
+) -> None:
+    rng, model = random.Random(seed), Model()
+    with database.connect() as connection:
+        for _ in range(25):
+            match rng.choice(("put", "set", "set", "remove", "claim")):
+                case "put":
+                    task, queue = rng.choice(TASKS), rng.choice(QUEUES)
+                    for run in put(rng.randint(1, 5), task_path=task, queue_name=queue):
+                        model.waiting[run] = (task, queue)
+                case "set":
+                    key, rate, tokens = rng.choice(KEYS), rng.choice((0, LATER, LATER)), rng.randint(1, 3)
+                    controls.set_limit(connection, key, rate, tokens)
+                    model.limits[key] = (rate, tokens)
+                case "remove":
+                    key = rng.choice(KEYS)
+                    controls.remove_limit(connection, key)
+                    model.limits.pop(key, None)
+                case "claim":
+                    claim_all(shard, keeper, model)
+        claim_all(shard, keeper, model)
+    assert_invariant(database)
+
+
+def claim_all(shard: Shard, keeper: Keeper, model: Model) -> None:
+    """Claim as shard and keeper do until nothing comes; then nothing may be left that could run."""
+    quiet = 0
+    for _ in range(MOST_ROUNDS):
+        claimed = shard.cycle(claims=tuple((queue, 50) for queue in QUEUES)).claimed
+        for run in claimed:
+            model.claim(run.result_id)
+        more = keeper.run(keeper.store.settle_keys())
+        quiet = 0 if claimed or more else quiet + 1
+        if quiet == 3:
+            break
+    assert model.claimable() == []
+
+
+def parked_on(database: Database) -> dict[str, int]:
+    return dict(Counter(name for (name,) in database.query("SELECT on_key FROM task_lane WHERE on_key IS NOT NULL")))
+
+
+def settle(keeper: Keeper) -> None:
+    while keeper.run(keeper.store.settle_keys(limit=10)):
+        pass
+
+
+def test_a_limit_of_nothing_frees_runs_that_wait_for_a_wider_one(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:
+    with database.connect() as connection:
+        controls.set_limit(connection, "global", LATER, 1)
+        put(30)
+        put(30, task_path="other")
+        shard.claim(1)
+        shard.claim(99)
+        assert parked_on(database) == {"rate:global": 59}
+        controls.set_limit(connection, "task:app.task", 0, 1)
+    settle(keeper)
+    assert parked_on(database) == {"rate:global": 30}
+    assert len(shard.claim(99)) == 29
+
+
+def test_a_run_that_was_parked_while_the_limit_was_set_is_found(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:
+    """The review goes on until all are gone who could not see the limit."""
+    with database.connect() as connection, database.connect(autocommit=False) as producer:
+        controls.set_limit(connection, "queue:default", LATER, 1)
+        put()
+        shard.claim(1)
+        put()
+        shard.claim(1)
+        producer.execute("INSERT INTO task_runs (spec_json, spec_hash, task_path) VALUES ('{}', 'h', 'app.task')")
+        controls.set_limit(connection, "task:app.task", 0, 1)
+        settle(keeper)
+        assert parked_on(database) == {}, "those that can be seen are free at once"
+        producer.commit()
+        assert parked_on(database) == {"rate:queue:default": 1}
+        settle(keeper)
+        assert parked_on(database) == {}
+        assert database.query("SELECT 1 FROM reproq_rate_reviews") == []
+
+
+def test_a_new_limit_rewrites_no_run_that_waits(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:
+    put(500)
+    before = database.query("SELECT ctid, xmin, xmax FROM task_lane ORDER BY result_id")
+    with database.connect() as connection:
+        controls.set_limit(connection, "queue:default", LATER, 2)
+        controls.set_limit(connection, "task:app.task", LATER, 2)
+        settle(keeper)
+    assert database.query("SELECT ctid, xmin, xmax FROM task_lane ORDER BY result_id") == before
+    assert len(shard.claim(10)) == 2
+    assert sum(parked_on(database).values()) <= 50, "a claim parks what it has met, and no more"
+
+
+@pytest.mark.parametrize("parts", [{"expires_in_s": -1}, {"kwargs": {"large": "x" * 1_100_000}}])
+def test_a_run_that_is_ended_instead_of_run_spends_no_token(put: Put, shard: Shard, database: Database, parts: dict[str, Any]) -> None:
+    with database.connect() as connection:
+        controls.set_limit(connection, "queue:default", LATER, 1)
+        (unwanted,) = put(priority=9, **parts)
+        (run,) = put()
+        assert [claimed.result_id for claimed in shard.claim(5)] == [run]
+        assert lane(database, unwanted) is None
+        (unwanted,) = put(**parts)
+        shard.claim(5)
+        assert lane(database, unwanted) is None, "no token is needed to end it"
+
+
+def test_what_is_too_long_for_one_claim_gets_its_tokens_back(put: Put, shard: Shard, database: Database) -> None:
+    with database.connect() as connection:
+        controls.set_limit(connection, "queue:default", LATER, 6)
+        runs = put(6, kwargs={"large": "x" * 10_000})
+        taken: list[RunId] = []
+        for _ in range(6):
+            taken += [claimed.result_id for claimed in shard.cycle(claims=(("default", 6),), claim_bytes=25_000).claimed]
+        assert taken == runs
+        assert controls.limits(connection)[1].tokens == pytest.approx(0, abs=1e-3)
