@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "result": Entry("tasks.result:result", "Show what became of a task."),
         "cancel": Entry("tasks.cancel:cancel", "Cancel waiting or running tasks."),
         "logs": Entry("tasks.logs:logs", "Show what a task printed."),
+        "triage": Entry("operations.triage:triage", "Look through failed tasks and run them again."),
         "stats": Entry("tasks.stats:stats", "Count tasks by queue and state."),
         "queue": Entry("queues.queue:queue", "List, pause and resume queues."),
         "limit": Entry("queues.limit:limit", "Set how many tasks a second may start."),

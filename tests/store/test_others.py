@@ -299,6 +299,7 @@ def test_of_two_runs_with_one_hash_brought_back_to_life_one_has_the_key(database
     with database.connect() as connection:
         runs = enqueue(connection, [NewRun("app.task"), NewRun("app.task")])
     database.query("UPDATE task_runs SET status = 'FAILED'")
+    database.query("UPDATE task_runs SET was_deduped = NULL")  # as runs are that ended under an older version
     database.query("UPDATE task_runs SET status = 'READY'")
     rows = database.query("SELECT status, dedupe_key IS NULL FROM task_runs ORDER BY result_id")
     assert rows == [("READY", False), ("READY", True)]

@@ -54,7 +54,7 @@ def result(options: Options, result_id: int, wait_s: float | None) -> int:
     if wait_s is not None and run.status not in TERMINAL:
         raise NotEndedError(f"task {result_id}: expected to end within {wait_s:g} s, found {run.status}; ask again, or wait longer")
     if options.output.as_json:
-        options.output.show_json(_plain(run))
+        options.output.show_json(plain(run))
     else:
         _show(options.output, run)
     return EXIT_FAILED if run.status in (RunStatus.FAILED, RunStatus.CANCELLED) else 0
@@ -94,7 +94,7 @@ def _watch(connection: Any, run: RunId, deadline: float) -> "RunView":
         pause_s = min(_LAST_PAUSE_S, pause_s * 1.5)
 
 
-def _plain(run: "RunView") -> dict[str, Any]:
+def plain(run: "RunView") -> dict[str, Any]:
     """Return the run as JSON data: the contract's `return_json` and `errors_json` are called what they are."""
     fields = asdict(run)
     fields["result"] = fields.pop("return_json")
@@ -104,7 +104,7 @@ def _plain(run: "RunView") -> dict[str, Any]:
 
 def _show(output: "Output", run: "RunView") -> None:
     output.line(f"{run.result_id} {run.task_path}", style="bold")
-    output.line(f"  status    {run.status}{_remark(run)}", style=_COLOURS.get(RunStatus(run.status)))
+    output.line(f"  status    {run.status}{remark(run)}", style=_COLOURS.get(RunStatus(run.status)))
     if run.status == RunStatus.SUCCESSFUL:
         output.line(f"  result    {json.dumps(run.return_json, ensure_ascii=False)}")
     output.line(f"  queue     {run.queue_name}, priority {run.priority}")
@@ -121,12 +121,12 @@ def _show(output: "Output", run: "RunView") -> None:
     if run.logs_uri:
         output.line(f"  output    reproq-supervisor logs {run.result_id}")
     for error in run.errors_json:
-        output.line(f"  {_headline(error)}", style="red")
+        output.line(f"  {headline(error)}", style="red")
         for line in str(error.get("traceback") or "").splitlines():
             output.line(f"    {line}")
 
 
-def _headline(error: dict[str, Any]) -> str:
+def headline(error: dict[str, Any]) -> str:
     """Return when and how an attempt failed; the message alone may be no more than `3`."""
     attempt = error.get("attempt", "?")
     when = "before an attempt" if attempt == 0 else f"attempt {attempt}"
@@ -134,7 +134,8 @@ def _headline(error: dict[str, Any]) -> str:
     return ": ".join([when, *(word for word in words if word)])
 
 
-def _remark(run: "RunView") -> str:
+def remark(run: "RunView") -> str:
+    """Return what is to be added to a status, in brackets: why it is parked, and whether it is to be cancelled."""
     remarks = [_PARKED.get(run.park_reason, f"parked: {run.park_reason}")] if run.park_reason else []
     if run.cancel_requested and run.status not in TERMINAL:
         remarks.append("to be cancelled")

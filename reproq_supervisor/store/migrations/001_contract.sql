@@ -50,6 +50,8 @@ CREATE TABLE IF NOT EXISTS task_runs (
     dedupe_key        text,
     -- rev: our own updates add one; an update that leaves it unchanged comes from somebody else and goes through a trigger.
     rev               integer NOT NULL DEFAULT 0,
+    -- was_deduped: whether the run had a dedupe_key when it ended, for the day on which it is made active again; NULL = unknown.
+    was_deduped       boolean,
     CONSTRAINT task_runs_task_path_not_empty CHECK (task_path IS NOT NULL AND task_path <> '')
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 

@@ -1,6 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 8
+-- revision: 9
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -102,11 +102,18 @@ BEGIN
         RETURN NULL;
     END IF;
     NEW.rev := OLD.rev + 1;
+    IF NEW.status <> ALL (active) AND OLD.status = ANY (active) THEN
+        NEW.was_deduped := OLD.dedupe_key IS NOT NULL;
+    END IF;
+    IF NEW.status = 'FAILED' THEN
+        -- Failures are listed by it.
+        NEW.failed_at := coalesce(NEW.failed_at, clock_timestamp());
+    END IF;
     IF NEW.status = 'WAITING' OR NEW.status <> ALL (active) THEN
         NEW.dedupe_key := NULL;
     ELSIF OLD.status = 'WAITING' OR OLD.status <> ALL (active) THEN
         -- Back to life, among the active runs again. Where another one is there already, the wish of whoever did this counts more.
-        NEW.dedupe_key := nullif(rtrim(NEW.spec_hash), '');
+        NEW.dedupe_key := CASE WHEN OLD.was_deduped IS NOT FALSE OR OLD.status = 'WAITING' THEN nullif(rtrim(NEW.spec_hash), '') END;
         IF EXISTS (SELECT FROM task_runs r WHERE r.dedupe_key = NEW.dedupe_key) THEN
             NEW.dedupe_key := NULL;
         END IF;

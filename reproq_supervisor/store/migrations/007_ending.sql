@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 6
+-- revision: 7
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -89,6 +89,7 @@ BEGIN
         leased_by = NULL,
         leased_until = NULL,
         logs_uri = coalesce(e.logs_uri, r.logs_uri),
+        was_deduped = r.dedupe_key IS NOT NULL,
         dedupe_key = NULL,
         updated_at = clock,
         rev = r.rev + 1

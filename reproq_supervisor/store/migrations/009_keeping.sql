@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 6
+-- revision: 7
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
@@ -213,7 +213,7 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
 $$;
 
 -- Repairs the invariant for the next p_limit records after p_after. Returns how many rows were made and removed, and where to go on (NULL =
--- done).
+-- done). Failed runs that say no time, as older programs leave them, get one: failures are listed by it.
 CREATE OR REPLACE FUNCTION reproq_repair(p_after bigint, p_limit integer, OUT made integer, OUT removed integer, OUT next_after bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -243,6 +243,12 @@ BEGIN
         ORDER BY l.result_id FOR UPDATE SKIP LOCKED),
     gone AS (DELETE FROM task_lane l USING orphans o WHERE l.result_id = o.result_id RETURNING 1)
     SELECT count(*) INTO removed FROM gone;
+    WITH unstamped AS MATERIALIZED (
+        SELECT r.result_id FROM task_runs r
+        WHERE r.result_id > p_after AND r.result_id <= upto AND r.status = 'FAILED' AND r.failed_at IS NULL
+        ORDER BY r.result_id FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE task_runs r SET failed_at = coalesce(r.finished_at, r.updated_at), rev = r.rev + 1
+    FROM unstamped u WHERE r.result_id = u.result_id;
     next_after := upto;
 END
 $$;

@@ -94,6 +94,7 @@ TASK_RUNS = Table(
         # The rows that are there get NULL: who owns a key is decided run by run.
         Column("dedupe_key", "text", ELSEWHERE),
         _integer("rev", "0"),
+        Column("was_deduped", "boolean"),
     ),
     ("fillfactor=50", "autovacuum_vacuum_scale_factor=0.02", "autovacuum_vacuum_cost_delay=0"),
 )
