@@ -1,8 +1,9 @@
 """The keeper: wakes what is due, reclaims expired leases, releases what dead workers held, repairs what is inconsistent.
 
-It never runs user code, and any number of keepers may run: every duty locks row by row, so that two of them share the work
-instead of doing it twice. When it is frozen or dead, tasks in progress notice nothing; delayed tasks and the leases of dead
-workers wait for its successor.
+It never runs user code, and any number of keepers may run: one of them acts, under a term (`store/term.py`), the others stand by. Each
+releases the dead workers of its own host and brings the settings of its own file. Should two act, every duty locks row by row, so that they
+would share the work instead of doing it twice. When it is frozen or dead, tasks in progress notice nothing; delayed tasks and expired
+leases wait for its successor.
 """
 
 import asyncio
@@ -15,32 +16,25 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from reproq_supervisor.keeper.duties import Duty, Ran
+from reproq_supervisor.keeper.dead_workers import DeadWorkers
+from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran
+from reproq_supervisor.keeper.housekeeping import housekeeping
 from reproq_supervisor.keeper.truce import Truce
 from reproq_supervisor.process import clock, stacks
 from reproq_supervisor.process.channel import Channel
 from reproq_supervisor.process.own_log import follow_log_of
 from reproq_supervisor.process.title import ProcessTitle
-from reproq_supervisor.store.errors import StoreError, StoreUnavailable
+from reproq_supervisor.store.errors import StoreError, StoreUnavailable, TermLost
 from reproq_supervisor.store.keeper import KeeperStore
 from reproq_supervisor.telemetry.state_lines import write_state
 
-RELEASE_AGAIN_S = 1.0
-"""Between two releases of a dead worker: a claim that its server process was still committing when it died is found by the second."""
-RELEASE_ROUNDS = 60
-"""How often that is tried for runs that somebody has locked; then they are left to the sweep for expired leases."""
 WAKE_POLL_S = 0.5
 """The longest time between two looks for due rows: a row that becomes due sooner than known is found by then."""
-REPAIR_INTERVAL_S = 3600.0
-WORKERS_INTERVAL_S = 600.0
-WORKERS_KEPT_S = 24 * 3600.0
-WISHES_INTERVAL_S = 1.0
-KEYS_INTERVAL_S = 1.0
-SWEEP_INTERVAL_S = 30.0
-BATCH = 500
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 _LET_GO_AFTER_S = 0.1
+_RESIGN_WITHIN_S = 0.3
+"""A database that does not answer must not keep it; then its term ends by itself."""
 _FIRST_RECLAIM_AFTER_S = 2.0
 """By then the supervisor has told a new keeper which workers are dead: what they held is released uncounted before a lease is reclaimed."""
 
@@ -61,25 +55,20 @@ class Keeper:
         self._up = False
         self._since_mono = time.monotonic()
         self._error: str | None = None
-        self._dead: dict[str, None] = {}  # workers whose leases are to be released, in the order they died
-        self._released: dict[str, int] = {}  # released once; looked at once more, and while they hold runs at most so often
+        self._dead = DeadWorkers(lambda workers, count: channel.say("released", worker_ids=workers, count=count))
         self._ready = False
         self._truce = Truce()
         self._was_away = False
+        self._acts = False
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
         reclaim_s = float((start.get("keeper_settings") or {}).get("reclaim_interval") or 5.0)
         self._duties = [
-            Duty("release", REPAIR_INTERVAL_S, self._release),
-            Duty("settings", REPAIR_INTERVAL_S, self._sync_settings),
+            Duty("release", REPAIR_INTERVAL_S, self._dead.release, is_everywhere=True),
+            Duty("settings", REPAIR_INTERVAL_S, self._sync_settings, is_everywhere=True),
             Duty("wake", WAKE_POLL_S, self._wake_due),
             Duty("reclaim", reclaim_s, self._reclaim, due_mono=math.inf),
-            Duty("wishes", WISHES_INTERVAL_S, self._settle_wishes),
-            Duty("keys", KEYS_INTERVAL_S, self._settle_keys),
-            Duty("flows", KEYS_INTERVAL_S, self._settle_flows),
-            Duty("sweep", SWEEP_INTERVAL_S, self._sweep),
-            Duty("repair", REPAIR_INTERVAL_S, self._repair),
-            Duty("workers", WORKERS_INTERVAL_S, self._prune_workers),
+            *housekeeping(),
         ]
 
     async def run(self) -> int:
@@ -97,6 +86,7 @@ class Keeper:
             # Cancelled once, the driver asks the server to give up, and waits long for one that is frozen; the second time it lets go.
             work.cancel()
             await asyncio.wait([work], timeout=_LET_GO_AFTER_S)
+        await self._resign()
         await self._close()
         if not work.cancelled() and (error := work.exception()) is not None:
             self._channel.say("failed", reason=f"keeper: {type(error).__name__}: {error}", permanent=False)
@@ -106,7 +96,7 @@ class Keeper:
     def _on_message(self, message: dict[str, Any]) -> None:
         match message["type"]:
             case "release_dead":
-                self._dead |= dict.fromkeys(message["worker_ids"])
+                self._dead.add(message["worker_ids"])
                 self._hurry("release")
             case "adjust":
                 self._queues = dict(message.get("queues_settings") or {})
@@ -149,9 +139,14 @@ class Keeper:
                     if self._store_prepares != self._prepare:
                         await self._close()
                         await self._connect()
+                    await self._stand_for_election()
                     await self._run_due()
-                    await self._sleep(min(duty.due_mono for duty in self._duties) - time.monotonic())
+                    await self._sleep(self._idle_s())
+            except TermLost:
+                # Frozen, or kept from its connection for longer than its term: whoever acts now, the next election tells.
+                self._note_term(acts=False)
             except StoreUnavailable as error:
+                self._note_term(acts=False)
                 # A connection that is still open was only refused something, by a lock for example.
                 self._was_away = self._store is None or self._store.closed
                 self._note_lost(str(error))
@@ -161,7 +156,9 @@ class Keeper:
 
     async def _connect(self) -> None:
         self._store_prepares = self._prepare
-        self._store = await KeeperStore.connect(self._dsn, application_name="reproq keeper", prepare=self._prepare)
+        if self._store is not None:
+            return
+        self._store = await KeeperStore.connect(self._dsn, application_name="reproq keeper", prepare=self._prepare, holder=self._worker_id)
         age_s = await self._store.server_age_s()
         self._truce.note_connected(time.monotonic(), after_outage=self._was_away, server_age_s=age_s)
         self._was_away = False
@@ -174,6 +171,32 @@ class Keeper:
             self._tell_snapshot()  # or who asks in the next second hears that there is no database
             self._channel.say("ready")
 
+    async def _stand_for_election(self) -> None:
+        assert self._store is not None
+        if self._store.term.look_again_in_s(time.monotonic()) <= 0:
+            await self._store.term.elect()
+            self._note_term(acts=self._store.term.is_ours)
+
+    def _note_term(self, *, acts: bool) -> None:
+        if acts != self._acts:
+            self._acts = acts
+            self._channel.say("event", event={"name": "keeper.elected" if acts else "keeper.deposed", "child": "keeper"})
+
+    def _is_mine(self, duty: Duty) -> bool:
+        return self._acts or duty.is_everywhere
+
+    def _idle_s(self) -> float:
+        assert self._store is not None
+        now = time.monotonic()
+        return min(self._store.term.look_again_in_s(now), *(duty.due_mono - now for duty in self._duties if self._is_mine(duty)))
+
+    async def _resign(self) -> None:
+        if self._store is None or self._store.closed or not self._acts:
+            return
+        with contextlib.suppress(TimeoutError, StoreUnavailable):
+            async with asyncio.timeout(_RESIGN_WITHIN_S):
+                await self._store.term.resign()
+
     def _note_lost(self, error: str) -> None:
         if self._up or self._error is None:
             self._up, self._since_mono = False, time.monotonic()
@@ -181,11 +204,13 @@ class Keeper:
         self._error = error
 
     async def _run_due(self) -> None:
+        assert self._store is not None
         for duty in self._duties:
-            if duty.due_mono > time.monotonic():
+            began = time.monotonic()
+            if duty.due_mono > began or not self._is_mine(duty):
                 continue
             try:
-                duty.note(await duty.run(), time.monotonic())
+                duty.note(await duty.run(self._store), began, time.monotonic())
             except StoreError as error:
                 # One duty that the database refuses must not stop the others; it shows in `status` until it works again.
                 if duty.error is None:
@@ -216,76 +241,36 @@ class Keeper:
         now = time.monotonic()
         return {
             "duties": {duty.name: duty.as_fields(now) for duty in self._duties},
+            "term": self._term_fields(),
             "database": {"up": self._up, "since_s": round(now - self._since_mono, 1), "error": self._error},
         }
 
-    # -- the duties ---------------------------------------------------------------------------------------------------
+    def _term_fields(self) -> dict[str, Any] | None:
+        """Return who keeps, None when that is not known."""
+        seen = self._store.term.seen if self._store is not None else None
+        if seen is None:
+            return None
+        return {"acts": self._acts, "term_no": seen.term_no, "holder": seen.holder, "since_s": round(seen.since_s, 1)}
 
-    async def _release(self) -> Ran:
-        assert self._store is not None
-        workers, again = list(self._dead), list(self._released)
-        if not workers and not again:
-            return Ran(0)
-        count = await self._store.release_workers([*workers, *again])
-        holding = await self._store.holders(again) if again else frozenset()
-        left = {worker: rounds - 1 for worker, rounds in self._released.items() if worker in holding and rounds > 1}
-        self._released = left | dict.fromkeys(workers, RELEASE_ROUNDS)
-        for worker in workers:
-            self._dead.pop(worker, None)
-        if workers:
-            self._channel.say("released", worker_ids=workers, count=count)
-        return Ran(count, RELEASE_AGAIN_S if self._released else math.inf)
+    # -- duties that depend on what this process has seen ------------------------------------------------------------------
 
-    async def _sync_settings(self) -> Ran:
-        assert self._store is not None
+    async def _sync_settings(self, store: KeeperStore) -> Ran:
         aging = {name: float(queue["priority_aging"]) for name, queue in self._queues.items()}
-        return Ran(len(await self._store.sync_queue_settings(aging)))
+        return Ran(len(await store.sync_queue_settings(aging)))
 
-    async def _wake_due(self) -> Ran:
-        assert self._store is not None
+    async def _wake_due(self, store: KeeperStore) -> Ran:
         asked_at = clock.boot_time_s()
-        woken = await self._store.wake_due(BATCH)
+        woken = await store.wake_due(BATCH)
         self._truce.note_answer(clock.boot_time_s() - asked_at, time.monotonic())
         if woken.count >= BATCH:
             return Ran(woken.count, 0.0)
         return Ran(woken.count, math.inf if woken.next_due_s is None else max(0.0, woken.next_due_s))
 
-    async def _reclaim(self) -> Ran:
-        assert self._store is not None
+    async def _reclaim(self, store: KeeperStore) -> Ran:
         if left_s := self._truce.left_s(time.monotonic()):
             return Ran(0, left_s)
-        count = await self._store.reclaim(BATCH)
+        count = await store.reclaim(BATCH)
         return Ran(count, 0.0 if count >= BATCH else math.inf)
-
-    async def _settle_keys(self) -> Ran:
-        assert self._store is not None
-        more = await self._store.settle_keys(BATCH)
-        return Ran(0, again_in_s=0.05 if more else math.inf)
-
-    async def _settle_flows(self) -> Ran:
-        assert self._store is not None
-        more = await self._store.settle_flows(BATCH)
-        return Ran(0, again_in_s=0.05 if more else math.inf)
-
-    async def _sweep(self) -> Ran:
-        assert self._store is not None
-        await self._store.sweep_keys()
-        await self._store.sweep_flows()
-        return Ran(0)
-
-    async def _repair(self) -> Ran:
-        assert self._store is not None
-        repaired = await self._store.repair()
-        return Ran(repaired.made + repaired.removed)
-
-    async def _prune_workers(self) -> Ran:
-        assert self._store is not None
-        await self._store.prune_idle()
-        return Ran(await self._store.prune_workers(WORKERS_KEPT_S))
-
-    async def _settle_wishes(self) -> Ran:
-        assert self._store is not None
-        return Ran(await self._store.settle_wishes(BATCH))
 
 
 def _prepares(message: Mapping[str, Any]) -> bool:

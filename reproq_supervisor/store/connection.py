@@ -22,8 +22,9 @@ class StoreConnection:
     Whatever goes wrong in a call, afterwards the connection is idle or closed: a half-read reply must not meet the next request.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Any], *, is_direct: bool = False) -> None:
         self._connection = connection
+        self._is_direct = is_direct
 
     @classmethod
     async def open(cls, dsn: str, *, application_name: str, prepare: bool, timeout_s: float = 10) -> "StoreConnection":
@@ -46,12 +47,13 @@ class StoreConnection:
             )
             try:
                 async with _answered_in_time():
-                    if prepare and await _is_direct(connection):
+                    is_direct = await _is_direct(connection)
+                    if prepare and is_direct:
                         connection.prepare_threshold = 0
             except BaseException:
                 await connection.close()
                 raise
-            return cls(connection)
+            return cls(connection, is_direct=is_direct)
 
     async def ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run the statement *name* of `sql/<table>.sql` and return its rows.
@@ -79,6 +81,11 @@ class StoreConnection:
     def closed(self) -> bool:
         """Whether a new connection is needed."""
         return self._connection.closed
+
+    @property
+    def backend_pid(self) -> int | None:
+        """The server process that is ours as long as the connection is; None behind a pooler."""
+        return self._connection.info.backend_pid if self._is_direct else None
 
     async def close(self) -> None:
         """Close the connection."""

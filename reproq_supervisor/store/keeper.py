@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from reproq_supervisor.store.connection import StoreConnection
+from reproq_supervisor.store.term import KeeperTerm
 
 _REPAIR_BATCH = 20_000
 _REKEY_BATCH = 5_000
@@ -28,19 +29,33 @@ class Repaired:
 
 
 class KeeperStore:
-    """The keeper's connection. Every call raises `StoreUnavailable` (try again later) or `StoreError` (a bug)."""
+    """The keeper's connection. Every call raises `StoreUnavailable` (try again later) or `StoreError` (a bug).
 
-    def __init__(self, connection: StoreConnection) -> None:
+    Duties that one keeper does for all raise `TermLost` when its term is over. What concerns one host is not fenced: the release of its
+    dead workers, and the settings of its file.
+    """
+
+    def __init__(self, connection: StoreConnection, term: KeeperTerm | None = None) -> None:
         self._connection = connection
+        self._term = term
 
     @classmethod
-    async def connect(cls, dsn: str, *, application_name: str = "reproq keeper", prepare: bool = True) -> Self:
+    async def connect(cls, dsn: str, *, application_name: str = "reproq keeper", prepare: bool = True, holder: str | None = None) -> Self:
         """Connect.
 
         Args:
           prepare: False for poolers that do not keep prepared statements.
+          holder: the name under which this keeper stands for election; None: it does its duties without a term, as it may, being safe to
+            run twice.
         """
-        return cls(await StoreConnection.open(dsn, application_name=application_name, prepare=prepare))
+        connection = await StoreConnection.open(dsn, application_name=application_name, prepare=prepare)
+        return cls(connection, KeeperTerm(connection, holder) if holder is not None else None)
+
+    @property
+    def term(self) -> KeeperTerm:
+        """The term that this keeper stands for."""
+        assert self._term is not None, "connected without a holder"
+        return self._term
 
     async def reclaim(self, limit: int = 200) -> int:
         """End up to *limit* attempts whose lease has expired, each counted as an attempt; return how many. *limit* means call again."""
@@ -49,7 +64,8 @@ class KeeperStore:
     async def release_workers(self, worker_ids: Sequence[str], batch: int = 500) -> int:
         """Give back, uncounted, all runs of workers of which no process is left, but for those that others have locked; return how many."""
         released = 0
-        while count := await self._number("release_workers", worker_ids=list(worker_ids), limit=batch):
+        parameters = {"worker_ids": list(worker_ids), "limit": batch}
+        while count := (await self._connection.ask("keeping", "release_workers", parameters))[0][0]:
             released += count
         return released
 
@@ -65,7 +81,7 @@ class KeeperStore:
 
     async def wake_due(self, limit: int = 1000) -> Woken:
         """Make up to *limit* runs ready that have become due."""
-        ((count, next_due_s),) = await self._connection.ask("keeping", "wake_due", {"limit": limit})
+        ((count, next_due_s),) = await self._ask("wake_due", {"limit": limit})
         return Woken(count, next_due_s)
 
     async def settle_wishes(self, limit: int = 500) -> int:
@@ -77,27 +93,27 @@ class KeeperStore:
 
         Also looks, where a limit is new, for runs that wait for a wider one.
         """
-        ((more_rates,),) = await self._connection.ask("keeping", "review_rates", {"limit": limit})
-        await self._connection.ask("keeping", "wake_throttled", {})
-        ((more_keys,),) = await self._connection.ask("keeping", "settle_keys", {"limit": limit})
+        ((more_rates,),) = await self._ask("review_rates", {"limit": limit})
+        await self._ask("wake_throttled", {})
+        ((more_keys,),) = await self._ask("settle_keys", {"limit": limit})
         return bool(more_rates or more_keys)
 
     async def settle_flows(self, limit: int = 500) -> bool:
         """Wake and fail what follows from runs of workflows that have ended; answer whether more is left."""
-        ((more,),) = await self._connection.ask("keeping", "settle_flows", {"limit": limit})
+        ((more,),) = await self._ask("settle_flows", {"limit": limit})
         return bool(more)
 
     async def sweep_flows(self) -> None:
         """Leave word of every end that somebody waits for and nobody settled: an older producer may have died between two inserts."""
         after: int | None = 0
         while after is not None:
-            ((after,),) = await self._connection.ask("keeping", "sweep_flows", {"after": after, "limit": _SWEEP_BATCH})
+            ((after,),) = await self._ask("sweep_flows", {"after": after, "limit": _SWEEP_BATCH})
 
     async def sweep_keys(self) -> None:
         """Leave word of every key that somebody waits for: whatever was forgotten is found by that."""
         after: str | None = ""
         while after is not None:
-            ((after,),) = await self._connection.ask("keeping", "sweep_keys", {"after": after, "limit": _SWEEP_BATCH})
+            ((after,),) = await self._ask("sweep_keys", {"after": after, "limit": _SWEEP_BATCH})
 
     async def repair(self) -> Repaired:
         """Look at every record and every lane row, and make the invariant hold: not ended exactly when there is a lane row.
@@ -106,9 +122,7 @@ class KeeperStore:
         """
         made = removed = after = 0
         while True:
-            ((made_now, removed_now, next_after),) = await self._connection.ask(
-                "keeping", "repair", {"after": after, "limit": _REPAIR_BATCH}
-            )
+            ((made_now, removed_now, next_after),) = await self._ask("repair", {"after": after, "limit": _REPAIR_BATCH})
             made += made_now
             removed += removed_now
             if next_after is None:
@@ -129,11 +143,11 @@ class KeeperStore:
 
     async def prune_idle(self, older_than_s: float = 120) -> None:
         """Forget sleepers that have not renewed their flag for so long: they are gone."""
-        await self._connection.ask("keeping", "prune_idle", {"older_than_s": older_than_s})
+        await self._ask("prune_idle", {"older_than_s": older_than_s})
 
     async def prune_workers(self, older_than_s: float) -> int:
         """Remove workers that have not been seen for so long; return how many."""
-        return len(await self._connection.ask("keeping", "prune_workers", {"older_than_s": older_than_s}))
+        return len(await self._ask("prune_workers", {"older_than_s": older_than_s}))
 
     @property
     def closed(self) -> bool:
@@ -150,5 +164,11 @@ class KeeperStore:
             ((after,),) = await self._connection.ask("keeping", "rekey", {"queue": queue, "after": after, "limit": _REKEY_BATCH})
 
     async def _number(self, name: str, **parameters: object) -> int:
-        ((number,),) = await self._connection.ask("keeping", name, parameters)
+        ((number,),) = await self._ask(name, parameters)
         return int(number)
+
+    async def _ask(self, name: str, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Run a statement of one keeper's duties."""
+        if self._term is not None:
+            return await self._term.ask("keeping", name, parameters)
+        return await self._connection.ask("keeping", name, {**parameters, "term_no": None, "holder": None})

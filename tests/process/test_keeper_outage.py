@@ -1,73 +1,15 @@
 """What a keeper does while and after the database is away."""
 
-import contextlib
-import os
-import select
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from reproq_supervisor.core import frames
 from reproq_supervisor.core.runs import Outcome
 from reproq_supervisor.keeper.truce import TRUCE_S
-from reproq_supervisor.process.spawn import python_argv, spawn_child
 from tests.store.actors import Shard, ended, record
-from tests.support.eventually import eventually
+from tests.support.keepers import running_keeper
 from tests.support.postgres import Database
 from tests.support.runs import Runs
-
-
-class RunningKeeper:
-    """The supervisor's side of one keeper."""
-
-    def __init__(self, database: Database) -> None:
-        self._child = spawn_child(python_argv("reproq_supervisor.keeper"), os.environ)
-        self._reader = frames.FrameReader()
-        self.snapshot: dict[str, object] = {}
-        self.heard: list[str] = []
-        start = {"type": "start", "role": "keeper", "worker_id": "keeper", "dsn": database.dsn, "heartbeat": 0.3}
-        self.tell(**start, keeper_settings={"reclaim_interval": 0.2})
-
-    def tell(self, **message: object) -> None:
-        self._child.channel.sendall(frames.encode_message(message))
-
-    def listen(self) -> None:
-        """Take in what it says, for a moment."""
-        if not select.select([self._child.channel], [], [], 0.05)[0]:
-            return
-        for message in self._reader.feed_messages(self._child.channel.recv(65536)):
-            self.heard.append(message["type"])
-            self.snapshot = message.get("snapshot", self.snapshot)
-
-    def wait(self, condition: Callable[[], object], what: str) -> None:
-        def listened() -> object:
-            self.listen()
-            return condition()
-
-        eventually(listened, timeout=60, interval=0.0, what=what)
-
-    def is_up(self) -> bool:
-        return bool(self.snapshot.get("database", {}).get("up"))  # type: ignore[attr-defined]
-
-    def ran(self, duty: str) -> int:
-        """Return how many rows *duty* has changed so far."""
-        return int(self.snapshot.get("duties", {}).get(duty, {}).get("total", 0))  # type: ignore[attr-defined]
-
-    def end(self) -> None:
-        os.kill(self._child.pid, 9)
-        os.waitpid(self._child.pid, 0)
-        os.close(self._child.pidfd)
-        self._child.channel.close()
-
-
-@contextlib.contextmanager
-def running_keeper(database: Database) -> Iterator[RunningKeeper]:
-    keeper = RunningKeeper(database)
-    try:
-        yield keeper
-    finally:
-        keeper.end()
 
 
 @pytest.mark.slow

@@ -87,9 +87,9 @@ class Shard(Actor):
 class Keeper(Actor):
     """A keeper as the database sees it."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, **options: Any) -> None:
         super().__init__()
-        self.store = self.connect(KeeperStore.connect(dsn))
+        self.store = self.connect(KeeperStore.connect(dsn, **options))
 
     def end(self) -> None:
         self.run(self.store.close())

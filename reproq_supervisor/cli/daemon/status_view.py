@@ -157,7 +157,19 @@ def _keeper(status: Answer) -> Line:
     restarts = sum(max(0, unit["starts"] - 1) for unit in keeper["account"]["units"].values())
     again = f", {restarts} restarts" if restarts else ""
     dead = f", {status['dead_workers']} dead workers to release" if status["dead_workers"] else ""
-    return Line(f"  keeper         {'ready' if keeper['ready'] else 'not ready'}{again}{dead}", None if keeper["ready"] else "yellow")
+    state = f"ready{_term(keeper['snapshot'])}" if keeper["ready"] else "not ready"
+    return Line(f"  keeper         {state}{again}{dead}", None if keeper["ready"] else "yellow")
+
+
+def _term(snapshot: Answer) -> str:
+    term = snapshot.get("term")
+    if not term:
+        return ""
+    return (
+        f", acts for {rough_age(term['since_s'])}"
+        if term["acts"]
+        else f", stands by: {term['holder']} acts for {rough_age(term['since_s'])}"
+    )
 
 
 def _last_reload(last: Answer) -> Line:

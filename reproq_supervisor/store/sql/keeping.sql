@@ -1,6 +1,8 @@
+-- What is one keeper's to do takes an argument through reproq_under_term, which refuses it when the keeper's term is over.
+
 -- name: reclaim
 -- Ends up to `limit` attempts whose lease has expired. One row: how many.
-SELECT reproq_reclaim(%(limit)s)
+SELECT reproq_reclaim(reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
 
 -- name: release_workers
 -- Gives back up to `limit` runs of workers that are gone. One row: how many.
@@ -16,15 +18,15 @@ SELECT reproq_holders(%(worker_ids)s::text[])
 
 -- name: wake_due
 -- Makes up to `limit` due runs ready. One row: (how many, seconds until the next one is due or NULL).
-SELECT woken, next_due_s FROM reproq_wake_due(%(limit)s)
+SELECT woken, next_due_s FROM reproq_wake_due(reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
 
 -- name: settle_wishes
 -- Cancels runs that wait although somebody wished them cancelled. One row: how many.
-SELECT reproq_settle_wishes(%(limit)s)
+SELECT reproq_settle_wishes(reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
 
 -- name: repair
 -- Repairs the invariant for the next `limit` records. One row: (lane rows made, removed, id to go on after or NULL).
-SELECT made, removed, next_after FROM reproq_repair(%(after)s, %(limit)s)
+SELECT made, removed, next_after FROM reproq_repair(%(after)s, reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
 
 -- name: rekey
 -- Gives the next `limit` waiting runs of a queue their new order key. One row: id to go on after or NULL.
@@ -43,32 +45,32 @@ SELECT queue_name FROM given WHERE aging_s <> before_s
 
 -- name: prune_idle
 -- Removes the sleep flags of workers that have not renewed them for `older_than_s` seconds: they would make producers notify for nobody.
-DELETE FROM reproq_queue_idle WHERE seen_at < now() - %(older_than_s)s * interval '1 s'
+DELETE FROM reproq_queue_idle WHERE seen_at < now() - (SELECT reproq_under_term(%(term_no)s, %(holder)s, %(older_than_s)s::float8)) * interval '1 s'
 
 -- name: prune_workers
 -- Removes workers that have not been seen for `older_than_s` seconds. One row each.
-DELETE FROM reproq_workers WHERE last_seen_at < now() - %(older_than_s)s * interval '1 s' RETURNING worker_id
+DELETE FROM reproq_workers WHERE last_seen_at < now() - (SELECT reproq_under_term(%(term_no)s, %(holder)s, %(older_than_s)s::float8)) * interval '1 s' RETURNING worker_id
 
 -- name: settle_keys
 -- Looks again at up to `limit` keys that somebody left word of. One row: are more left?
-SELECT reproq_settle_keys(%(limit)s)
+SELECT reproq_settle_keys(reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
 
 -- name: wake_throttled
 -- Wakes who waits for a rate and may find a token.
-SELECT reproq_wake_throttled()
+SELECT reproq_wake_throttled() WHERE reproq_under_term(%(term_no)s, %(holder)s, true)
 
 -- name: review_rates
 -- Puts up to `limit` runs in their place that wait for a rate which no longer applies to them. One row: are more left?
-SELECT reproq_review_rates(%(limit)s)
+SELECT reproq_review_rates(reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
 
 -- name: settle_flows
 -- Settles up to `limit` ends of runs in workflows. One row: are more left?
-SELECT reproq_settle_flows(%(limit)s)
+SELECT reproq_settle_flows(reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
 
 -- name: sweep_flows
 -- Leaves word of ends that nobody settled, for the next `limit` waiting runs. One row: the run to go on after or NULL.
-SELECT reproq_sweep_flows(%(after)s, %(limit)s)
+SELECT reproq_sweep_flows(%(after)s, reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
 
 -- name: sweep_keys
 -- Has the next `limit` keys looked at that somebody waits for. One row: the key to go on after or NULL.
-SELECT reproq_sweep_keys(%(after)s, %(limit)s)
+SELECT reproq_sweep_keys(%(after)s, reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))

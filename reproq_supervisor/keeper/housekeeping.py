@@ -1,0 +1,55 @@
+"""Duties that need nothing but the database: settling, sweeping, repairing and pruning."""
+
+import math
+
+from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran
+from reproq_supervisor.store.keeper import KeeperStore
+
+WORKERS_INTERVAL_S = 600.0
+WORKERS_KEPT_S = 24 * 3600.0
+WISHES_INTERVAL_S = 1.0
+KEYS_INTERVAL_S = 1.0
+SWEEP_INTERVAL_S = 30.0
+_AGAIN_S = 0.05
+
+
+def housekeeping() -> list[Duty]:
+    """Return these duties, in the order in which they run."""
+    return [
+        Duty("wishes", WISHES_INTERVAL_S, _settle_wishes),
+        Duty("keys", KEYS_INTERVAL_S, _settle_keys),
+        Duty("flows", KEYS_INTERVAL_S, _settle_flows),
+        Duty("sweep", SWEEP_INTERVAL_S, _sweep),
+        Duty("repair", REPAIR_INTERVAL_S, _repair),
+        Duty("workers", WORKERS_INTERVAL_S, _prune_workers),
+    ]
+
+
+async def _settle_wishes(store: KeeperStore) -> Ran:
+    return Ran(await store.settle_wishes(BATCH))
+
+
+async def _settle_keys(store: KeeperStore) -> Ran:
+    more = await store.settle_keys(BATCH)
+    return Ran(0, again_in_s=_AGAIN_S if more else math.inf)
+
+
+async def _settle_flows(store: KeeperStore) -> Ran:
+    more = await store.settle_flows(BATCH)
+    return Ran(0, again_in_s=_AGAIN_S if more else math.inf)
+
+
+async def _sweep(store: KeeperStore) -> Ran:
+    await store.sweep_keys()
+    await store.sweep_flows()
+    return Ran(0)
+
+
+async def _repair(store: KeeperStore) -> Ran:
+    repaired = await store.repair()
+    return Ran(repaired.made + repaired.removed)
+
+
+async def _prune_workers(store: KeeperStore) -> Ran:
+    await store.prune_idle()
+    return Ran(await store.prune_workers(WORKERS_KEPT_S))
