@@ -10,11 +10,28 @@ import psycopg
 from psycopg.rows import class_row
 
 from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store.asking import Query, Question, ask
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from reproq_supervisor.store.errors import translated
 from reproq_supervisor.store.statements import load
 
-__all__ = ["CancelOutcome", "EndedCounts", "NewRun", "QueueStats", "RunView", "Stats", "cancel", "enqueue", "logs_uri", "result", "stats"]
+__all__ = [
+    "CancelOutcome",
+    "EndedCounts",
+    "NewRun",
+    "QueueStats",
+    "RunView",
+    "Stats",
+    "cancel",
+    "cancelling",
+    "counting",
+    "enqueue",
+    "logs_uri",
+    "reading",
+    "result",
+    "stats",
+    "watching",
+]
 
 # The history is counted as long as that reads no more than this; above, a sample of this size stands for it.
 _COUNTED_BYTES = 64 * 1024 * 1024
@@ -49,6 +66,7 @@ class RunView:
     errors_json: list[dict[str, Any]]
     last_error: str | None
     logs_uri: str | None
+    metadata_json: dict[str, Any] = field(default_factory=dict)
 
 
 class CancelOutcome(StrEnum):
@@ -108,39 +126,46 @@ def logs_uri(connection: psycopg.Connection[Any], run: RunId) -> str | None:
     return row[0] if row else None
 
 
+def reading(runs: Sequence[RunId]) -> Question[dict[RunId, RunView]]:
+    """Return those of these runs that exist."""
+    rows = yield Query(load("reading")["results"], {"ids": list(runs)})
+    return {view.result_id: view for view in (RunView(*row) for row in rows)}
+
+
+def watching(runs: Sequence[RunId]) -> Question[frozenset[RunId]]:
+    """Return those of these runs that have not ended."""
+    return frozenset(RunId(run) for (run,) in (yield Query(load("reading")["open_runs"], {"ids": list(runs)})))
+
+
 def cancel(connection: psycopg.Connection[Any], runs: Sequence[RunId]) -> dict[RunId, CancelOutcome]:
     """Cancel runs: those that wait end at once, the shards of those that run are told when this transaction commits."""
-    with translated():
-        rows = connection.execute(load("reading")["cancel"], {"ids": list(runs)}).fetchall()
+    return ask(connection, cancelling(runs))
+
+
+def cancelling(runs: Sequence[RunId]) -> Question[dict[RunId, CancelOutcome]]:
+    """Cancel runs, and return what that did."""
+    rows = yield Query(load("reading")["cancel"], {"ids": list(runs)})
     return {run: CancelOutcome(outcome) for run, outcome in rows}
 
 
 def stats(connection: psycopg.Connection[Any]) -> Stats:
     """Return what is in every queue. Reads the lane (as large as the backlog), and at most 64 MiB of the history."""
+    return ask(connection, counting())
+
+
+def counting() -> Question[Stats]:
+    """Return what is in every queue."""
     queues: dict[str, QueueStats] = {}
-    with translated():
-        for queue, state, count, oldest_s in connection.execute(load("reading")["lane_stats"]):
-            entry = queues.setdefault(queue, QueueStats())
-            setattr(entry, state, count)
-            if state == "ready":
-                entry.oldest_ready_s = oldest_s
-        for queue, reason in connection.execute(load("reading")["paused"]):
-            queues.setdefault(queue, QueueStats()).paused = reason or ""
-        share = _share_to_read(connection)
-        for queue, status, count in _ended(connection, share):
-            setattr(queues.setdefault(queue, QueueStats()).ended, status.lower(), round(count / share))
+    for queue, state, count, oldest_s in (yield Query(load("reading")["lane_stats"], {})):
+        entry = queues.setdefault(queue, QueueStats())
+        setattr(entry, state, count)
+        if state == "ready":
+            entry.oldest_ready_s = oldest_s
+    for queue, reason in (yield Query(load("reading")["paused"], {})):
+        queues.setdefault(queue, QueueStats()).paused = reason or ""
+    ((pages, page_bytes),) = yield Query(load("reading")["record_pages"], {})
+    share: float = min(1.0, _COUNTED_BYTES / max(1, pages * page_bytes))
+    how = Query(load("reading")["ended_sampled"], {"percent": share * 100}) if share < 1 else Query(load("reading")["ended_exact"], {})
+    for queue, status, count in (yield how):
+        setattr(queues.setdefault(queue, QueueStats()).ended, status.lower(), round(count / share))
     return Stats(dict(sorted(queues.items())), ended_is_estimate=share < 1)
-
-
-def _share_to_read(connection: psycopg.Connection[Any]) -> float:
-    row = connection.execute(load("reading")["record_pages"]).fetchone()
-    assert row is not None, "a SELECT without FROM has one row"
-    pages, page_bytes = row
-    size: int = pages * page_bytes
-    return min(1.0, _COUNTED_BYTES / max(1, size))
-
-
-def _ended(connection: psycopg.Connection[Any], share: float) -> list[tuple[str, str, int]]:
-    if share >= 1:
-        return connection.execute(load("reading")["ended_exact"]).fetchall()
-    return connection.execute(load("reading")["ended_sampled"], {"percent": share * 100}).fetchall()

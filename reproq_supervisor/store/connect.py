@@ -1,4 +1,4 @@
-"""A plain connection for a command: opened, used, closed."""
+"""Plain connections, for commands and applications."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,10 +11,14 @@ from psycopg.adapt import Buffer, Loader
 from reproq_supervisor.store.errors import translated
 
 Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
 
 
 class _NearestTime(Loader):
-    """Reads a time; one outside the years of Python (`infinity`, BC, after 9999) as the first or the last that it has."""
+    """Reads a time; one outside the years of Python (`infinity`, BC, after 9999) as the first or the last that it has.
+
+    Whoever inserts a run by SQL may say when as PostgreSQL can; who reads it must not fail.
+    """
 
     def __init__(self, oid: int, context: Any = None) -> None:
         super().__init__(oid, context)
@@ -29,23 +33,42 @@ class _NearestTime(Loader):
             return datetime.min.replace(tzinfo=UTC) if is_early else datetime.max.replace(tzinfo=UTC)
 
 
-@contextmanager
-def connected(dsn: str, *, application_name: str = "reproq command", timeout_s: float = 10) -> Iterator[Connection]:
-    """Connect in autocommit mode, without prepared statements, so that a transaction pooler may stand between; close at the end.
+def open_one(dsn: str, *, application_name: str, timeout_s: float = 10) -> Connection:
+    """Connect in autocommit mode, without prepared statements, so that a transaction pooler may stand between.
 
     Raises:
-      StoreUnavailable: no connection within *timeout_s* (whole seconds, 2 at least, for each address of the host), or it was lost.
-      StoreError: the database refused a statement of the block that its own call did not translate.
+      StoreUnavailable: no connection within *timeout_s* (whole seconds, 2 at least, for each address of the host).
     """
     with translated():
-        connection = psycopg.connect(
-            dsn,
-            autocommit=True,
-            application_name=application_name,
-            connect_timeout=max(2, round(timeout_s)),
-            prepare_threshold=None,
-        )
-        # Whoever inserts a run by SQL may say when as PostgreSQL can; a command that reads it must not fail.
+        connection = psycopg.connect(dsn, **_options(application_name, timeout_s))
         connection.adapters.register_loader("timestamptz", _NearestTime)
-        with closing(connection):
-            yield connection
+        return connection
+
+
+async def open_async(dsn: str, *, application_name: str, timeout_s: float = 10) -> AsyncConnection:
+    """As `open_one`, for coroutines."""
+    with translated():
+        connection = await psycopg.AsyncConnection.connect(dsn, **_options(application_name, timeout_s))
+        connection.adapters.register_loader("timestamptz", _NearestTime)
+        return connection
+
+
+def _options(application_name: str, timeout_s: float) -> dict[str, Any]:
+    return {
+        "autocommit": True,
+        "application_name": application_name,
+        "connect_timeout": max(2, round(timeout_s)),
+        "prepare_threshold": None,
+    }
+
+
+@contextmanager
+def connected(dsn: str, *, application_name: str = "reproq command", timeout_s: float = 10) -> Iterator[Connection]:
+    """Connect as `open_one` does; close at the end.
+
+    Raises:
+      StoreUnavailable: no connection, or it was lost.
+      StoreError: the database refused a statement of the block that its own call did not translate.
+    """
+    with translated(), closing(open_one(dsn, application_name=application_name, timeout_s=timeout_s)) as connection:
+        yield connection

@@ -56,3 +56,8 @@ def test_a_lean_room_does_not_load_one_later_either() -> None:
         if module.room in LEAN_ROOMS and not found.is_standard and found.top not in LEAN
     ]
     assert not wrong
+
+
+def test_task_modules_load_no_driver_by_importing_the_client() -> None:
+    foreign = {name for name in loaded_by(f"{PACKAGE}.client") - LEAN if name not in sys.stdlib_module_names}
+    assert foreign == set()

@@ -12,6 +12,7 @@ FLOORS = (
     {"store", "process", "telemetry"},
     {"supervisor", "pool", "executor", "keeper", "web"},
     {"cli"},
+    {"client"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -57,6 +58,8 @@ def may_import(importer: str, imported: str) -> bool:
         ("pool", "executor", False),
         ("core", "settings", False),
         ("settings", "cli", False),
+        ("client", "cli", True),
+        ("executor", "client", False),
         ("", "cli", False),
     ],
 )

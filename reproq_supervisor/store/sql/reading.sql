@@ -1,8 +1,18 @@
 -- name: result
 -- The run as readers should see it: at most one row.
 SELECT result_id, task_path, queue_name, priority, status, lane_state, park_reason, attempts, max_attempts, enqueued_at, due_at, started_at,
-       finished_at, leased_by, cancel_requested, return_json, errors_json, last_error, logs_uri
+       finished_at, leased_by, cancel_requested, return_json, errors_json, last_error, logs_uri, metadata_json
 FROM reproq_runs WHERE result_id = %(id)s
+
+-- name: results
+-- The same for many: one row for each run that exists.
+SELECT result_id, task_path, queue_name, priority, status, lane_state, park_reason, attempts, max_attempts, enqueued_at, due_at, started_at,
+       finished_at, leased_by, cancel_requested, return_json, errors_json, last_error, logs_uri, metadata_json
+FROM reproq_runs WHERE result_id = ANY (%(ids)s::bigint[])
+
+-- name: open_runs
+-- Those of these runs that have not ended.
+SELECT result_id FROM task_lane WHERE result_id = ANY (%(ids)s::bigint[])
 
 -- name: logs_uri
 -- Where the captured output of the last attempt is: at most one row.

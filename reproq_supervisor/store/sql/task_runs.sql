@@ -31,3 +31,27 @@ RETURNING result_id, dedupe_key
 -- name: active_by_dedupe_key
 -- (dedupe_key, result_id) of the active runs with these keys.
 SELECT dedupe_key, result_id FROM task_runs WHERE dedupe_key = ANY(%(keys)s::text[])
+
+-- name: draw_ids
+-- (a new result_id, the time that delays count from), as many rows as asked for, in the order of the ids.
+SELECT nextval(pg_get_serial_sequence('task_runs', 'result_id')), now() FROM generate_series(1, %(count)s::int)
+
+-- name: enqueue_by_copy
+-- The same as enqueue, by COPY: under ids that were drawn before.
+COPY task_runs (result_id, queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
+                lock_key, concurrency_key, concurrency_limit, expires_at, dedupe_key) FROM STDIN
+
+-- name: enqueue_flow
+-- The same as enqueue, for runs of one workflow: under ids that were drawn before, each with what it waits for.
+INSERT INTO task_runs (result_id, queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
+                       lock_key, concurrency_key, concurrency_limit, expires_at, dedupe_key, parent_id, wait_count, workflow_id)
+SELECT r.result_id, r.queue_name, r.priority, coalesce(r.run_after, now() + r.delay_s * interval '1 s'), r.spec::jsonb, r.spec_hash, r.task_path,
+       r.status, r.max_attempts, r.timeout_seconds, r.lock_key, r.concurrency_key, r.concurrency_limit,
+       now() + r.expires_in_s * interval '1 s', NULL, r.parent_id, r.wait_count, %(workflow_id)s::uuid
+FROM unnest(%(ids)s::bigint[], %(statuses)s::text[], %(parents)s::bigint[], %(waits)s::int[], %(queue_names)s::text[], %(priorities)s::int[],
+            %(run_afters)s::timestamptz[], %(delays_s)s::float8[], %(specs)s::text[], %(spec_hashes)s::text[], %(task_paths)s::text[],
+            %(max_attempts)s::int[], %(timeouts_s)s::int[], %(lock_keys)s::text[], %(concurrency_keys)s::text[],
+            %(concurrency_limits)s::int[], %(expire_ins_s)s::float8[])
+     AS r (result_id, status, parent_id, wait_count, queue_name, priority, run_after, delay_s, spec, spec_hash, task_path, max_attempts,
+           timeout_seconds, lock_key, concurrency_key, concurrency_limit, expires_in_s)
+ORDER BY r.result_id

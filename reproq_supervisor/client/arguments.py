@@ -1,0 +1,107 @@
+"""What may be stored with a run: JSON that PostgreSQL keeps and gives back equal, and numbers within their columns."""
+
+import math
+import re
+from collections.abc import Mapping
+
+from reproq_supervisor.client.errors import ClientError
+from reproq_supervisor.core.new_run import NewRun
+
+MOST_INT32 = 2**31 - 1
+_MOST_DEPTH = 200
+_MOST_BITS = 4000 * 3  # Python reads no longer ones from text, in decimal digits
+_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+class ArgumentsError(ClientError, ValueError):
+    """A run cannot be enqueued as it was given; the message names the place."""
+
+
+def check_run(run: NewRun) -> None:
+    """Refuse what the database would refuse, or would give back as something else.
+
+    Raises:
+      ArgumentsError: with the path of the first value that is not right.
+    """
+    name = run.task_path
+    if not _PATH.fullmatch(name):
+        raise ArgumentsError(f"task_path: expected the dotted name of a task such as app.tasks.send, got {name!r}")
+    for at, value in enumerate(run.args):
+        check_json(value, f"{name}: args[{at}]")
+    check_json(run.kwargs, f"{name}: kwargs")
+    _check_text(run.queue_name, f"{name}: queue_name")
+    if not run.queue_name:
+        raise ArgumentsError(f"{name}: queue_name: expected the name of a queue, got ''")
+    _check_whole(run.priority, f"{name}: priority", -MOST_INT32 - 1)
+    _check_whole(run.max_attempts, f"{name}: max_attempts", 1)
+    _check_whole(run.timeout_seconds, f"{name}: timeout_seconds", 1)
+    _check_whole(run.concurrency_limit, f"{name}: concurrency_limit", 0)
+    for what, key in (("lock_key", run.lock_key), ("concurrency_key", run.concurrency_key)):
+        if key is not None:
+            _check_text(key, f"{name}: {what}")
+    if run.concurrency_key and not run.concurrency_limit:
+        raise ArgumentsError(f"{name}: concurrency_limit: expected how many runs with the key may run at once, got 0")
+    if run.run_after is not None and run.run_after.tzinfo is None:
+        raise ArgumentsError(f"{name}: run_after: expected a time with a zone, got {run.run_after!r}")
+    for what, seconds in (("delay_s", run.delay_s), ("expires_in_s", run.expires_in_s)):
+        if seconds is not None and not abs(seconds) <= MOST_INT32:
+            raise ArgumentsError(f"{name}: {what}: expected seconds, at most {MOST_INT32}, got {seconds!r}")
+
+
+def check_json(value: object, path: str) -> None:
+    """Refuse *value* if it is no JSON that comes back equal; a tuple comes back as a list, a float like 3e16 as a whole number.
+
+    Raises:
+      ArgumentsError: with the path of the value that is not, as in `kwargs.order.lines[2]`.
+    """
+    try:
+        _check(value, path, 0)
+    except RecursionError as error:
+        raise ArgumentsError(f"{path}: expected at most {_MOST_DEPTH} levels, got more") from error
+
+
+def _check(value: object, path: str, depth: int) -> None:
+    if depth > _MOST_DEPTH:
+        raise ArgumentsError(f"{path}: expected at most {_MOST_DEPTH} levels of lists and objects, got more, or one that contains itself")
+    match value:
+        case None | bool():
+            return
+        case str():
+            _check_text(value, path)
+        case int():
+            if value.bit_length() > _MOST_BITS:
+                raise ArgumentsError(f"{path}: expected a number of at most {_MOST_BITS} bits, got {value.bit_length()}")
+        case float():
+            if not math.isfinite(value):
+                raise ArgumentsError(f"{path}: expected a finite number, got {value!r}, which JSON has not")
+        case list() | tuple():
+            for at, item in enumerate(value):
+                _check(item, f"{path}[{at}]", depth + 1)
+        case Mapping() if isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise ArgumentsError(f"{path}: expected names of type str, got {key!r}, which would come back as text")
+                _check_text(key, path)
+                _check(item, f"{path}.{key}", depth + 1)
+        case _:
+            kind = type(value)
+            raise ArgumentsError(
+                f"{path}: expected JSON (null, true, false, number, text, list, object), got {kind.__module__}.{kind.__qualname__}; "
+                "pass what identifies it, as text or number"
+            )
+
+
+def _check_text(value: object, path: str) -> None:
+    if not isinstance(value, str):
+        raise ArgumentsError(f"{path}: expected text, got {type(value).__name__}")
+    if "\0" in value:
+        raise ArgumentsError(f"{path}: expected text that PostgreSQL can store, got the NUL character at {value.index(chr(0))}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentsError(f"{path}: expected text in UTF-8, got a lone surrogate at {error.start}") from error
+
+
+def _check_whole(value: object, path: str, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST_INT32:
+        raise ArgumentsError(f"{path}: expected a whole number from {least} to {MOST_INT32}, got {value!r}")

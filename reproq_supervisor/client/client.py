@@ -1,0 +1,111 @@
+"""The client for threads: everything an application asks of the queue."""
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from reproq_supervisor.client import questions
+from reproq_supervisor.client.database import find_database
+from reproq_supervisor.client.result import TaskResult
+from reproq_supervisor.client.waiting import ended_or_late, in_order, pauses
+from reproq_supervisor.client.workflows import Workflow
+from reproq_supervisor.core.new_run import NewRun
+from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store.asking import Question, ask
+from reproq_supervisor.store.commands import CancelOutcome, Stats
+from reproq_supervisor.store.lending import Connections
+
+if TYPE_CHECKING:
+    from reproq_supervisor.store.connect import Connection
+
+T = TypeVar("T")
+
+
+class Client:
+    """Asks the database of a queue; for any number of threads, and made anew by nobody after a fork.
+
+    Without *dsn* it takes DATABASE_URL, else what the commands would take. It connects with its first question, and keeps up to four idle
+    connections until `close`.
+
+    Every method that changes something takes *connection*: the caller's own psycopg connection, in whose transaction it then happens: with
+    the caller's commit, or not at all.
+
+    Raises, beside what each method says:
+      StoreUnavailable: the database cannot be asked now; whether a change without *connection* has happened is not known.
+      StoreError: it refused; nothing has happened.
+    """
+
+    def __init__(self, dsn: str | None = None) -> None:
+        self._connections = Connections(find_database(dsn), "reproq client")
+
+    def close(self) -> None:
+        """Close the idle connections. The client can be used on, and connects again."""
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def enqueue(self, run: NewRun, *, connection: "Connection | None" = None) -> RunId:
+        """Insert *run*, and return its id: that of an active run of the same content if it asks for `dedupe`."""
+        return self.enqueue_many([run], connection=connection)[0]
+
+    def enqueue_many(self, runs: Sequence[NewRun], *, connection: "Connection | None" = None) -> list[RunId]:
+        """Insert all of *runs*, or none; return their ids in order."""
+        return self._change(questions.enqueuing(runs), connection)
+
+    def begin(self, workflow: Workflow[T], *, connection: "Connection | None" = None) -> T:
+        """Insert a workflow, whole, and return the ids of its runs; see `chain`, `group` and `chord`."""
+        return self._change(workflow.beginning(), connection)
+
+    def result(self, run: int) -> TaskResult:
+        """Return the run as it is now.
+
+        Raises:
+          UnknownRunError: there is none.
+        """
+        return in_order(self.results([run]), [RunId(run)])[0]
+
+    def results(self, runs: Sequence[int]) -> dict[RunId, TaskResult]:
+        """Return those of *runs* that exist, by id."""
+        return self._read(questions.reading(runs))
+
+    def wait(self, run: int, timeout: float | None = None) -> TaskResult:
+        """Wait until the run has ended, but not longer than *timeout* seconds; return it.
+
+        Raises:
+          WaitTimeoutError: a TimeoutError; the run goes on.
+          UnknownRunError: there is none.
+        """
+        return self.wait_all([run], timeout)[0]
+
+    def wait_all(self, runs: Sequence[int], timeout: float | None = None) -> list[TaskResult]:
+        """Wait until all of *runs* have ended, and return them in order; raises as `wait`."""
+        wanted = [RunId(run) for run in runs]
+        open_runs = self._read(questions.watching(wanted))
+        for pause_s in pauses(timeout):
+            if not open_runs:
+                break
+            time.sleep(pause_s)
+            open_runs = self._read(questions.watching(sorted(open_runs)))
+        return ended_or_late(in_order(self.results(wanted), wanted), timeout)
+
+    def cancel(self, run: int, *, connection: "Connection | None" = None) -> CancelOutcome:
+        """Cancel the run: one that waits ends at once, one that runs is asked to stop; return which it was."""
+        return self._change(questions.cancelling([run]), connection)[RunId(run)]
+
+    def stats(self) -> Stats:
+        """Return what is in every queue."""
+        return self._read(questions.counting())
+
+    def _change(self, question: Question[T], connection: "Connection | None") -> T:
+        lent: AbstractContextManager[Connection] = nullcontext(connection) if connection is not None else self._connections.one()
+        with lent as mine:
+            return ask(mine, question)
+
+    def _read(self, question: Question[T]) -> T:
+        with self._connections.one() as connection:
+            return ask(connection, question, atomic=False)

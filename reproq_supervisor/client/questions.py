@@ -1,0 +1,36 @@
+"""What both clients ask the store, with what a caller gives checked first and what it gets in the caller's terms."""
+
+from collections.abc import Sequence
+
+from reproq_supervisor.client.arguments import check_run
+from reproq_supervisor.client.result import TaskResult
+from reproq_supervisor.core.new_run import NewRun
+from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store import commands
+from reproq_supervisor.store.asking import Question
+from reproq_supervisor.store.commands import counting, watching
+from reproq_supervisor.store.enqueue import enqueuing as inserting
+
+__all__ = ["cancelling", "counting", "enqueuing", "reading", "watching"]
+
+
+def enqueuing(runs: Sequence[NewRun]) -> Question[list[RunId]]:
+    """Insert *runs* and return their ids.
+
+    Raises:
+      ArgumentsError: one of them cannot be stored as it is; before anything is asked.
+    """
+    for run in runs:
+        check_run(run)
+    return (yield from inserting(runs))
+
+
+def reading(runs: Sequence[int]) -> Question[dict[RunId, TaskResult]]:
+    """Return those of *runs* that exist."""
+    found = yield from commands.reading([RunId(run) for run in runs])
+    return {run: TaskResult.of(view) for run, view in found.items()}
+
+
+def cancelling(runs: Sequence[int]) -> Question[dict[RunId, commands.CancelOutcome]]:
+    """Cancel *runs*, and say what that did."""
+    return (yield from commands.cancelling([RunId(run) for run in runs]))

@@ -1,0 +1,268 @@
+"""The clients on a real database: what is enqueued, in whose transaction, and what comes back."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg.rows import dict_row
+
+from reproq_supervisor.client import (
+    AsyncClient,
+    Client,
+    NewRun,
+    NotEndedError,
+    Progress,
+    TaskCancelledError,
+    TaskFailedError,
+    UnknownRunError,
+    WaitTimeoutError,
+    chain,
+    chord,
+    group,
+)
+from reproq_supervisor.client.arguments import ArgumentsError
+from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
+from reproq_supervisor.store.commands import CancelOutcome
+from reproq_supervisor.store.enqueue import COPY_FROM
+from reproq_supervisor.store.errors import StoreUnavailable
+from tests.property.test_client_arguments import JSON, TEXTS
+from tests.store.actors import Shard, assert_invariant, record
+from tests.support.postgres import Database
+
+HANG_S = 60
+
+
+@pytest.fixture
+def client(database: Database) -> Iterator[Client]:
+    with Client(database.dsn) as client:
+        yield client
+
+
+def run(**parts: Any) -> NewRun:
+    return NewRun("app.task", **parts)
+
+
+def test_a_run_is_enqueued_claimed_and_read(client: Client, shard: Shard) -> None:
+    id_ = client.enqueue(run(args=[1, {"a": None}], kwargs={"b": [True]}, queue_name="mail", priority=4))
+    assert client.result(id_).status is RunStatus.READY
+    (claimed,) = shard.claim(queue="mail")
+    assert (claimed.result_id, claimed.priority) == (id_, 4)
+    shard.succeed(claimed, b'{"sent": 2}')
+    result = client.wait(id_, timeout=HANG_S)
+    assert (result.status, result.get(), result.has_ended, result.queue) == (RunStatus.SUCCESSFUL, {"sent": 2}, True, "mail")
+
+
+@given(st.lists(JSON, max_size=3), st.dictionaries(TEXTS, JSON, max_size=3))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_arguments_come_back_equal(client: Client, database: Database, args: list[Any], kwargs: dict[str, Any]) -> None:
+    id_ = client.enqueue(run(args=args, kwargs=kwargs))
+    spec = record(database, id_)["spec_json"]
+    assert rounded(spec["args"]) == rounded(args)
+    assert rounded(spec["kwargs"]) == rounded(kwargs)
+
+
+def rounded(value: Any) -> Any:
+    """Return *value* with large numbers as the nearest float: PostgreSQL keeps the digits of 3e16, but not that it is no whole number."""
+    match value:
+        case list():
+            return [rounded(item) for item in value]
+        case dict():
+            return {key: rounded(item) for key, item in value.items()}
+        case int() | float() if not isinstance(value, bool) and 1e15 < abs(value) <= sys.float_info.max:
+            return float(value)
+        case _:
+            return value
+
+
+def test_a_failure_is_raised_where_the_value_is_asked_for(client: Client, shard: Shard) -> None:
+    id_ = client.enqueue(run(max_attempts=1))
+    with pytest.raises(NotEndedError, match=r"READY; use wait"):
+        client.result(id_).get()
+    shard.end_run(shard.claim_one(), Outcome.FAIL, b'{"kind": "app_error", "exception_class": "KeyError", "message": "no such"}')
+    with pytest.raises(TaskFailedError, match=r"app\.task.*KeyError: no such") as caught:
+        client.result(id_).get()
+    assert caught.value.error["kind"] == "app_error"
+
+
+def test_a_waiting_run_is_cancelled_at_once(client: Client) -> None:
+    id_ = client.enqueue(run())
+    assert client.cancel(id_) is CancelOutcome.CANCELLED
+    assert client.cancel(id_) is CancelOutcome.ENDED
+    assert client.cancel(4711) is CancelOutcome.UNKNOWN
+    with pytest.raises(TaskCancelledError):
+        client.result(id_).get()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, COPY_FROM - 1, COPY_FROM, COPY_FROM + 1])
+def test_any_number_is_inserted_in_order_with_all_their_columns(client: Client, database: Database, count: int) -> None:
+    before = datetime.now(UTC)
+    parts: dict[str, Any] = {"lock_key": "k", "concurrency_key": "c", "concurrency_limit": 3, "max_attempts": 7, "timeout_seconds": 11}
+    ids = client.enqueue_many([run(args=[i, "ü\t\\"], priority=i, delay_s=3600, expires_in_s=7200, **parts) for i in range(count)])
+    assert ids == sorted(set(ids))
+    rows = database.query("SELECT result_id, (spec_json -> 'args' ->> 0)::int FROM task_runs ORDER BY result_id")
+    assert rows == [(id_, i) for i, id_ in enumerate(ids)]
+    assert_invariant(database)
+    for id_ in ids[-1:]:
+        row = record(database, id_)
+        assert {name: row[name] for name in parts} == parts
+        assert (row["priority"], row["dedupe_key"], row["spec_json"]["args"][1]) == (count - 1, None, "ü\t\\")
+        assert timedelta(minutes=59) < row["run_after"] - before < timedelta(minutes=62)
+        assert row["expires_at"] - row["run_after"] == timedelta(hours=1)
+
+
+def test_runs_of_one_content_are_one_while_active_where_they_ask_for_it(client: Client, shard: Shard) -> None:
+    first, second = client.enqueue_many([run(dedupe=True), run(dedupe=True)])
+    assert first == second == client.enqueue(run(dedupe=True))
+    assert client.enqueue(run()) != first
+    shard.succeed(shard.claim_one())
+    assert client.enqueue(run(dedupe=True)) != first
+
+
+@pytest.mark.parametrize("commits", [True, False])
+@pytest.mark.parametrize("count", [1, COPY_FROM])
+def test_what_is_enqueued_on_the_callers_connection_shares_its_transaction(
+    client: Client, database: Database, commits: bool, count: int
+) -> None:
+    with psycopg.connect(database.dsn, row_factory=dict_row) as connection:
+        connection.execute("CREATE TABLE orders (id int)")
+        ids = client.enqueue_many([run()] * count, connection=connection)
+        client.begin(chain(run(), run()), connection=connection)
+        assert client.results(ids) == {}
+        connection.commit() if commits else connection.rollback()
+    assert len(client.results(ids)) == (count if commits else 0)
+    assert database.query("SELECT count(*) FROM task_runs") == [(count + 2 if commits else 0,)]
+
+
+def test_an_error_inside_the_callers_transaction_leaves_the_savepoint_to_the_caller(client: Client, database: Database) -> None:
+    with psycopg.connect(database.dsn) as connection:
+        kept = client.enqueue(run(), connection=connection)
+        with pytest.raises(ArgumentsError), connection.transaction():
+            client.enqueue(run(args=[float("nan")]), connection=connection)
+    assert client.result(kept).status is RunStatus.READY
+
+
+def test_waiting_ends_in_time_or_with_the_run(client: Client, shard: Shard) -> None:
+    ids = client.enqueue_many([run(), run()])
+    with pytest.raises(WaitTimeoutError, match=r"expected the end within 0.05 s, found READY \(attempt 0 of 3\)") as caught:
+        client.wait_all(ids, timeout=0.05)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.result_ids == tuple(ids)
+    found: list[Any] = []
+    waiter = threading.Thread(target=lambda: found.extend(client.wait_all(ids, HANG_S)))
+    waiter.start()
+    for claimed in shard.claim(2):
+        shard.succeed(claimed, b"7")
+    waiter.join(HANG_S)
+    assert [(result.id, result.get()) for result in found] == [(ids[0], 7), (ids[1], 7)]
+    with pytest.raises(UnknownRunError):
+        client.wait(4711, timeout=0)
+
+
+def test_workflows_begin_whole(client: Client, shard: Shard, database: Database) -> None:
+    steps = client.begin(chain(run(args=[1]), run(args=[2])))
+    assert [client.result(step).status for step in steps] == [RunStatus.READY, RunStatus.WAITING]
+    assert client.begin(group()) == client.begin(chain()) == []
+    beside = client.begin(group(run(), run()))
+    members, callback = client.begin(chord(run(), run(), callback=run(args=["last"])))
+    assert client.result(callback).status is RunStatus.WAITING
+    _, alone = client.begin(chord(callback=run()))
+    ended: list[RunId] = []
+    while claimed := shard.claim(10):
+        for each in claimed:
+            shard.succeed(each)
+            ended.append(each.result_id)
+    assert sorted(ended) == sorted([*steps, *beside, *members, callback, alone])
+    assert ended.index(steps[0]) < ended.index(steps[1])
+    assert max(map(ended.index, members)) < ended.index(callback)
+    assert database.query("SELECT status FROM workflow_runs") == [("SUCCESSFUL",)] * 2
+    assert_invariant(database)
+
+
+def test_the_failure_of_a_member_reaches_the_callback(client: Client, shard: Shard) -> None:
+    _, callback = client.begin(chord(run(max_attempts=1), callback=run()))
+    shard.end_run(shard.claim_one(), Outcome.FAIL, b'{"kind": "app_error", "message": "no"}')
+    assert client.wait(callback, HANG_S).errors[-1]["kind"] == "workflow_failed"
+
+
+def test_a_workflow_takes_no_run_that_may_turn_out_to_be_another(client: Client) -> None:
+    with pytest.raises(ArgumentsError, match="without dedupe"):
+        client.begin(group(run(dedupe=True)))
+
+
+def test_progress_is_read_whatever_else_stands_there(client: Client, database: Database) -> None:
+    id_ = client.enqueue(run())
+    for metadata, expected in (
+        ('{"progress": {"done": 3, "total": 10, "message": "rows"}}', Progress(3, 10, "rows")),
+        ('{"progress": {"done": 0.5, "total": "many"}}', Progress(0.5)),
+        ('{"progress": "half"}', None),
+        ('{"progress": {"done": true}}', None),
+        ("[]", None),
+    ):
+        database.query("UPDATE task_runs SET metadata_json = %s WHERE result_id = %s", metadata, id_)
+        assert client.result(id_).progress == expected
+
+
+def test_a_connection_that_the_server_ended_is_not_lent_again(client: Client, database: Database) -> None:
+    id_ = client.enqueue(run())
+    database.query("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'reproq client'")
+    assert client.result(id_).id == id_
+
+
+def test_threads_share_a_client_and_leave_few_connections(client: Client, database: Database) -> None:
+    together = threading.Barrier(8)
+
+    def work() -> None:
+        together.wait(HANG_S)
+        for _ in range(5):
+            client.enqueue(run())
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG_S)
+    assert client.stats().queues["default"].ready == 40
+    client.close()
+
+
+def test_a_database_that_is_away_says_to_try_again(tmp_path: Any) -> None:
+    with Client(f"postgresql://nobody@/none?host={tmp_path}") as client, pytest.raises(StoreUnavailable):
+        client.enqueue(run())
+
+
+def test_coroutines_ask_the_same(database: Database, shard: Shard) -> None:
+    async def story() -> None:
+        async with AsyncClient(database.dsn) as client:
+            first, second = await client.enqueue_many([run(), run()])
+            assert len(await client.enqueue_many([run(queue_name="bulk")] * COPY_FROM)) == COPY_FROM
+            assert await client.cancel(second) is CancelOutcome.CANCELLED
+            waiting = asyncio.create_task(client.wait(first, HANG_S))
+            await asyncio.to_thread(lambda: shard.succeed(shard.claim_one(), b'"done"'))
+            assert (await waiting).get() == "done"
+            assert (await client.result(second)).status is RunStatus.CANCELLED
+            with pytest.raises(WaitTimeoutError):
+                await client.wait(await client.enqueue(run()), timeout=0.05)
+            async with await psycopg.AsyncConnection.connect(database.dsn, row_factory=dict_row) as connection:
+                lost, _ = await client.begin(chord(run(), callback=run()), connection=connection)
+                await connection.rollback()
+            assert await client.results(lost) == {}
+            assert (await client.stats()).queues["bulk"].ready == COPY_FROM
+
+    asyncio.run(story())
+
+
+def test_every_event_loop_has_connections_of_its_own(database: Database) -> None:
+    client = AsyncClient(database.dsn)
+
+    async def enqueue() -> RunId:
+        async with client:
+            return await client.enqueue(run())
+
+    assert len({asyncio.run(enqueue()) for _ in range(3)}) == 3
