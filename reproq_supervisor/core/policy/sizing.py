@@ -1,0 +1,236 @@
+"""How many executors a pool should have: enough for what arrives, and for working off the backlog within its target time.
+
+    want = ⌈ rate * service / utilisation  +  waiting * service / drain target ⌉
+
+    size ──want above it──► up at once, to the want
+      └──── largest want of the last two minutes below it ──► down, a little at a time
+
+It never follows how many are busy at a moment: between two tasks nobody is. What grew again soon after it had shrunk learns patience, and
+shrinks later the next time. On a saturated machine more executors would only make every task slower, which looks like a need for still
+more: it never grows beyond what is useful there.
+
+Pure: `(state, observation, now) -> (state, decision)`. Source of the rules: the sizing of elastic pools by Little's law, the stabilisation
+window of Kubernetes' autoscaler, and the learned penalty of uWSGI's busyness algorithm.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class SizeReason(StrEnum):
+    """Why the size is what it is; the words of `explain`."""
+
+    STEADY = "steady"
+    BACKLOG = "backlog"  # up: more waits than the target time allows
+    RATE = "rate"  # up: more arrives than this size can serve
+    QUIET = "quiet"  # down: less was wanted for the whole window
+    PATIENCE = "patience"  # less is wanted, but not for long enough yet
+    LIMIT = "limit"  # held back or brought back by the pool's min and max
+    SATURATED = "saturated"  # more is wanted, but the machine has nothing left
+    BUDGET = "budget"  # held back or brought down by the pool's share of the machine
+
+
+@dataclass(frozen=True, slots=True)
+class SizeTuning:
+    """The numbers of the rule.
+
+    Attributes:
+      utilisation: part of its time that an executor shall be busy at a steady rate.
+      drain_target_s: how fast a backlog should be worked off.
+      sample_s: over how long arrivals are counted for one sample of the rate.
+      confirmed_by: so many samples in a row, each far above the average, make it follow at once.
+      rise, fall: weight of a new sample above and below the average.
+      up_band, down_band: part of the size by which the wanted one must differ; a backlog need not.
+      down_after_s: how long less must have been wanted.
+      down_every_s, down_part: at most this part, and at least one, goes at a time, this long after the last change.
+      patience_growth, most_patience: the window's factor when shrinking proved too early, and where that ends.
+      unknown_service_s: what a task is taken to last while none was seen to end.
+    """
+
+    utilisation: float = 0.85
+    drain_target_s: float = 10.0
+    sample_s: float = 1.0
+    confirmed_by: int = 3
+    rise: float = 0.03
+    fall: float = 0.02
+    up_band: float = 0.1
+    down_band: float = 0.25
+    down_after_s: float = 120.0
+    down_every_s: float = 60.0
+    down_part: float = 0.1
+    patience_growth: float = 2.0
+    most_patience: float = 4.0
+    unknown_service_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLimits:
+    """What the file, an operator or a budget allows.
+
+    Attributes:
+      budget: the pool's share of the machine, None without one; it never takes a pool below its least.
+    """
+
+    least: int
+    most: int
+    budget: int | None = None
+
+    @property
+    def highest(self) -> int:
+        """The largest size that is allowed."""
+        return self.most if self.budget is None else max(self.least, min(self.most, self.budget))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a pool sees of its work: its own part of it, if other shards or hosts serve the same queues.
+
+    Attributes:
+      arrived_total: runs that became ready since the beginning; only grows, so that a lost or repeated look does no harm.
+      waiting: runs that are ready and that nobody runs.
+      running: runs under way.
+      service_s: mean seconds of a run; None while none was ever seen to end.
+      slots: runs at once in one executor.
+      useful: more executors than that would wait for a processor or for memory; None: no such bound is near.
+    """
+
+    arrived_total: int
+    waiting: int
+    running: int
+    service_s: float | None
+    slots: int = 1
+    useful: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SizeState:
+    """What is remembered from decision to decision.
+
+    Attributes:
+      rate_per_s: average of arrivals.
+      samples: arrivals a second in the last few samples.
+      sampled_mono, sampled_total: when the current sample began, and what had arrived until then.
+      wants: (mono, want), latest last: what was wanted since then at most, each less than the one before.
+      patience: factor of the window before shrinking.
+    """
+
+    size: int
+    rate_per_s: float
+    samples: tuple[float, ...]
+    sampled_mono: float
+    sampled_total: int
+    wants: tuple[tuple[float, int], ...]
+    shrunk_mono: float = -math.inf
+    changed_mono: float = -math.inf
+    patience: float = 1.0
+    patient_since_mono: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class SizeDecision:
+    """The size from now on, why, and the figures that it came from."""
+
+    size: int
+    reason: SizeReason
+    want: int
+    for_rate: float
+    for_backlog: float
+    rate_per_s: float
+    service_s: float
+
+
+def start_size(limits: SizeLimits, load: Load, now: float) -> SizeState:
+    """Begin with the least, as if that had been wanted just now."""
+    return SizeState(limits.least, 0.0, (), now, load.arrived_total, ((now, limits.least),))
+
+
+def decide_size(tuning: SizeTuning, limits: SizeLimits, state: SizeState, load: Load, now: float) -> tuple[SizeState, SizeDecision]:
+    """Decide how many executors there shall be from now on.
+
+    Args:
+      now: monotonic seconds; one that is earlier than before counts as no time at all.
+    """
+    now = max(now, state.wants[-1][0], state.sampled_mono)
+    state = _sample(tuning, state, load, now)
+    service_s = load.service_s if load.service_s is not None else tuning.unknown_service_s
+    each_s = service_s / load.slots
+    for_rate = state.rate_per_s * each_s / tuning.utilisation
+    # What is idle takes its part at once.
+    excess = max(0, load.waiting - max(0, state.size * load.slots - load.running))
+    for_backlog = excess * each_s / tuning.drain_target_s
+    want = math.ceil(round(for_rate + for_backlog, 9))
+    if load.waiting or load.running:
+        want = max(want, 1)
+    state = _remember(tuning, state, want, now)
+    size, reason = _resize(tuning, limits, state, want, excess, load, now)
+    state = _settle(tuning, state, size, now)
+    return state, SizeDecision(size, reason, want, for_rate, for_backlog, state.rate_per_s, service_s)
+
+
+def _sample(tuning: SizeTuning, state: SizeState, load: Load, now: float) -> SizeState:
+    """Take a sample of the rate when it is due.
+
+    The average rises and falls slowly, but follows at once where every one of the last samples is far above it: that is no chance and no
+    heap that came in one piece, which is backlog and not rate.
+    """
+    elapsed = now - state.sampled_mono
+    arrived = load.arrived_total - state.sampled_total
+    if arrived < 0:  # counted anew
+        return replace(state, sampled_mono=now, sampled_total=load.arrived_total)
+    if elapsed < tuning.sample_s:
+        return state
+    sample = arrived / elapsed
+    samples = (*state.samples, sample)[-tuning.confirmed_by :]
+    rate = state.rate_per_s
+    weight = tuning.rise if sample > state.rate_per_s else tuning.fall
+    # A heap counts as no more than twice the usual.
+    usual = max(state.rate_per_s, 1.0 / tuning.sample_s)
+    rate = state.rate_per_s + weight * (min(sample, 2.0 * usual) - state.rate_per_s)
+    sustained = min(samples) if len(samples) == tuning.confirmed_by else 0.0
+    # Two standard deviations of a Poisson process, in each of several samples.
+    if sustained > state.rate_per_s + 2.0 * math.sqrt(state.rate_per_s / tuning.sample_s):
+        rate = max(rate, sustained)
+    return replace(state, rate_per_s=rate, samples=samples, sampled_mono=now, sampled_total=load.arrived_total)
+
+
+def _remember(tuning: SizeTuning, state: SizeState, want: int, now: float) -> SizeState:
+    """Keep of all wants those that can still be the largest of the window."""
+    window_s = tuning.down_after_s * state.patience
+    larger = [(at, earlier) for at, earlier in state.wants if earlier > want and at > now - window_s]
+    return replace(state, wants=(*larger, (now, want)))
+
+
+def _resize(
+    tuning: SizeTuning, limits: SizeLimits, state: SizeState, want: int, excess: int, load: Load, now: float
+) -> tuple[int, SizeReason]:
+    size, most = state.size, limits.highest
+    bound = SizeReason.LIMIT if most == limits.most else SizeReason.BUDGET
+    if size < limits.least:
+        return limits.least, SizeReason.LIMIT
+    if size > most:
+        return most, bound
+    if want > size * (1.0 if excess else 1.0 + tuning.up_band):
+        if size == most:
+            return size, bound
+        if load.useful is not None and load.useful < want:
+            return max(size, min(load.useful, most), 1), SizeReason.SATURATED
+        return min(want, most), SizeReason.BACKLOG if excess else SizeReason.RATE
+    largest = max(limits.least, state.wants[0][1])
+    if largest < size * (1.0 - tuning.down_band) and now - state.changed_mono >= tuning.down_every_s:
+        return max(largest, size - max(1, math.floor(tuning.down_part * size))), SizeReason.QUIET
+    return size, SizeReason.PATIENCE if want < size else SizeReason.STEADY
+
+
+def _settle(tuning: SizeTuning, state: SizeState, size: int, now: float) -> SizeState:
+    """Note a change of size, and what it says of patience: growth soon after a shrinking asks for more, a calm window for less."""
+    window_s = tuning.down_after_s * state.patience
+    if size > state.size and now - state.shrunk_mono < window_s and state.patient_since_mono < state.shrunk_mono:
+        patience = min(tuning.most_patience, state.patience * tuning.patience_growth)
+        return replace(state, size=size, changed_mono=now, patience=patience, patient_since_mono=now)
+    if size != state.size:
+        shrunk = now if size < state.size else state.shrunk_mono
+        return replace(state, size=size, changed_mono=now, shrunk_mono=shrunk)
+    if state.patience > 1.0 and now - max(state.patient_since_mono, state.changed_mono) >= 2 * window_s:
+        return replace(state, patience=max(1.0, state.patience / tuning.patience_growth), patient_since_mono=now)
+    return state
