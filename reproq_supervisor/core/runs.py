@@ -129,6 +129,19 @@ class CycleRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLoad:
+    """What waits in the queues of a pool.
+
+    Attributes:
+      waiting: runs that are ready, counted up to a bound.
+      workers: shards of all hosts that serve any of these queues, the one that asks included.
+    """
+
+    waiting: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class CycleReply:
     """What became of a `CycleRequest`.
 

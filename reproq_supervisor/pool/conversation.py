@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from reproq_supervisor import __version__
-from reproq_supervisor.core.runs import CycleReply, RunId
+from reproq_supervisor.core.runs import CycleReply, QueueLoad, RunId
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.ledger import Ledger
 from reproq_supervisor.process import clock
@@ -32,6 +32,7 @@ _T = TypeVar("_T")
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 ANNOUNCE_EVERY_S = 30.0
+COUNT_EVERY_S = 1.0
 _CONTENDED_S = (0.002, 0.008)
 _LEAST_THROTTLED_S = 0.01
 
@@ -55,6 +56,7 @@ class Conversation:
 
     Args:
       wanted: asks how many runs to claim now.
+      most_counted: asks up to how many waiting runs are worth counting; 0: none, nobody wants to know.
       on_reply: newly held runs, runs to stop because their lease is lost, runs to cancel.
     """
 
@@ -64,16 +66,20 @@ class Conversation:
         ledger: Ledger,
         *,
         wanted: Callable[[], int],
+        most_counted: Callable[[], int],
         on_reply: Callable[[list[Held], list[Held], frozenset[RunId]], None],
         on_event: Callable[..., None],
     ) -> None:
         self.up = False
         self.since_mono = time.monotonic()
         self.error: str | None = None
+        self.load = QueueLoad()
         self._announce_mono = 0.0
+        self._count_mono = 0.0
         self._options = options
         self._ledger = ledger
         self._wanted = wanted
+        self._most_counted = most_counted
         self._on_reply = on_reply
         self._on_event = on_event
         self._store: ShardStore | None = None
@@ -161,6 +167,7 @@ class Conversation:
             # Cleared first: what comes while we work wakes us again.
             self._wake.clear()
             await self._announce_in_time()
+            await self._count_in_time()
             asked = max(0, self._wanted())
             boot_sent = clock.boot_time_s()
             request = self._ledger.request(asked, boot_sent)
@@ -185,6 +192,18 @@ class Conversation:
         self._announce_mono = now + ANNOUNCE_EVERY_S
         queues = list(self._ledger.turns.weights)
         await self._store.announce(hostname=socket.gethostname(), concurrency=self._options.concurrency, queues=queues, version=__version__)
+
+    async def _count_in_time(self) -> None:
+        """See what waits, for those who decide how many executors there are. After a claim that came back short nothing does."""
+        if self._hungry:
+            self.load = QueueLoad(0, self.load.workers)
+            return
+        now = time.monotonic()
+        most = self._most_counted()
+        if most and now >= self._count_mono:
+            assert self._store is not None
+            self._count_mono = now + COUNT_EVERY_S
+            self.load = await self._store.load(list(self._ledger.turns.weights), most)
 
     async def flush(self, deadline_mono: float) -> bool:
         """Write back what has ended, without claiming; True when nothing is left. For the end of a shard, after `run` has ended."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from reproq_supervisor.core.policy.claim_plan import Turns
 from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES, ServiceTimes, hold_target
-from reproq_supervisor.core.runs import Outcome, RunId
+from reproq_supervisor.core.runs import Outcome, QueueLoad, RunId
 from reproq_supervisor.core.work import Result
 from reproq_supervisor.pool import verdicts
 from reproq_supervisor.pool.crew import Crew
@@ -15,6 +15,7 @@ from reproq_supervisor.pool.held import PUT_BACK, End, Held, HeldRuns, Phase
 from reproq_supervisor.pool.ledger import MOST_ENDINGS, Ledger
 from reproq_supervisor.pool.output import OutputFiles
 from reproq_supervisor.pool.recycling import Recycling
+from reproq_supervisor.pool.sizing import Sizing
 from reproq_supervisor.pool.start import ShardStart
 from reproq_supervisor.pool.turns import PoolTurns
 from reproq_supervisor.pool.watch import Watch
@@ -47,6 +48,7 @@ class Desk:
         self.recycling = Recycling(self.crew, times, PoolTurns(start.turns_path), start.recycle(), on_event)
         self.watch = Watch(self.crew, self.held, start.limits())
         self.ledger = Ledger(self.held, Turns(start.queues), start.lease_s)
+        self.sizing = Sizing(self.crew, self.held, self.ledger.totals, start, on_event)
         self.output = OutputFiles(start.logs_dir)
         self._executor_logs = ExecutorLogs(start.logs_dir, start.child)
         self._retry = start.retry()
@@ -62,6 +64,11 @@ class Desk:
         self.ledger.turns = Turns(start.queues)
         self._retry = start.retry()
         self.recycling.policy = start.recycle()
+        self.sizing.adjust(start)
+
+    def size(self, load: QueueLoad) -> None:
+        """Have as many executors as there is work for; while nothing may be claimed, none waits for us."""
+        self.sizing.fit(load if self.open else QueueLoad())
 
     def look(self) -> None:
         """Look at every executor: deadlines, whether it has done enough, and what it wrote that belongs to no run."""
@@ -142,6 +149,7 @@ class Desk:
 
     def _on_finished(self, held: Held, result: Result, output: Output | None) -> None:
         self._stopping.discard(held.claimed.result_id)
+        self.sizing.observe(result.elapsed_s)
         self._mean_s += 0.1 * (result.elapsed_s - self._mean_s)
         logs_uri = self.output.save(held.claimed, output)
         end = verdicts.end_of_result(held, result, logs_uri, self._retry_delay_s(held))

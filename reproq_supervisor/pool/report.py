@@ -33,6 +33,7 @@ class Report:
                 "wanted": crew.wanted,
                 "pids": [executor.pid for executor in crew.executors],
             },
+            "sizing": self._desk.sizing.snapshot(),
             "running": crew.running,
             "slots": crew.slots,
             "isolation": self._isolation,

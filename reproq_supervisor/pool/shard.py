@@ -60,6 +60,7 @@ class Shard:
             start.store_options(),
             self._desk.ledger,
             wanted=self._desk.wanted,
+            most_counted=lambda: self._desk.sizing.most_counted,
             on_reply=self._desk.take_in,
             on_event=self._event,
         )
@@ -191,9 +192,7 @@ class Shard:
     def _adjust(self, message: dict[str, Any]) -> None:
         self._start = self._start.adjusted(message)
         self._desk.adjust(self._start)
-        if self.state is not State.DRAINING and self._preloaded:
-            self._crew.wanted = self._start.executors
-            self._crew.fit()
+        self._fit()
         self._conversation.wake(work_may_wait=True)
 
     def _on_lost(self) -> None:
@@ -212,6 +211,11 @@ class Shard:
 
     # -- the nursery --------------------------------------------------------------------------------------------------
 
+    def _fit(self) -> None:
+        if self.state is not State.DRAINING and self._preloaded:
+            self._desk.size(self._conversation.load)
+        self._crew.fit()
+
     def _start_nursery(self) -> None:
         message = self._start.nursery_message(os.getpid(), keep_output=self._desk.output.enabled)
         self._nursery = NurseryLink(message, (self._table.fd, *self._marks), self._on_nursery, self._on_nursery_death)
@@ -224,9 +228,7 @@ class Shard:
                 self._preloaded = True
                 assert self._nursery is not None
                 self._crew.use(self._nursery)
-                if self.state is not State.DRAINING:
-                    self._crew.wanted = self._start.executors
-                    self._crew.fit()
+                self._fit()
             case "failed":
                 self._fail(message["reason"], permanent=message["permanent"])
             case "forked":
@@ -268,7 +270,7 @@ class Shard:
         complete = self._connected and self._preloaded and self._crew.ready >= self._start.executors_min
         if self.state is State.BOOTING and complete:
             self.state = State.READY
-            self._tell_snapshot()  # or who asks in the next second hears that there is no database
+            self._channel.say("snapshot", snapshot=self._snapshot())  # or who asks in the next second hears that there is no database
             self._channel.say("ready")
             self._open_or_close()
 
@@ -277,7 +279,7 @@ class Shard:
     async def _keep_watch(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._crew.fit()
+            self._fit()
             self._desk.look()
             if self._nursery is not None and (
                 reason := self._nursery.look(self._desk.watch.limits.heartbeat_s, self._start.import_timeout_s)
@@ -290,11 +292,8 @@ class Shard:
 
     async def _keep_reporting(self) -> None:
         while True:
-            self._tell_snapshot()
+            self._channel.say("snapshot", snapshot=self._snapshot())
             await asyncio.sleep(min(1.0, self._desk.watch.limits.heartbeat_s / 3))
-
-    def _tell_snapshot(self) -> None:
-        self._channel.say("snapshot", snapshot=self._snapshot())
 
     def _snapshot(self) -> dict[str, Any]:
         return self._report.snapshot(self.state, self._report.why(preloaded=self._preloaded, paused=self._paused))

@@ -61,13 +61,23 @@ class ShardStart:
 
     @property
     def executors(self) -> int:
-        """Executors of this shard: the pool's `max`, shared out between its shards (sizing by load is a later capability)."""
+        """Executors of this shard at most: its part of the pool's `max`."""
         return max(1, -(-int(self.pool_settings["executors"]["max"]) // self.shards))
 
     @property
     def executors_min(self) -> int:
-        """Executors without which the shard is not ready."""
+        """Executors of this shard at least, without which it is not ready: its part of the pool's `min`."""
         return min(self.executors, max(1, -(-int(self.pool_settings["executors"]["min"]) // self.shards)))
+
+    @property
+    def cpus(self) -> frozenset[int]:
+        """Processors that executors are bound to; empty: all."""
+        return frozenset(self.pool_settings.get("cpus") or ())
+
+    @property
+    def drain_target_s(self) -> float:
+        """How fast a backlog should be worked off."""
+        return float(self.pool_settings.get("drain_target", 10.0))
 
     @property
     def single_use(self) -> bool:

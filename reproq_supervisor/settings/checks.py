@@ -55,7 +55,6 @@ def advise(settings: Settings) -> Iterator[tuple[str, str]]:
 def _duties_of_later(settings: Settings) -> Iterator[tuple[str, bool]]:
     """Yield (dotted key, is it asked for?) of what nobody does yet."""
     for name, pool in settings.pools.items():
-        yield f"pools.{name}.drain_target", pool.drain_target != Pool().drain_target
         yield f"pools.{name}.slots.min", pool.slots.min < pool.slots.max
     yield "keeper.beat", settings.keeper.beat
     yield "keeper.retention", bool(settings.keeper.retention)

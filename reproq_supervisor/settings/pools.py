@@ -139,7 +139,7 @@ class Pool(Group):
     shards: Annotated[Whole, Field(ge=1, le=64)] = 1
     """Claiming processes. One serves several executors; more than cores never help."""
     executors: Range = Range(min=1, max=4)
-    """Processes that run tasks, in the whole pool; a number fixes the size."""
+    """Processes that run tasks, in the whole pool: as many between min and max as arrival and backlog ask for. A number fixes the size."""
     mode: Mode = Mode.PROCESS
     """process: one task per executor; thread, async: several."""
     slots: Range = Range(min=1, max=1)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, RunId, RunStatus
+from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, QueueLoad, RunId, RunStatus
 from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.endings import arrays_of
 from reproq_supervisor.store.looks import START, Looks, Place
@@ -71,6 +71,13 @@ class ShardStore:
         asked = set(leases)
         rows = await self._connection.ask("task_lane", "held", {"ids": [run for run, _ in asked], "leased_by": self._worker_id})
         return asked & {(run, no) for run, no in rows}
+
+    async def load(self, queues: Sequence[str], most: int) -> QueueLoad:
+        """Count what is ready in *queues*, up to *most*, from the places where claims begin."""
+        places = self._looks.places(queues, time.monotonic())
+        parameters = {"worker_id": self._worker_id, "queues": list(queues), "most": most, **_begin_at(places)}
+        rows = await self._connection.ask("task_lane", "load", parameters)
+        return QueueLoad(*rows[0])
 
     async def settle_idle(self, queues: Sequence[str]) -> float:
         """Go to sleep on *queues*, step by step; call it before every wait after a claim that came back short.
@@ -157,7 +164,6 @@ class ShardStore:
 
 
 def _parameters(worker_id: str, request: CycleRequest, places: Sequence[Place], is_idle: bool) -> dict[str, Any]:
-    begins_later = any(place is not START for place in places)
     return {
         "leased_by": worker_id,
         "lease_s": request.lease_s,
@@ -170,9 +176,17 @@ def _parameters(worker_id: str, request: CycleRequest, places: Sequence[Place], 
         "watch_ids": list(request.watch),
         "queues": [queue for queue, _ in request.claims],
         "wanted": [wanted for _, wanted in request.claims],
+        **_begin_at(places),
+        "is_idle": is_idle,
+        "claim_bytes": request.claim_bytes,
+    }
+
+
+def _begin_at(places: Sequence[Place]) -> dict[str, Any]:
+    """Return the places as arrays, None when all are the start."""
+    begins_later = any(place is not START for place in places)
+    return {
         "after_keys": [place.order_key for place in places] if begins_later else None,
         "after_dues": [place.due_at for place in places] if begins_later else None,
         "after_ids": [place.result_id for place in places] if begins_later else None,
-        "is_idle": is_idle,
-        "claim_bytes": request.claim_bytes,
     }

@@ -1,5 +1,6 @@
 """`explain`: why a pool is as it is, in words that name what to do."""
 
+from reproq_supervisor.core.policy.sizing import SizeReason
 from reproq_supervisor.core.supervision.facts import Orphan, SignalName
 from tests.sim.settings import pool, settings
 from tests.support.stepped_core import SteppedCore, running
@@ -47,6 +48,27 @@ def test_recycling_is_told_with_its_rules_and_who_waits() -> None:
     assert lines(core)[1:] == ["mail/0 has recycled executors: 4 by tasks, 2 by rss."]
     core.say(core.process("mail/0"), "snapshot", snapshot={"recycled": {"tasks": 0, "rss": 0, "age": 0}, "recycling": 3})
     assert lines(core)[1:] == ["mail/0 has recycled executors: none; 3 more wait for their turn."]
+
+
+def test_the_size_is_told_with_its_reason_and_figures() -> None:
+    core = running()
+    figures = {"rate_per_s": 8.2, "service_s": 0.5, "for_rate": 4.82, "for_backlog": 0.0}
+    core.say(
+        core.process("mail/0"), "snapshot", snapshot={"sizing": {"size": 6, "min": 1, "max": 8, "reason": "patience", "want": 5, **figures}}
+    )
+    assert lines(core)[1:] == [
+        "mail/0 has 6 executors (1 to 8), though it wants fewer now; it shrinks when it did so for two minutes or longer. "
+        "It wants 5: 4.82 for 8.2 tasks a second of 0.5 s each, 0.0 for what waits."
+    ]
+    core.say(core.process("mail/0"), "snapshot", snapshot={"sizing": None})
+    assert len(lines(core)) == 1
+
+
+def test_every_reason_for_a_size_has_its_words() -> None:
+    core = running()
+    for reason in SizeReason:
+        core.say(core.process("mail/0"), "snapshot", snapshot={"sizing": {"reason": reason.value}})
+        assert "as it says" not in lines(core)[1]
 
 
 def test_a_unit_that_waits_says_for_what_and_why() -> None:

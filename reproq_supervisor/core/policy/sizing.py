@@ -219,7 +219,7 @@ def _resize(
     largest = max(limits.least, state.wants[0][1])
     if largest < size * (1.0 - tuning.down_band) and now - state.changed_mono >= tuning.down_every_s:
         return max(largest, size - max(1, math.floor(tuning.down_part * size))), SizeReason.QUIET
-    return size, SizeReason.PATIENCE if want < size else SizeReason.STEADY
+    return size, SizeReason.PATIENCE if max(want, limits.least) < size else SizeReason.STEADY
 
 
 def _settle(tuning: SizeTuning, state: SizeState, size: int, now: float) -> SizeState:

@@ -63,6 +63,7 @@ def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[st
     why = process.snapshot.get("why")
     lines = [f"{unit.name} (pid {process.pid}) has been running for {age}.{past}" + (f" It says: {why}" if why else "")]
     lines += _about_database(process)
+    lines += _about_size(process)
     lines += _about_recycling(process)
     if process.stalled:
         lines.append(f"{unit.name} has finished nothing for {_s(now - process.progress_mono)}, longer than any task may take.")
@@ -75,6 +76,31 @@ def _about_database(process: Process) -> list[str]:
         return []
     error = f": {database.get('error')}" if database.get("error") else ""
     return [f"{process.unit.name} has been without the database for {_s(float(database.get('since_s') or 0.0))}{error}."]
+
+
+_SIZE_WORDS = {
+    "steady": "which is what it wants",
+    "backlog": "more than before, for the backlog",
+    "rate": "more than before, for what arrives",
+    "quiet": "fewer than before, for it wanted fewer for two minutes or longer",
+    "patience": "though it wants fewer now; it shrinks when it did so for two minutes or longer",
+    "limit": "the limit of its settings",
+    "saturated": "for more would only wait for a processor or for memory",
+    "budget": "its part of the machine",
+}
+
+
+def _about_size(process: Process) -> list[str]:
+    sizing = process.snapshot.get("sizing")
+    if not isinstance(sizing, dict):
+        return []
+    words = _SIZE_WORDS.get(str(sizing.get("reason")), "as it says")
+    rate = f"{sizing.get('rate_per_s')} tasks a second of {sizing.get('service_s')} s each"
+    return [
+        f"{process.unit.name} has {sizing.get('size')} executors ({sizing.get('min')} to {sizing.get('max')}), {words}. It wants "
+        f"{sizing.get('want')}: {sizing.get('for_rate')} for {rate}, "
+        f"{sizing.get('for_backlog')} for what waits."
+    ]
 
 
 def _about_recycling(process: Process) -> list[str]:

@@ -15,3 +15,8 @@ FROM reproq_cycle(
 -- name: held
 -- Which of these runs the caller still holds, with the number of the lease.
 SELECT result_id, lease_no FROM reproq_held(%(leased_by)s, %(ids)s::bigint[])
+
+-- name: load
+-- How many runs are ready in these queues, up to a bound, and how many workers serve any of them.
+SELECT waiting, workers
+FROM reproq_load(%(worker_id)s, %(queues)s::text[], %(after_keys)s::float8[], %(after_dues)s::timestamptz[], %(after_ids)s::bigint[], %(most)s)

@@ -1,0 +1,176 @@
+"""How many executors this shard has: asks the rule of the core twice a second, and tells the crew.
+
+What arrives and what waits is shared by all who serve the same queues, on whatever host: each takes its part of it. A pool of a fixed size
+is not asked about.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from reproq_supervisor.core.policy.capacity import useful_size
+from reproq_supervisor.core.policy.sizing import Load, SizeDecision, SizeLimits, SizeState, SizeTuning, decide_size, start_size
+from reproq_supervisor.core.runs import QueueLoad
+from reproq_supervisor.pool.crew import Crew
+from reproq_supervisor.pool.held import HeldRuns
+from reproq_supervisor.pool.ledger import Totals
+from reproq_supervisor.pool.start import ShardStart
+from reproq_supervisor.process.capacity import MachineGauge, asked_ns
+from reproq_supervisor.process.own_memory import private_bytes
+
+DECIDE_EVERY_S = 0.5
+MOST_COUNTED = 20_000
+"""More than so many waiting runs are not counted: it would cost more than it tells."""
+LEAST_EXECUTOR_BYTES = 8 * 1024 * 1024
+MEASURE_EVERY_S = 10.0
+
+
+class Sizing:
+    """Sets `crew.wanted`.
+
+    Args:
+      on_event: something for the log.
+    """
+
+    def __init__(self, crew: Crew, held: HeldRuns, totals: Totals, start: ShardStart, on_event: Callable[..., None]) -> None:
+        self.decision: SizeDecision | None = None
+        self._crew = crew
+        self._held = held
+        self._totals = totals
+        self._bounds = (start.executors_min, start.executors)
+        self._slots = start.slots
+        self._tuning = SizeTuning(drain_target_s=start.drain_target_s)
+        self._gauge = MachineGauge(start.cpus)
+        self._on_event = on_event
+        self._state: SizeState | None = None
+        self._arrived = 0
+        self._service = MeanService()
+        self._asked = Asked()
+        self._executor_bytes = LEAST_EXECUTOR_BYTES
+        self._measured_mono = -math.inf
+        self._decided_mono = -math.inf
+
+    def adjust(self, start: ShardStart) -> None:
+        """Take live settings over; the size follows them with the next `fit`."""
+        self._bounds = (start.executors_min, start.executors)
+        self._tuning = SizeTuning(drain_target_s=start.drain_target_s)
+        self._decided_mono = -math.inf
+
+    @property
+    def is_fixed(self) -> bool:
+        least, most = self._bounds
+        return least == most
+
+    @property
+    def most_counted(self) -> int:
+        """How many waiting runs are worth counting: what the largest size works off in its target time, and some; none for a fixed one."""
+        if self.is_fixed:
+            return 0
+        service_s = self._service.seconds or self._tuning.unknown_service_s
+        enough = self._bounds[1] * (1 + self._tuning.drain_target_s / max(service_s, 1e-4))
+        return int(min(MOST_COUNTED, 2 * enough + 100))
+
+    def observe(self, elapsed_s: float) -> None:
+        """A run ended by itself after *elapsed_s* seconds."""
+        self._service.observe(elapsed_s)
+
+    def fit(self, queues: QueueLoad) -> None:
+        """Decide when it is time to."""
+        now = time.monotonic()
+        if now - self._decided_mono < DECIDE_EVERY_S:
+            return
+        self._decided_mono = now
+        if self.is_fixed:
+            self._state = self.decision = None
+            self._crew.wanted = self._bounds[0]
+            return
+        limits = SizeLimits(*self._bounds)
+        load = self._load(queues, now)
+        state = self._state or start_size(limits, load, now)
+        self._state, decision = decide_size(self._tuning, limits, state, load, now)
+        if decision.size != self._crew.wanted and self.decision is not None:
+            self._on_event(
+                "pool.sized",
+                executors=decision.size,
+                count=self._crew.wanted,
+                reason=decision.reason.value,
+                running=load.running,
+                total=load.waiting,
+            )
+        self._crew.wanted, self.decision = decision.size, decision
+
+    def _load(self, queues: QueueLoad, now: float) -> Load:
+        crew, tuning = self._crew, self._tuning
+        mine = math.ceil(queues.waiting / queues.workers)
+        waiting = self._held.open - crew.running + mine
+        # What others claim from our part makes it smaller, but has arrived all the same.
+        self._arrived = max(self._arrived, self._totals.claimed - self._totals.released + mine)
+        running_s = [
+            now - held.started_mono for e in crew.executors if not e.exited for held in e.running() if held.started_mono is not None
+        ]
+        service_s = self._service.seconds
+        if running_s:
+            # Where all that run have lasted longer than those that ended, the mean of these says too little.
+            service_s = max(min(running_s), tuning.unknown_service_s if service_s is None else service_s)
+        return Load(self._arrived, waiting, crew.running, service_s, self._slots, self._useful(now))
+
+    def _useful(self, now: float) -> int | None:
+        pids = [executor.pid for executor in self._crew.executors if not executor.exited]
+        asked = self._asked.by_each(pids, self._crew.running, now)
+        if pids and now - self._measured_mono > MEASURE_EVERY_S:
+            self._measured_mono = now
+            self._executor_bytes = max(LEAST_EXECUTOR_BYTES, private_bytes(pids[0]) or 0)
+        return useful_size(self._gauge.look(), self._crew.wanted, asked=asked, slots=self._slots, executor_bytes=self._executor_bytes)
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """Return the last decision for those who ask why; None for a fixed size."""
+        decision = self.decision
+        if decision is None:
+            return None
+        return {
+            "size": decision.size,
+            "min": self._bounds[0],
+            "max": self._bounds[1],
+            "reason": decision.reason.value,
+            "want": decision.want,
+            "rate_per_s": round(decision.rate_per_s, 2),
+            "service_s": round(decision.service_s, 4),
+            "for_rate": round(decision.for_rate, 2),
+            "for_backlog": round(decision.for_backlog, 2),
+        }
+
+
+class MeanService:
+    """Mean seconds of a run: of all runs at first, then of about the last two hundred."""
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+        self._count = 0
+
+    def observe(self, elapsed_s: float) -> None:
+        self._count += 1
+        mean = self.seconds or 0.0
+        self.seconds = mean + max(0.01, 1.0 / self._count) * (elapsed_s - mean)
+
+
+class Asked:
+    """How much of a processor one running task asks for, 0 to 1, from look to look."""
+
+    def __init__(self) -> None:
+        self._part: float | None = None
+        self._last: dict[int, int] = {}
+        self._last_mono = 0.0
+        self._last_running = 0
+
+    def by_each(self, pids: list[int], running: int, now: float) -> float | None:
+        """Return the part; None until tasks were seen running."""
+        asked = {pid: asked_ns(pid) for pid in pids}
+        elapsed = now - self._last_mono
+        busy = (running + self._last_running) / 2
+        if busy > 0 and self._last and elapsed > 0:
+            used_s = sum(ns - self._last[pid] for pid, ns in asked.items() if pid in self._last) / 1e9
+            part = min(1.0, max(0.0, used_s / (elapsed * busy)))
+            self._part = part if self._part is None else self._part + 0.3 * (part - self._part)
+        self._last, self._last_mono, self._last_running = asked, now, running
+        return self._part

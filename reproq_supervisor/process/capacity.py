@@ -1,0 +1,89 @@
+"""What this machine has: processors, memory that is left, how long somebody waited for either, and what one process asks for.
+
+Sources: /proc/pressure and /proc/PID/schedstat of the kernel, and the control group of this process where it is limited.
+"""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from reproq_supervisor.core.policy.capacity import Machine
+
+KEPT_FREE = 0.1
+"""Part of the machine's memory that is left to others."""
+
+_GROUP = Path("/sys/fs/cgroup")
+
+
+class MachineGauge:
+    """Looks at the machine; pressure is counted from look to look.
+
+    Args:
+      cpus: processors that the executors are bound to; empty: all that this process may use.
+    """
+
+    def __init__(self, cpus: frozenset[int] = frozenset()) -> None:
+        usable = os.sched_getaffinity(0)
+        self._processors = min(float(len(cpus & usable) or len(usable)), _group_processors())
+        self._cpu = _Stalled("cpu", "some")
+        self._memory = _Stalled("memory", "full")
+
+    def look(self) -> Machine:
+        """Return how it was since the last look."""
+        return Machine(self._processors, self._cpu.part(), self._memory.part(), _memory_left())
+
+
+class _Stalled:
+    """Part of the time in which processes waited for one thing."""
+
+    def __init__(self, what: str, who: str) -> None:
+        self._path = Path("/proc/pressure", what)
+        self._who = who
+        self._last = (time.monotonic(), self._total_s())
+
+    def part(self) -> float:
+        now, total = time.monotonic(), self._total_s()
+        before, total_before = self._last
+        self._last = (now, total)
+        return min(1.0, max(0.0, (total - total_before) / max(now - before, 1e-3)))
+
+    def _total_s(self) -> float:
+        try:
+            lines = self._path.read_text().splitlines()
+        except OSError:  # a kernel without it
+            return 0.0
+        fields = next((line.split() for line in lines if line.startswith(self._who)), [])
+        return next((int(field[6:]) / 1e6 for field in fields if field.startswith("total=")), 0.0)
+
+
+def _group_processors() -> float:
+    """Return the processors that the control group grants, infinite when it does not limit them."""
+    with suppress(OSError, ValueError):
+        quota, period = (_GROUP / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    return float("inf")
+
+
+def _memory_left() -> int | None:
+    """Return the bytes that can be taken before the machine or the control group is full; None when nobody says."""
+    found: dict[str, int] = {}
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, value = line.split(":")
+            if name in ("MemTotal", "MemAvailable"):
+                found[name] = int(value.split()[0]) * 1024
+    left = [max(0, int(found["MemAvailable"] - KEPT_FREE * found["MemTotal"]))] if len(found) == 2 else []
+    with suppress(OSError, ValueError):
+        most = int((_GROUP / "memory.max").read_text())
+        left.append(max(0, int((1.0 - KEPT_FREE) * most) - int((_GROUP / "memory.current").read_text())))
+    return min(left, default=None)
+
+
+def asked_ns(pid: int) -> int:
+    """Return the nanoseconds for which *pid* has run or waited for a processor; 0 when it is gone or the kernel does not count."""
+    try:
+        ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0
+    return int(ran) + int(waited)
