@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.eventually import eventually
 from tests.support.supervised import Supervised, fake
 
@@ -197,6 +199,7 @@ def test_a_restart_replaces_the_processes_of_its_pool_only(supervised: Make) -> 
     assert after["bulk/0"] == before["bulk/0"]
 
 
+@pytest.mark.timeout(600)  # each loads the settings in a fresh interpreter
 def test_two_hundred_reloads_leave_descriptors_flat(supervised: Make) -> None:
     daemon = supervised().start()
     configs = [{"mail": fake(executors={"min": 1, "max": size})} for size in (3, 4)]
