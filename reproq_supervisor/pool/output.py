@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reproq_supervisor.core.runs import Claimed
 from reproq_supervisor.pool.worker import Output
+from reproq_supervisor.process.task_logs import log_name
 
 
 class OutputFiles:
@@ -28,7 +29,7 @@ class OutputFiles:
             if self._folder is None or not any(texts):
                 return None
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = self._folder / f"task-{claimed.result_id}-attempt-{claimed.attempt}.log"
+            path = self._folder / log_name(claimed.result_id, claimed.attempt)
             with open(path, "wb", opener=_private) as file:
                 for title, fd, text in zip((b"STDOUT:", b"STDERR:"), fds, texts, strict=True):
                     dropped = os.fstat(fd).st_size - len(text)

@@ -105,3 +105,47 @@ def _all(connection: psycopg.Connection[Any], wanted: Filter) -> Iterator[EndedR
         found = page(connection, wanted, _PAGE, rest)
         yield from found.runs
         rest = found.rest
+
+
+def active(connection: psycopg.Connection[Any], wanted: Filter) -> list[RunId]:
+    """Return every run that has not ended and matches, the oldest first; `since` and `until` are about when it was enqueued."""
+    runs: list[RunId] = []
+    while True:
+        parameters = {**wanted.parameters(), "after_id": runs[-1] if runs else 0, "limit": _PAGE}
+        with translated():
+            found = [RunId(row[0]) for row in connection.execute(load("triage")["active"], parameters)]
+        runs += found
+        if len(found) < _PAGE:
+            return runs
+
+
+class ReplayOutcome(StrEnum):
+    """What became of a run whose task was to be enqueued anew; `reproq_replay` says more."""
+
+    ENQUEUED = "enqueued"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What `replay` did with one run. `other`: the new run, or the active one of the same content."""
+
+    result_id: RunId
+    outcome: ReplayOutcome
+    other: RunId | None
+
+
+def replay(connection: psycopg.Connection[Any], runs: Sequence[RunId]) -> list[Replayed]:
+    """Enqueue the tasks of runs anew, in one transaction, each on its own."""
+    with translated():
+        rows = connection.execute(load("triage")["replay"], {"ids": list(runs)}).fetchall()
+    return [Replayed(run, ReplayOutcome(outcome), other) for run, outcome, other in rows]
+
+
+def newest_by_hash(connection: psycopg.Connection[Any], spec_hash: str) -> RunId | None:
+    """Return the newest run with this content; may read the whole history."""
+    with translated():
+        row = connection.execute(load("triage")["newest_by_hash"], {"spec_hash": spec_hash}).fetchone()
+    return row[0] if row else None

@@ -1,5 +1,5 @@
--- What operators do with runs that have ended: run them again.
--- revision: 1
+-- What operators do with runs: let those that ended run again, as they are or anew; take back those whose lease has expired.
+-- revision: 2
 -- locks: none while migrating.
 --
 -- Every function handles each run on its own, so that one that is locked, refused or in conflict costs the others nothing, and says of each
@@ -131,5 +131,102 @@ BEGIN
         WHERE w.workflow_id = ANY (ARRAY(SELECT f.workflow_id FROM workflow_runs f
                                          WHERE f.workflow_id = run.workflow_id AND f.status = 'FAILED' FOR NO KEY UPDATE SKIP LOCKED));
     END IF;
+END
+$$;
+
+-- Enqueues these runs' tasks anew: same content, queue, keys and limits, due now, of no workflow, and without a time after which it is not
+-- worth running. Returns of each what became of it, and the run that *other* names:
+--   enqueued   other is the new one
+--   duplicate  other is active, has the same content, and one was asked for at most (also where older programs left that unknown)
+--   refused    PostgreSQL refuses the row        unknown
+CREATE OR REPLACE FUNCTION reproq_replay(p_ids bigint[]) RETURNS TABLE (result_id bigint, outcome text, other bigint)
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    most_tries CONSTANT integer := 10;
+    run task_runs;
+    key text;
+BEGIN
+    FOREACH result_id IN ARRAY p_ids LOOP
+        other := NULL;
+        SELECT r.* INTO run FROM task_runs r WHERE r.result_id = reproq_replay.result_id;
+        IF NOT FOUND THEN
+            outcome := 'unknown';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        key := CASE WHEN run.dedupe_key IS NOT NULL OR (run.was_deduped IS NOT FALSE AND run.status IN ('SUCCESSFUL', 'FAILED', 'CANCELLED'))
+                    THEN nullif(rtrim(run.spec_hash), '') END;
+        BEGIN
+            -- Again where the one that was in the way has ended in between.
+            FOR try IN 1 .. most_tries LOOP
+                INSERT INTO task_runs (backend_alias, queue_name, priority, spec_json, spec_hash, task_path, status, max_attempts,
+                                       timeout_seconds, lock_key, concurrency_key, concurrency_limit, dedupe_key)
+                VALUES (run.backend_alias, run.queue_name, run.priority, run.spec_json, run.spec_hash, run.task_path, 'READY', run.max_attempts,
+                        run.timeout_seconds, run.lock_key, run.concurrency_key, run.concurrency_limit, key)
+                ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
+                RETURNING task_runs.result_id INTO other;
+                outcome := 'enqueued';
+                EXIT WHEN other IS NOT NULL;
+                outcome := 'duplicate';
+                SELECT r.result_id INTO other FROM task_runs r WHERE r.dedupe_key = key;
+                EXIT WHEN other IS NOT NULL;
+            END LOOP;
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+            outcome := 'refused';
+            RAISE WARNING 'task run %: replaying it is refused: %', result_id, SQLERRM;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+-- Ends these attempts if their leases, by number, still are the ones that ended at least p_older_s seconds ago: with p_action *requeue* as the
+-- keeper does, each counted; with *fail* for good. Returns of each what became of it:
+--   requeued, failed, cancelled     it has ended so
+--   renewed   its lease goes on, or others have dealt with it
+--   locked    somebody else has it  refused     PostgreSQL refuses to end it
+CREATE OR REPLACE FUNCTION reproq_reclaim_these(p_ids bigint[], p_lease_nos bigint[], p_older_s double precision, p_action text)
+RETURNS TABLE (result_id bigint, outcome text)
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    before CONSTANT timestamptz := statement_timestamp() - p_older_s * interval '1 s';
+    error CONSTANT text := CASE p_action WHEN 'fail' THEN '{"kind": "reclaim", "message": "Lease expired; marking task failed."}'
+                                         ELSE '{"kind": "lease_expiry", "message": "Worker heartbeat lost or process crashed"}' END;
+    verdict CONSTANT text := CASE p_action WHEN 'fail' THEN 'fail_finally' ELSE 'fail' END;
+    told bigint[] := '{}';
+    picked bigint[] := '{}';
+    expired record;
+BEGIN
+    FOR expired IN
+        WITH picked AS MATERIALIZED (
+            SELECT l.result_id, l.leased_by, l.lease_no
+            FROM (SELECT * FROM unnest(p_ids, p_lease_nos) AS u (id, no) ORDER BY id) e
+            JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id]) AND l.lease_no = e.no
+            JOIN task_runs r ON r.result_id = ANY (ARRAY[e.id])
+            WHERE l.state = 'running' AND l.leased_until < before
+            FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED)
+        SELECT p.leased_by, array_agg(p.result_id) AS ids, array_agg(p.lease_no) AS nos FROM picked p GROUP BY p.leased_by
+    LOOP
+        picked := picked || expired.ids;
+        FOR result_id, outcome IN
+            SELECT e.result_id, CASE e.status WHEN 'READY' THEN 'requeued' WHEN 'FAILED' THEN 'failed' ELSE lower(e.status) END
+            FROM reproq_end(expired.leased_by, expired.ids, expired.nos, array_fill(verdict, ARRAY[cardinality(expired.ids)]),
+                            array_fill(error, ARRAY[cardinality(expired.ids)])) e
+            WHERE e.status IS NOT NULL
+        LOOP
+            told := told || result_id;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+    PERFORM reproq_settle_flows(1000);
+    RETURN QUERY
+    SELECT u.id, CASE WHEN u.id = ANY (picked) THEN 'refused' WHEN l.result_id IS NOT NULL THEN 'locked' ELSE 'renewed' END
+    FROM unnest(p_ids, p_lease_nos) AS u (id, no)
+    LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id]) AND l.lease_no = u.no AND l.leased_until < before
+    WHERE u.id <> ALL (told);
 END
 $$;

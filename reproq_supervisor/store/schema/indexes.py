@@ -40,6 +40,7 @@ INDEXES = (
     Index("task_runs_failed", "task_runs", "(failed_at) WHERE failed_at IS NOT NULL"),
     Index("task_runs_workflow", "task_runs", "(workflow_id) WHERE workflow_id IS NOT NULL"),
     Index("task_runs_parent", "task_runs", "(parent_id) WHERE parent_id IS NOT NULL"),
+    Index("task_runs_expires", "task_runs", "(expires_at) WHERE expires_at IS NOT NULL"),
     Index("idx_periodic_tasks_next_run", "periodic_tasks", "(next_run_at) WHERE enabled = true"),
     Index("idx_workflow_runs_callback", "workflow_runs", "(callback_result_id)"),
 )
