@@ -22,6 +22,7 @@ def housekeeping() -> list[Duty]:
         Duty("sweep", SWEEP_INTERVAL_S, _sweep),
         Duty("repair", REPAIR_INTERVAL_S, _repair),
         Duty("workers", WORKERS_INTERVAL_S, _prune_workers),
+        Duty("firings", WORKERS_INTERVAL_S, _forget_firings),
     ]
 
 
@@ -53,3 +54,8 @@ async def _repair(store: KeeperStore) -> Ran:
 async def _prune_workers(store: KeeperStore) -> Ran:
     await store.prune_idle()
     return Ran(await store.prune_workers(WORKERS_KEPT_S))
+
+
+async def _forget_firings(store: KeeperStore) -> Ran:
+    count = await store.schedules.forget_firings(BATCH)
+    return Ran(count, again_in_s=_AGAIN_S if count >= BATCH else math.inf)

@@ -1,4 +1,4 @@
-"""The keeper: wakes what is due, reclaims expired leases, releases what dead workers held, repairs what is inconsistent.
+"""The keeper: wakes what is due, fires schedules, reclaims expired leases, releases what dead workers held, repairs what is inconsistent.
 
 It never runs user code, and any number of keepers may run: one of them acts, under a term (`store/term.py`), the others stand by. Each
 releases the dead workers of its own host and brings the settings of its own file. Should two act, every duty locks row by row, so that they
@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from reproq_supervisor.keeper.beat import Beat
 from reproq_supervisor.keeper.dead_workers import DeadWorkers
 from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran
 from reproq_supervisor.keeper.housekeeping import housekeeping
@@ -62,14 +63,17 @@ class Keeper:
         self._acts = False
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
-        reclaim_s = float((start.get("keeper_settings") or {}).get("reclaim_interval") or 5.0)
+        self._beat = Beat(self._tell_event)
+        self._beats = True
         self._duties = [
             Duty("release", REPAIR_INTERVAL_S, self._dead.release, is_everywhere=True),
             Duty("settings", REPAIR_INTERVAL_S, self._sync_settings, is_everywhere=True),
             Duty("wake", WAKE_POLL_S, self._wake_due),
-            Duty("reclaim", reclaim_s, self._reclaim, due_mono=math.inf),
+            Duty("beat", 1.0, self._fire),
+            Duty("reclaim", 5.0, self._reclaim, due_mono=math.inf),
             *housekeeping(),
         ]
+        self._follow(start.get("keeper_settings") or {})
 
     async def run(self) -> int:
         """Work until the supervisor says otherwise or is gone; return the exit code."""
@@ -102,7 +106,7 @@ class Keeper:
                 self._queues = dict(message.get("queues_settings") or {})
                 self._prepare = _prepares(message)
                 self._hurry("settings")
-                self._set_intervals(message.get("keeper_settings") or {})
+                self._follow(message.get("keeper_settings") or {})
             case "drain" | "quit":
                 self._stop.set()
             case "dump":
@@ -111,11 +115,13 @@ class Keeper:
             case "reopen":
                 follow_log_of(self._supervisor_pid)
 
-    def _set_intervals(self, settings: Mapping[str, Any]) -> None:
+    def _follow(self, settings: Mapping[str, Any]) -> None:
+        self._beats = bool(settings.get("beat", True))
         for duty in self._duties:
-            if duty.name == "reclaim":
-                duty.interval_s = float(settings.get("reclaim_interval", duty.interval_s))
-                duty.due_mono = min(duty.due_mono, time.monotonic() + duty.interval_s)
+            if duty.name in ("beat", "reclaim"):
+                duty.interval_s = float(settings.get(f"{duty.name}_interval", duty.interval_s))
+                if duty.due_mono != math.inf:
+                    duty.due_mono = min(duty.due_mono, time.monotonic() + duty.interval_s)
         self._wake.set()
 
     def _put_off(self, name: str, seconds: float) -> None:
@@ -164,7 +170,7 @@ class Keeper:
         self._was_away = False
         if not self._up:
             self._up, self._since_mono, self._error = True, time.monotonic(), None
-            self._channel.say("event", event={"name": "database.connected", "child": "keeper"})
+            self._tell_event({"name": "database.connected"})
         if not self._ready:
             self._ready = True
             self._put_off("reclaim", _FIRST_RECLAIM_AFTER_S)
@@ -180,7 +186,7 @@ class Keeper:
     def _note_term(self, *, acts: bool) -> None:
         if acts != self._acts:
             self._acts = acts
-            self._channel.say("event", event={"name": "keeper.elected" if acts else "keeper.deposed", "child": "keeper"})
+            self._tell_event({"name": "keeper.elected" if acts else "keeper.deposed"})
 
     def _is_mine(self, duty: Duty) -> bool:
         return self._acts or duty.is_everywhere
@@ -200,7 +206,7 @@ class Keeper:
     def _note_lost(self, error: str) -> None:
         if self._up or self._error is None:
             self._up, self._since_mono = False, time.monotonic()
-            self._channel.say("event", event={"name": "database.lost", "child": "keeper", "error": error})
+            self._tell_event({"name": "database.lost", "error": error})
         self._error = error
 
     async def _run_due(self) -> None:
@@ -214,7 +220,7 @@ class Keeper:
             except StoreError as error:
                 # One duty that the database refuses must not stop the others; it shows in `status` until it works again.
                 if duty.error is None:
-                    self._channel.say("event", event={"name": "duty.failed", "child": "keeper", "duty": duty.name, "error": str(error)})
+                    self._tell_event({"name": "duty.failed", "duty": duty.name, "error": str(error)})
                 duty.note_failure(str(error), time.monotonic())
 
     async def _sleep(self, seconds: float) -> None:
@@ -233,6 +239,9 @@ class Keeper:
         while True:
             self._tell_snapshot()
             await asyncio.sleep(min(1.0, self._heartbeat_s / 3))
+
+    def _tell_event(self, event: dict[str, Any]) -> None:
+        self._channel.say("event", event={"child": "keeper", **event})
 
     def _tell_snapshot(self) -> None:
         self._channel.say("snapshot", snapshot=self._snapshot())
@@ -265,6 +274,9 @@ class Keeper:
         if woken.count >= BATCH:
             return Ran(woken.count, 0.0)
         return Ran(woken.count, math.inf if woken.next_due_s is None else max(0.0, woken.next_due_s))
+
+    async def _fire(self, store: KeeperStore) -> Ran:
+        return await self._beat.run(store.schedules) if self._beats else Ran(0)
 
     async def _reclaim(self, store: KeeperStore) -> Ran:
         if left_s := self._truce.left_s(time.monotonic()):

@@ -30,12 +30,15 @@ class Layers:
     def stack(
         cls, source: str, document: Document, environ: Mapping[str, str], flags: Mapping[str, Any], *, credential: str | None = None
     ) -> "Layers":
-        """Put the database of the service manager's *credential*, DATABASE_URL and the flags (by dotted key) over the file."""
+        """Put the database of the service manager's *credential*, what the environment says and the flags (by dotted key) over the file."""
         overrides: dict[Path, Override] = {}
         if credential is not None:
             overrides["database",] = Override(credential, "credential dsn")
         if url := environ.get("DATABASE_URL"):
             overrides["database",] = Override(url, "environment DATABASE_URL")
+        if mode := environ.get("REPROQ_SCHEDULER_MODE"):
+            # The contract's words are beat, pg_cron, cron and disabled: only the first means that a process of ours fires schedules.
+            overrides["keeper", "beat"] = Override(mode == "beat", "environment REPROQ_SCHEDULER_MODE")
         for key, value in flags.items():
             overrides[tuple(key.split("."))] = Override(value, FLAG)
         return cls(source, document, overrides)

@@ -128,10 +128,10 @@ class Queue(Group):
 class Keeper(Group):
     """Duties that one process does for all: any number of keepers may run, one acts."""
 
-    beat: bool = False
-    """Fire schedules."""
+    beat: bool = True
+    """Fire schedules; false where pg_cron or a timer does it. REPROQ_SCHEDULER_MODE in the environment wins: beat, or anything else."""
     beat_interval: Annotated[Duration, at_least(0.1)] = 1.0
-    """How often schedules are looked at."""
+    """How soon a new or changed schedule is noticed; what is known to be due fires in time."""
     reclaim_interval: Annotated[Duration, at_least(0.1)] = 5.0
     """How often expired leases are looked for."""
     retention: Duration = 0.0

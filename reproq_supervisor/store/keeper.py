@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from reproq_supervisor.store.connection import StoreConnection
-from reproq_supervisor.store.term import KeeperTerm
+from reproq_supervisor.store.schedules import ScheduleStore
+from reproq_supervisor.store.term import UNFENCED, KeeperTerm
 
 _REPAIR_BATCH = 20_000
 _REKEY_BATCH = 5_000
@@ -38,6 +39,7 @@ class KeeperStore:
     def __init__(self, connection: StoreConnection, term: KeeperTerm | None = None) -> None:
         self._connection = connection
         self._term = term
+        self.schedules = ScheduleStore(connection, UNFENCED) if term is None else ScheduleStore(term, {})
 
     @classmethod
     async def connect(cls, dsn: str, *, application_name: str = "reproq keeper", prepare: bool = True, holder: str | None = None) -> Self:
@@ -171,4 +173,4 @@ class KeeperStore:
         """Run a statement of one keeper's duties."""
         if self._term is not None:
             return await self._term.ask("keeping", name, parameters)
-        return await self._connection.ask("keeping", name, {**parameters, "term_no": None, "holder": None})
+        return await self._connection.ask("keeping", name, {**parameters, **UNFENCED})

@@ -19,6 +19,8 @@ from reproq_supervisor.store.errors import TermLost
 TERM_S = 4.0
 """So long after its last sign of life a keeper is replaced; short enough that delayed tasks wait no more than five seconds."""
 RENEW_S = 1.0
+UNFENCED: Mapping[str, None] = {"term_no": None, "holder": None}
+"""The parameters of a duty's statement for somebody who has no term and may do without, such as a command."""
 
 
 @dataclass(frozen=True, slots=True)

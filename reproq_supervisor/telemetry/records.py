@@ -16,6 +16,7 @@ _CHILD_LEVELS = {
     "executor.overdue": Level.WARNING,
     "database.lost": Level.WARNING,
     "duty.failed": Level.ERROR,
+    "schedule.disabled": Level.WARNING,
     "shard.left_unwritten": Level.WARNING,
     "shard.message_ignored": Level.WARNING,
     "stranger.killed": Level.WARNING,

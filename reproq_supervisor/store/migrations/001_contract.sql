@@ -69,7 +69,18 @@ CREATE TABLE IF NOT EXISTS periodic_tasks (
     next_run_at       timestamptz NOT NULL,
     enabled           boolean NOT NULL DEFAULT true,
     created_at        timestamptz NOT NULL DEFAULT now(),
-    updated_at        timestamptz NOT NULL DEFAULT now()
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    -- What the contract does not have.
+    timezone          text NOT NULL DEFAULT 'UTC',
+    jitter_s          double precision NOT NULL DEFAULT 0,
+    overlap           text NOT NULL DEFAULT 'allow',
+    missed            text NOT NULL DEFAULT 'one',
+    timeout_seconds   integer NOT NULL DEFAULT 900,
+    disabled_reason   text,
+    last_result_id    bigint,
+    -- What a configuration file says of it, and which one: so that what operators change since then stays.
+    declared          jsonb,
+    declared_by       text
 );
 
 CREATE TABLE IF NOT EXISTS reproq_queue_controls (

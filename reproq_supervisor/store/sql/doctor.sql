@@ -77,7 +77,7 @@ ORDER BY prepared, gid
 -- (kind of object, name, right) that the current role lacks.
 SELECT 'TABLE', t.name, r.name
 FROM unnest(ARRAY['task_runs', 'task_lane', 'periodic_tasks', 'reproq_queue_controls', 'reproq_workers', 'rate_limits', 'workflow_runs',
-                  'reproq_queue_settings', 'reproq_queue_idle', 'reproq_cancel_requests', 'reproq_keeper_term']) AS t (name)
+                  'reproq_queue_settings', 'reproq_queue_idle', 'reproq_cancel_requests', 'reproq_keeper_term', 'reproq_firings']) AS t (name)
 CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r (name)
 WHERE NOT coalesce(has_table_privilege(to_regclass(t.name), r.name), true)
 UNION ALL

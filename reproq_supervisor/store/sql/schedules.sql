@@ -1,0 +1,31 @@
+-- name: due
+-- Up to `limit` schedules that are due, the earliest first, and the clock at which they are. Times that mean nothing count as long past.
+SELECT p.name, p.xmin::text, p.cron_expr, p.timezone, p.task_path, p.payload_json::text, p.queue_name, p.priority, p.max_attempts,
+       p.timeout_seconds, p.concurrency_key, p.concurrency_limit, p.jitter_s, p.missed,
+       greatest(p.next_run_at, statement_timestamp() - interval '10 years'),
+       CASE WHEN isfinite(p.last_run_at) AND p.last_run_at > statement_timestamp() - interval '10 years' THEN p.last_run_at END,
+       statement_timestamp()
+FROM periodic_tasks p
+WHERE p.enabled = true AND p.next_run_at <= statement_timestamp()
+ORDER BY p.next_run_at, p.name LIMIT %(limit)s
+
+-- name: next_due
+-- One row: seconds until the next schedule is due, NULL if there is none that fires again.
+SELECT (SELECT CASE WHEN p.next_run_at < 'infinity'
+                    THEN extract(epoch FROM greatest(p.next_run_at, statement_timestamp()) - statement_timestamp())::float8 END
+        FROM periodic_tasks p WHERE p.enabled = true ORDER BY p.next_run_at LIMIT 1)
+
+-- name: fire
+-- Fires schedules and moves them on. A row for each schedule moved (name, NULL, moved, NULL), and for each firing (name, when, enqueued or
+-- skipped, the run's id).
+SELECT name, fire_at, outcome, result_id
+FROM reproq_fire(reproq_under_term(%(term_no)s, %(holder)s, %(names)s::text[]), %(versions)s::text[], %(nexts)s::timestamptz[],
+                 %(of)s::int[], %(fire_ats)s::timestamptz[], %(run_afters)s::timestamptz[], %(specs)s::text[], %(hashes)s::text[])
+
+-- name: disable_due
+-- Disables a schedule that cannot fire. One row: was it still the one that was read?
+SELECT reproq_disable_schedule(reproq_under_term(%(term_no)s, %(holder)s, %(name)s::text), %(version)s, %(reason)s)
+
+-- name: forget_firings
+-- Forgets up to `limit` firings of the day before yesterday and earlier. One row: how many.
+SELECT reproq_forget_firings(reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
