@@ -1,7 +1,7 @@
 """Looks for what is wrong, or will be, with the database."""
 
 from reproq_supervisor.store.errors import translated
-from reproq_supervisor.store.examine import catalogue, runs, server, tables
+from reproq_supervisor.store.examine import beside, catalogue, runs, server, tables
 from reproq_supervisor.store.examine.finding import Check, Connection, Finding, Level
 from reproq_supervisor.store.statements import load
 
@@ -15,6 +15,7 @@ _OF_OUR_SCHEMA: tuple[Check, ...] = (
     runs.expired,
     runs.overdue,
     runs.workers,
+    beside.older_workers,
     catalogue.indexes,
     server.rights,
     tables.updates,

@@ -34,8 +34,11 @@ class Planned:
     estimate_s: float
 
 
-def survey(connection: Connection) -> list[Planned]:
+def survey(connection: Connection, *, coexist: bool | None = None) -> list[Planned]:
     """Return every step, done or not, as the database is now; a later one may have something to do because of an earlier one.
+
+    Args:
+      coexist: as in `migrate`.
 
     Raises:
       SchemaNewer: the schema was made by a newer program.
@@ -47,12 +50,12 @@ def survey(connection: Connection) -> list[Planned]:
         refuse_strangers(connection)
         row = connection.execute(load("migrating")["estimate"], {"table": "task_runs"}).fetchone()
         rows = float(row[0]) if row else 0.0
-        return [Planned(step, step.is_done(connection), step.estimate_s(rows)) for step in steps()]
+        return [Planned(step, step.is_done(connection), step.estimate_s(rows)) for step in steps(coexist)]
 
 
-def plan(connection: Connection) -> list[Step]:
+def plan(connection: Connection, *, coexist: bool | None = None) -> list[Step]:
     """Return the steps that `migrate` would take. Raises as `survey`."""
-    return [planned.step for planned in survey(connection) if not planned.is_done]
+    return [planned.step for planned in survey(connection, coexist=coexist) if not planned.is_done]
 
 
 def schema_is_current(connection: Connection) -> bool:
@@ -60,27 +63,30 @@ def schema_is_current(connection: Connection) -> bool:
     return not any(step.is_required for step in plan(connection))
 
 
-def migrate(connection: Connection, progress: Progress | None = None, *, patience_s: float = _PATIENCE_S) -> list[Step]:
+def migrate(
+    connection: Connection, progress: Progress | None = None, *, coexist: bool | None = None, patience_s: float = _PATIENCE_S
+) -> list[Step]:
     """Take every step that is missing; return those taken.
 
     Args:
       connection: outside a transaction; a second one is opened beside it, and a third for the progress of long indexes.
+      coexist: whether an older worker goes on beside this product; None leaves it as it is.
       patience_s: how long to come back for a lock that others hold, and to wait for somebody else who migrates.
 
     Raises:
       StoreError: a step was refused; call again when its reason is gone.
       StoreUnavailable: the database cannot be asked now, or others were in the way for too long; call again.
     """
-    if not plan(connection):
+    if not plan(connection, coexist=coexist):
         return []
     tell: Progress = progress or (lambda _, __: None)
     taken: list[Step] = []
     with translated(), _autocommit(connection):
-        step = steps()[0]
+        step = steps(coexist)[0]
         with only_migration(connection, lambda words: tell(step, words), patience_s) as assert_alone:
             if not is_pooled(connection):
                 connection.execute(load("migrating")["unlimit"])
-            for step in steps():
+            for step in steps(coexist):
                 assert_alone()
                 if not step.is_done(connection):
                     tell(step, "")

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, QueueLoad, RunId, RunStatus
+from reproq_supervisor.store.coexistence import PRODUCT
 from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.endings import arrays_of
 from reproq_supervisor.store.looks import START, Looks, Place
@@ -110,7 +111,7 @@ class ShardStore:
             "hostname": hostname,
             "concurrency": concurrency,
             "queues": list(queues),
-            "version": version,
+            "version": f"{PRODUCT} {version}",
         }
         await self._connection.ask("reproq_workers", "announce", parameters)
 

@@ -51,6 +51,18 @@ def test_migrate_takes_every_step_once(empty_database: Database) -> None:
     assert run_program("migrate", "--dsn", empty_database.dsn).out == "up to date\n"
 
 
+def test_migrate_switches_co_existence_and_says_how_it_stands(database: Database) -> None:
+    on = run_program("migrate", "--coexist", "--dsn", database.dsn)
+    assert on.code == 0
+    assert "when the last older worker is gone: migrate --no-coexist" in on.out
+    assert run_program("migrate", "--dsn", database.dsn, "--json").json["coexist_since"] is not None
+    database.query("INSERT INTO reproq_workers (worker_id, version) VALUES ('old-1', '0.0.144')")
+    off = run_program("migrate", "--no-coexist", "--dsn", database.dsn)
+    assert off.code == 0
+    assert "an older worker is at work (old-1)" in off.out
+    assert run_program("migrate", "--dsn", database.dsn, "--json").json["coexist_since"] is None
+
+
 def test_a_database_without_our_schema_says_migrate(empty_database: Database) -> None:
     for command in (["enqueue", "a.b"], ["result", "1"], ["stats"]):
         done = run_program(*command, "--dsn", empty_database.dsn)

@@ -1,7 +1,7 @@
 -- The lane: one narrow row for every run that has not ended, and the small tables beside it
 -- (its indexes are steps of their own: schema/indexes.py).
 -- locks: none that anybody waits for; every object is new. On a lane of the first revision ACCESS EXCLUSIVE for milliseconds.
--- revision: 3
+-- revision: 4
 
 CREATE SEQUENCE IF NOT EXISTS reproq_lease_seq;
 
@@ -52,6 +52,12 @@ CREATE TABLE IF NOT EXISTS reproq_cancel_requests (
     requested_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX IF NOT EXISTS reproq_cancel_requests_run ON reproq_cancel_requests (result_id);
+
+-- Whether an older worker works beside us: see 014_coexist. It has one row then, otherwise none.
+CREATE TABLE IF NOT EXISTS reproq_coexistence (
+    is_on boolean PRIMARY KEY DEFAULT true CHECK (is_on),
+    since timestamptz NOT NULL DEFAULT now()
+);
 
 -- What readers should look at: the record, and where it has not ended, the truth of the lane.
 CREATE OR REPLACE VIEW reproq_runs AS

@@ -45,6 +45,42 @@ BEGIN
 END
 $$;
 
+-- May somebody else start this run, whose lane row we have locked? Asks its keys for room, and holds their locks then.
+CREATE OR REPLACE FUNCTION reproq_may_be_started(lane task_lane, p_state text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
+BEGIN
+    IF p_state IS DISTINCT FROM 'ready'
+       AND NOT (p_state = 'parked' AND coalesce(lane.park_reason IN ('key', 'rate') OR lane.due_at <= clock_timestamp(), false)
+                AND EXISTS (SELECT FROM reproq_coexistence))
+    THEN
+        RETURN false;
+    END IF;
+    RETURN (lane.lock_name IS NULL AND lane.limit_name IS NULL)
+           OR (SELECT cardinality(a.admitted) FROM reproq_admit(ARRAY[lane.result_id]) a) > 0;
+END
+$$;
+
+-- May somebody else release this run, which waits? Not the callback of a chord before its last member has ended.
+CREATE OR REPLACE FUNCTION reproq_may_be_released(run task_runs) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+BEGIN
+    RETURN run.workflow_id IS NULL
+        OR NOT EXISTS (SELECT FROM reproq_coexistence)
+        OR NOT EXISTS (SELECT FROM workflow_runs w WHERE w.workflow_id = run.workflow_id AND w.callback_result_id = run.result_id)
+        OR NOT EXISTS (SELECT FROM task_lane l WHERE l.workflow_id = run.workflow_id AND l.result_id <> run.result_id);
+END
+$$;
+
+-- Gives back the token that a statement of somebody else has spent for a run which it then may not start. Only from a bucket that this very
+-- transaction has written to: others spend none.
+CREATE OR REPLACE FUNCTION reproq_refund_others(run task_runs) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
+BEGIN
+    UPDATE rate_limits b SET current_tokens = least(b.burst_size, b.current_tokens + 1)
+    WHERE b.key = reproq_rate_of(run.task_path, run.queue_name) AND b.xmin = pg_current_xact_id()::xid;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION reproq_run_foreign_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
@@ -66,6 +102,9 @@ BEGIN
             NEW.cancel_requested := true;
             RETURN NEW;
         ELSIF NEW.status <> OLD.status THEN
+            IF NEW.status = 'RUNNING' THEN
+                PERFORM reproq_refund_others(OLD);
+            END IF;
             RETURN NULL;
         END IF;
         -- A page that saves every column, stale ones included, must not undo what the holder wrote.
@@ -93,12 +132,12 @@ BEGIN
         NEW.status := 'CANCELLED';
         NEW.finished_at := coalesce(NEW.finished_at, clock_timestamp());
     END IF;
-    IF NEW.status = 'RUNNING' AND OLD.status <> 'RUNNING'
-       AND (state IS DISTINCT FROM 'ready'
-            OR ((lane.lock_name IS NOT NULL OR lane.limit_name IS NOT NULL)
-                AND (SELECT cardinality(a.admitted) FROM reproq_admit(ARRAY[OLD.result_id]) a) = 0))
-    THEN
+    IF NEW.status = 'RUNNING' AND OLD.status <> 'RUNNING' AND NOT reproq_may_be_started(lane, state) THEN
         -- Only what may run now can be started, also by others.
+        PERFORM reproq_refund_others(OLD);
+        RETURN NULL;
+    END IF;
+    IF NEW.status = 'READY' AND OLD.status = 'WAITING' AND NOT reproq_may_be_released(OLD) THEN
         RETURN NULL;
     END IF;
     NEW.rev := OLD.rev + 1;

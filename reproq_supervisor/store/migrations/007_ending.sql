@@ -78,8 +78,8 @@ BEGIN
         finished_at = clock,
         failed_at = CASE WHEN e.status = 'FAILED' THEN clock END,
         attempts = e.attempts,
-        -- A run that showed as RUNNING has its worker already.
-        worker_ids = CASE WHEN r.status = 'RUNNING' OR p_leased_by = '' THEN r.worker_ids
+        -- A run that was seen to run has its worker already (without a leased_until it was only claimed: see 014_coexist).
+        worker_ids = CASE WHEN (r.status = 'RUNNING' AND r.leased_until IS NOT NULL) OR p_leased_by = '' THEN r.worker_ids
                           ELSE reproq_append(r.worker_ids, worker, 50) END,
         return_json = e.result,
         errors_json = CASE WHEN e.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, e.error, 50) END,
@@ -165,7 +165,7 @@ BEGIN
         started_at = coalesce(r.started_at, clock - b.started_ago * interval '1 s'),
         last_attempted_at = CASE WHEN b.counted THEN coalesce(b.claimed_at, r.last_attempted_at) ELSE r.last_attempted_at END,
         attempts = b.attempts,
-        worker_ids = CASE WHEN r.status = 'RUNNING' OR NOT b.counted THEN r.worker_ids
+        worker_ids = CASE WHEN (r.status = 'RUNNING' AND r.leased_until IS NOT NULL) OR NOT b.counted THEN r.worker_ids
                           ELSE reproq_append(r.worker_ids, worker, 50) END,
         errors_json = CASE WHEN b.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, b.error, 50) END,
         run_after = CASE WHEN b.counted THEN b.due_at ELSE r.run_after END,

@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 8
+-- revision: 9
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -42,14 +42,20 @@ DECLARE
     poor integer;
     n integer;
 BEGIN
-    SELECT array_agg(p.result_id), array_agg(p.order_key), array_agg(p.due_at), array_agg(p.result_id) FILTER (WHERE p.has_keys)
-    INTO ids, keys, dues, with_keys
-    FROM (SELECT l.result_id, l.order_key, l.due_at, l.lock_name IS NOT NULL OR l.limit_name IS NOT NULL AS has_keys
-          FROM task_lane l
-          WHERE l.state = 'ready' AND l.queue_name = p_queue AND (l.order_key, l.due_at, l.result_id) > (p_after_key, p_after_due, p_after_id)
-          ORDER BY l.order_key, l.due_at, l.result_id
-          LIMIT p_limit
-          FOR UPDATE SKIP LOCKED) p;
+    IF EXISTS (SELECT FROM reproq_coexistence) THEN
+        SELECT array_agg(p.result_id), array_agg(p.order_key), array_agg(p.due_at), array_agg(p.result_id) FILTER (WHERE p.has_keys)
+        INTO ids, keys, dues, with_keys
+        FROM reproq_pick_beside_older(p_queue, p_limit, p_after_key, p_after_due, p_after_id) p;
+    ELSE
+        SELECT array_agg(p.result_id), array_agg(p.order_key), array_agg(p.due_at), array_agg(p.result_id) FILTER (WHERE p.has_keys)
+        INTO ids, keys, dues, with_keys
+        FROM (SELECT l.result_id, l.order_key, l.due_at, l.lock_name IS NOT NULL OR l.limit_name IS NOT NULL AS has_keys
+              FROM task_lane l
+              WHERE l.state = 'ready' AND l.queue_name = p_queue AND (l.order_key, l.due_at, l.result_id) > (p_after_key, p_after_due, p_after_id)
+              ORDER BY l.order_key, l.due_at, l.result_id
+              LIMIT p_limit
+              FOR UPDATE SKIP LOCKED) p;
+    END IF;
     able := ids;
     IF with_keys IS NOT NULL THEN
         SELECT a.admitted, a.busy INTO admitted, busy FROM reproq_admit(with_keys) a;
@@ -235,6 +241,9 @@ BEGIN
     IF cardinality(refused) > 0 THEN
         PERFORM reproq_refuse(p_leased_by, lease_no, refused, reasons);
     END IF;
+    IF EXISTS (SELECT FROM reproq_coexistence) THEN
+        PERFORM reproq_show_claimed(p_leased_by, lease_no);
+    END IF;
 END
 $$;
 
@@ -339,7 +348,8 @@ BEGIN
             rev = r.rev + 1
         FROM unnest(p_ids, p_started_ago) AS e (id, started_ago)
         JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id])
-        WHERE e.id = ANY (free) AND r.result_id = ANY (ARRAY[e.id]) AND r.status = 'READY';
+        WHERE e.id = ANY (free) AND r.result_id = ANY (ARRAY[e.id])
+              AND (r.status = 'READY' OR r.leased_until IS NULL);  -- the latter: see 014_coexist
     EXCEPTION WHEN lock_not_available THEN
         -- The table is locked against writing.
         free := '{}';

@@ -42,7 +42,7 @@ $$;
 -- Gives back, uncounted, up to p_limit of the runs that these workers held; all their processes must be gone. Returns how many. Runs that
 -- somebody else has locked, lane row or record, are left: say it again later, or let their leases end.
 --
--- Only a run whose record says RUNNING nears the cap of releases: the others may have waited in a buffer beside the one that is to blame.
+-- Only a run whose record says RUNNING, with the time of its lease, nears the cap of releases: the others may have waited in a buffer beside the one that is to blame.
 -- They may also have begun less than half a second before, so their number of deaths grows, and a run with many is shown before it starts.
 CREATE OR REPLACE FUNCTION reproq_release_workers(p_worker_ids text[], p_limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -56,7 +56,7 @@ BEGIN
     DELETE FROM reproq_workers w WHERE w.worker_id = ANY (p_worker_ids);
     FOR held IN
         WITH picked AS MATERIALIZED (
-            SELECT l.result_id, l.leased_by, l.lease_no, r.status = 'RUNNING' AS has_run
+            SELECT l.result_id, l.leased_by, l.lease_no, r.status = 'RUNNING' AND r.leased_until IS NOT NULL AS has_run
             FROM task_lane l
             JOIN task_runs r ON r.result_id = ANY (ARRAY[l.result_id])
             WHERE l.state = 'running' AND l.leased_by = ANY (p_worker_ids)
@@ -185,6 +185,9 @@ DECLARE
     n integer := 0;
     waiting bigint[];
 BEGIN
+    IF EXISTS (SELECT FROM reproq_coexistence) THEN
+        PERFORM reproq_tell_older(p_limit);
+    END IF;
     DELETE FROM reproq_cancel_requests c
     WHERE c.requested_at < now() - interval '5 s' AND NOT EXISTS (SELECT FROM task_lane l WHERE l.result_id = ANY (ARRAY[c.result_id]));
     waiting := ARRAY(SELECT c.result_id

@@ -1,5 +1,5 @@
 -- Workflows: chains (a run waits for its parent) and chords (a callback waits for all members), decided by the rows that remain.
--- revision: 2
+-- revision: 3
 -- locks: none while migrating.
 --
 -- Whoever ends a run of a workflow leaves word of it in reproq_flow_ends, in the same commit, and whoever comes next, at first the very same
@@ -142,13 +142,18 @@ BEGIN
         RETURN;
     END IF;
     callback := coalesce(flow.callback_result_id, 0);
+    IF EXISTS (SELECT FROM reproq_coexistence) THEN
+        -- An older worker counts what it ends by itself: then nothing may be added, only counted anew.
+        SELECT count(*) FILTER (WHERE r.status = 'SUCCESSFUL'), count(*) FILTER (WHERE r.status IN ('FAILED', 'CANCELLED')) INTO succeeded, failed
+        FROM task_runs r WHERE r.workflow_id = p_workflow_id AND r.result_id <> callback;
+    END IF;
     IF callback = ANY (p_succeeded || p_failed) THEN
         UPDATE workflow_runs w SET status = CASE WHEN callback = ANY (p_succeeded) THEN 'SUCCESSFUL' ELSE 'FAILED' END, updated_at = now()
         WHERE w.workflow_id = p_workflow_id;
     ELSIF cardinality(p_failed) > 0 THEN
         UPDATE workflow_runs w
-        SET status = 'FAILED', failure_count = w.failure_count + cardinality(p_failed), success_count = w.success_count + cardinality(p_succeeded),
-            updated_at = now()
+        SET status = 'FAILED', failure_count = coalesce(failed, w.failure_count + cardinality(p_failed)),
+            success_count = coalesce(succeeded, w.success_count + cardinality(p_succeeded)), updated_at = now()
         WHERE w.workflow_id = p_workflow_id;
         PERFORM reproq_fail_runs(ARRAY[callback], ARRAY[jsonb_build_object(
             'kind', 'workflow_failed', 'message', 'Workflow failed due to task failure', 'failed_result_id', p_failed[1])::text], p_failed[1:1]);
@@ -166,7 +171,8 @@ BEGIN
                           THEN 'WAITING_CALLBACK' ELSE w.status END
         WHERE w.workflow_id = p_workflow_id;
     ELSE
-        UPDATE workflow_runs w SET success_count = w.success_count + cardinality(p_succeeded), updated_at = now()
+        UPDATE workflow_runs w
+        SET success_count = coalesce(succeeded, w.success_count + cardinality(p_succeeded)), updated_at = now()
         WHERE w.workflow_id = p_workflow_id;
     END IF;
 END

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from reproq_supervisor.store.errors import StoreUnavailable
+from reproq_supervisor.store.schema.coexistence import coexists_since
 from reproq_supervisor.store.schema.lock import beside
 from reproq_supervisor.store.schema.step import Connection, Step, Work
 from reproq_supervisor.store.statements import load
@@ -67,13 +68,31 @@ _OLDER = (
     *("idx_task_runs_parent_id", "idx_task_runs_workflow_id", "idx_task_runs_failed_at", "idx_task_runs_task_path"),
     *("task_runs_status_26197d_idx", "task_runs_queue_n_50e8d6_idx", "task_runs_conc_status_idx", "task_runs_parent_id_866fda04"),
 )
+# By which an older worker chooses what it claims; kept, or made, while one works beside us.
+COEXISTENCE_INDEXES = (
+    Index("idx_task_runs_claim", "task_runs", "(queue_name, status, priority DESC, enqueued_at) WHERE status = 'READY'"),
+    Index(
+        "idx_task_runs_claim_due",
+        "task_runs",
+        "(queue_name, (coalesce(run_after, '-infinity'::timestamptz)), priority DESC, enqueued_at) WHERE status = 'READY'",
+    ),
+    Index("idx_task_runs_lock_key", "task_runs", "(lock_key) WHERE status = 'RUNNING'"),
+    Index(
+        "idx_task_runs_concurrency_active",
+        "task_runs",
+        "(concurrency_key, leased_until) WHERE status = 'RUNNING' AND concurrency_key IS NOT NULL",
+    ),
+)
 _TABLES = ("task_runs", "periodic_tasks", "reproq_queue_controls", "reproq_workers")
 
 
 def older_indexes(connection: Connection) -> Iterator[str]:
-    """Name the indexes of older layouts that are still there; not the unique one."""
+    """Name the indexes of older layouts that are still there and that nobody needs; not the unique one."""
+    needed = {index.name for index in COEXISTENCE_INDEXES} if coexists_since(connection) else set()
     for table in _TABLES:
         for name, is_pattern in connection.execute(load("migrating")["indexes_of"], {"table": table}):
+            if name in needed:
+                continue
             if name in _OLDER or (is_pattern and name.endswith("_like")):
                 yield name
 
@@ -136,6 +155,15 @@ class MakeIndex(Step):
             sql.Identifier(self._index.table),
             sql.SQL(self._index.over),
         )
+
+
+class MakeOlderIndex(MakeIndex):
+    """One index of an older worker, which has to be there while it works beside us."""
+
+    is_required = False
+
+    def is_done(self, connection: Connection) -> bool:
+        return coexists_since(connection) is None or super().is_done(connection)
 
 
 class DropOlderUnique(Step):

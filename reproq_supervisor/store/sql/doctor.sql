@@ -34,6 +34,9 @@ WHERE i.indrelid IN (to_regclass('task_runs'), to_regclass('task_lane'))
   AND c.relname NOT IN ('task_runs_pkey', 'task_runs_dedupe', 'task_runs_failed', 'task_runs_workflow', 'task_runs_parent', 'task_runs_expires',
                         'task_lane_pkey', 'task_lane_ready', 'task_lane_due', 'task_lane_leases', 'task_lane_lock_holders',
                         'task_lane_limit_holders', 'task_lane_workflow', 'task_lane_waiting', 'task_lane_on_key')
+  -- Older workers need these.
+  AND NOT (c.relname IN ('idx_task_runs_claim', 'idx_task_runs_claim_due', 'idx_task_runs_lock_key', 'idx_task_runs_concurrency_active')
+           AND EXISTS (SELECT FROM reproq_coexistence))
 GROUP BY c.relname ORDER BY c.relname
 
 -- name: invalid_indexes
