@@ -72,6 +72,11 @@ churn: export REPROQ_CHURN_TASKS = 10000
 churn: venv ## Run 10,000 tasks in a fork each, and check that no zombie and no descriptor is left
 	$(RUN) -m pytest tests/process/test_nursery_churn.py -k forked_tasks $(ARGS)
 
+.PHONY: coexist
+coexist: export REPROQ_COEXIST_RUNS = 4000
+coexist: venv ## Let eight older workers and four shards share 4,000 runs, cut their connections, and check that nothing runs twice
+	$(RUN) -m pytest tests/store/test_coexist_concurrency.py $(ARGS)
+
 .PHONY: soak
 soak: venv ## Kill, freeze and reload at random while tasks run, and check that none is lost
 	$(RUN) -m benchmarks.soak $(ARGS)
