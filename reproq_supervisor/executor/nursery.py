@@ -28,13 +28,12 @@ from reproq_supervisor.core.frames import FrameReader, encode_message
 from reproq_supervisor.executor.capture import new_capture_file
 from reproq_supervisor.executor.elders import Elders
 from reproq_supervisor.executor.executor import ExecutorPlan, ExecutorStart, executor_main
-from reproq_supervisor.process import clock, proctable
+from reproq_supervisor.executor.strangers import Strangers
+from reproq_supervisor.process import clock
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import send_frame
 from reproq_supervisor.process.masks import signals_blocked
 from reproq_supervisor.process.own_log import follow_log_of
-
-_STRANGER_SCAN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -61,7 +60,9 @@ class Nursery:
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._leaving = False
-        self._next_scan_mono = 0.0
+        self._unheard = False  # the shard does not read, so nothing is said to it any more
+        self._strangers = Strangers(lambda pid, command: self._say({"type": "stranger", "pid": pid, "command": command}))
+        self._next_kill: float | None = None  # boot time of the nearest deadline
 
     def run(self) -> None:
         """Serve the shard until it is gone or says `leave`, and everything owned is dead."""
@@ -81,7 +82,8 @@ class Nursery:
         self._end_everything()
 
     def _wait_s(self) -> float | None:
-        waits = [self._tick_s if self._executors else None, self._elders.wait_s(time.monotonic())]
+        to_kill_s = None if self._next_kill is None else max(0.0, self._next_kill - clock.boot_time_s())
+        waits = [self._tick_s if self._executors else None, to_kill_s, self._elders.wait_s(time.monotonic())]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _on_term(self, *_: object) -> None:
@@ -123,11 +125,13 @@ class Nursery:
                     print(f"nursery: unknown message {unknown!r} ignored", file=sys.stderr)  # noqa: T201
 
     def _say(self, message: dict[str, object], descriptors: tuple[int, ...] = ()) -> None:
+        if self._unheard:
+            return
         try:
             send_frame(self._channel, encode_message(message), descriptors)
         except (BrokenPipeError, ConnectionResetError, BlockingIOError):
             # Gone, or it has not read for so long that it must be frozen: what overdue executors need is a nursery that does not wait.
-            self._leaving = True
+            self._leaving = self._unheard = True
 
     # -- fork ---------------------------------------------------------------------------------------------------------
 
@@ -205,7 +209,7 @@ class Nursery:
         if ended is not None:
             status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
         self._say({"type": "exited", "pid": executor.pid, "status": status})
-        self._next_scan_mono = 0.0
+        self._strangers.look_soon()
 
     def _reap(self, pid: int) -> None:
         executor = self._executors.pop(pid, None)
@@ -218,21 +222,31 @@ class Nursery:
         os.waitpid(pid, 0)
         os.close(executor.pidfd)
         self._say({"type": "reaped", "pid": pid})
-        self._kill_strangers()
+        self._strangers.kill(self._executors)
 
     def _look_after_executors(self) -> None:
-        now = clock.boot_time_s()
-        for executor in self._executors.values():
-            if executor.exited:
-                continue
-            kill_at = self._table.kill_at(executor.row)
-            if kill_at and now >= kill_at:
-                self._table.set_kill_at(executor.row, 0.0)
-                _kill_group(executor.pid)
-                self._say({"type": "overdue", "pid": executor.pid})
+        self._kill_overdue()
         self._report_stops()
-        if time.monotonic() >= self._next_scan_mono:
-            self._kill_strangers()
+        self._strangers.look(self._executors)
+
+    def _kill_overdue(self) -> None:
+        """Kill whose lease is about to end, and note when the next one is due."""
+        now = clock.boot_time_s()
+        killed: list[tuple[int, float]] = []
+        self._next_kill = None
+        for executor in self._executors.values():
+            kill_at = 0.0 if executor.exited else self._table.kill_at(executor.row)
+            if not kill_at:
+                continue
+            if now < kill_at:
+                self._next_kill = kill_at if self._next_kill is None else min(kill_at, self._next_kill)
+                continue
+            self._table.set_kill_at(executor.row, 0.0)
+            _kill_group(executor.pid)
+            killed.append((executor.pid, clock.boot_time_s() - kill_at))
+        # Told when all are dead: a frozen shard does not read, and its socket may be full.
+        for pid, late_s in killed:
+            self._say({"type": "overdue", "pid": pid, "late_s": round(late_s, 6)})
 
     def _report_stops(self) -> None:
         try:
@@ -243,29 +257,13 @@ class Nursery:
         except ChildProcessError:
             return
 
-    def _kill_strangers(self) -> int:
-        """Kill and reap adopted processes; return how many there were."""
-        killed = 0
-        self._next_scan_mono = time.monotonic() + _STRANGER_SCAN_S
-        strangers = [pid for pid in proctable.children_of_self() if pid not in self._executors]
-        for pid in strangers:
-            command = proctable.command_name(pid)
-            try:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError, PermissionError):
-                continue  # a program that changed its user may be beyond us: it falls to the shard when we leave
-            killed += 1
-            self._say({"type": "stranger", "pid": pid, "command": command})
-        return killed
-
     def _end_everything(self) -> None:
         for executor in self._executors.values():
             _kill_group(executor.pid)
         for executor in self._executors.values():
             os.waitpid(executor.pid, 0)
         self._executors.clear()
-        while self._kill_strangers():
+        while self._strangers.kill(self._executors):
             pass
 
 

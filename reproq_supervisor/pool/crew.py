@@ -12,13 +12,12 @@ from collections.abc import Callable
 
 from reproq_supervisor.core.policy.fresh import executors_to_keep
 from reproq_supervisor.core.policy.handout import MOST_AHEAD, ServiceTimes
-from reproq_supervisor.core.policy.lease import nursery_margin_s, shard_margin_s
 from reproq_supervisor.core.work import Result, Work
 from reproq_supervisor.pool.hand_out import draw_batch
 from reproq_supervisor.pool.held import Held, Phase
+from reproq_supervisor.pool.lease_ends import LeaseEnds
 from reproq_supervisor.pool.nursery_link import NurseryLink
 from reproq_supervisor.pool.worker import Executor, Output
-from reproq_supervisor.process import clock
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
 from reproq_supervisor.process.groups import kill_group, reap_group
 
@@ -52,8 +51,7 @@ class Crew:
         self._single_use = single_use
         self._table = table
         self._times = times
-        self._kill_before_s = nursery_margin_s(lease_s)
-        self._start_before_s = shard_margin_s(lease_s)
+        self._lease_ends = LeaseEnds(table, lease_s)
         self._on_finished = on_finished
         self._on_results = on_results
         self._on_crashed = on_crashed
@@ -171,16 +169,16 @@ class Crew:
             executor.in_hand,
             self._times,
             most_ahead=1 if self._single_use else MOST_AHEAD,
-            startable_until=clock.boot_time_s() + self._start_before_s,
+            startable_until=self._lease_ends.startable_until(),
             now_mono=now,
         )
         if not batch:
             return
+        self._lease_ends.tell(executor, batch)
         sent = executor.hand_out([(held, self._hand(held)) for held in batch])
         executor.in_hand.note_begun(now)
         if not sent:
             asyncio.get_running_loop().add_writer(executor.work, self._flush, executor)
-        self.set_deadline(executor)
 
     def _hand(self, held: Held) -> Work:
         held.phase = Phase.HANDED
@@ -215,8 +213,7 @@ class Crew:
 
     def set_deadline(self, executor: Executor) -> None:
         """Tell the nursery until when this executor may run what it has in hand."""
-        ends = [held.lease_until for held in executor.in_hand]
-        self._table.set_kill_at(executor.row, min(ends) - self._kill_before_s if ends else 0.0)
+        self._lease_ends.tell(executor)
 
     # -- end ----------------------------------------------------------------------------------------------------------
 

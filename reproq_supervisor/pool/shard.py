@@ -249,7 +249,7 @@ class Shard:
                 self._event("executor.not_forked", error=message["error"])
             case "overdue":
                 self._crew.note_overdue(message["pid"])
-                self._event("executor.overdue", pid=message["pid"])
+                self._event("executor.overdue", pid=message["pid"], late_s=message["late_s"])
             case "stranger":
                 self._event("stranger.killed", pid=message["pid"], command=message["command"])
 

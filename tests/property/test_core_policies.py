@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reproq_supervisor.core.policy.claim_plan import Turns
 from reproq_supervisor.core.policy.handout import AHEAD_S, MOST_AHEAD, MOST_AHEAD_BYTES, Room, ServiceTimes, hold_target
-from reproq_supervisor.core.policy.lease import nursery_margin_s, nursery_tick_s, shard_margin_s
+from reproq_supervisor.core.policy.lease import nursery_margin_s, nursery_tick_s, shard_margin_s, soft_notice_s
 from reproq_supervisor.core.policy.liveness import CASCADE_LEAST, judge_silence
 from reproq_supervisor.core.policy.restart import Quarantine, RestartPolicy, backoff_s, decide_restart, healthy_after_s, probe_pause_s
 from reproq_supervisor.core.policy.retry import RetryPolicy
@@ -226,7 +226,8 @@ def test_an_estimate_stays_between_the_shortest_and_the_longest_run(runs: list[f
 
 @given(st.floats(1, 1e5))
 def test_the_kills_before_the_end_of_a_lease_come_in_order(lease_s: float) -> None:
-    assert 0 < nursery_margin_s(lease_s) < shard_margin_s(lease_s) < lease_s
+    asked_s = shard_margin_s(lease_s) + soft_notice_s(lease_s)
+    assert 0 < nursery_margin_s(lease_s) < shard_margin_s(lease_s) < asked_s < lease_s / 2
     assert nursery_tick_s(lease_s) < nursery_margin_s(lease_s)
 
 

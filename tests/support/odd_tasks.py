@@ -252,15 +252,15 @@ def give_back(text: str) -> str:
     return text
 
 
-def tick(path: str, seconds: float) -> int:
-    """Append pid and boot time to a file every few milliseconds: signs of life."""
+def tick(path: str, seconds: float, until: str = "") -> int:
+    """Append pid and boot time to a file every few milliseconds: signs of life; for *seconds*, or until the file *until* exists."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     end = time.monotonic() + seconds
     count = 0
     while True:
         os.write(fd, f"{os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}\n".encode())
         count += 1
-        if time.monotonic() >= end:
+        if time.monotonic() >= end or (until and os.path.exists(until)):
             os.close(fd)
             return count
         time.sleep(0.005)

@@ -6,7 +6,6 @@ import pytest
 
 from reproq_supervisor.core.policy.claim_plan import Turns
 from reproq_supervisor.core.policy.handout import MOST_AHEAD, MOST_AHEAD_BYTES, Room, ServiceTimes, hold_target
-from reproq_supervisor.core.policy.lease import nursery_margin_s, nursery_tick_s, shard_margin_s
 from reproq_supervisor.core.policy.liveness import Spare, judge_silence, slept_too_long_s
 from reproq_supervisor.core.policy.retry import RetryPolicy
 
@@ -144,16 +143,6 @@ def test_a_delay_is_spread_by_ten_percent_to_both_sides() -> None:
 
 def test_a_thousandth_attempt_still_has_a_delay() -> None:
     assert RetryPolicy(cap_s=1e30).delay_s(10_000, 0.5) == 30.0 * 2.0**64
-
-
-# -- lease ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("lease_s", "margin_s"), [(0.5, 0.25), (2.5, 0.25), (10.0, 1.0), (20.0, 2.0), (600.0, 2.0)])
-def test_a_run_is_killed_a_tenth_of_its_lease_before_the_end(lease_s: float, margin_s: float) -> None:
-    assert shard_margin_s(lease_s) == pytest.approx(margin_s)
-    assert nursery_margin_s(lease_s) == pytest.approx(margin_s / 2)
-    assert nursery_tick_s(lease_s) == pytest.approx(margin_s / 4)
 
 
 # -- turns ------------------------------------------------------------------------------------------------------------
