@@ -4,6 +4,9 @@
                      ──stop──► thread: as in mode thread; loop: the task is cancelled
                                   └──0.1 s──► if that very task keeps the loop busy, `SoftTimeout` is raised in it, by a signal
 
+When it fails: raised in code of asyncio itself, such an exception would be lost, and with it the next step of a task: see `may_raise_in`. A
+listening thread that ends otherwise than by the end of its socket takes the executor along, which would be deaf without it.
+
 Asked by a signal of the shard, who keeps the loop busy is written to the deadline table: the shard asks when nothing starts any more.
 """
 
@@ -15,6 +18,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +30,7 @@ from reproq_supervisor.core.work import MAX_RESULT_BYTES, Result, Work
 from reproq_supervisor.executor.api import SoftTimeout
 from reproq_supervisor.executor.attempt import prepare, raised, returned
 from reproq_supervisor.executor.intake import Intake
+from reproq_supervisor.executor.interrupt import may_raise_in
 from reproq_supervisor.executor.outbox import Outbox
 from reproq_supervisor.executor.reception import receive_all
 from reproq_supervisor.executor.resolve import Resolver
@@ -39,6 +44,8 @@ _T = TypeVar("_T")
 
 _MOST_ASKED = 1000
 _NUDGE_AFTER_S = 0.1
+_NUDGES = 3
+"""One may come when no exception can be raised."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,13 +99,14 @@ class LoopExecutor:
     # -- in the listening thread --------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        receive_all(
-            self._link,
-            self._intake,
-            self._outbox,
-            on_work=lambda: self._call(self._start),
-            on_stop=self._stop,
-        )
+        heard_all = False
+        try:
+            receive_all(self._link, self._intake, self._outbox, on_work=lambda: self._call(self._start), on_stop=self._stop)
+            heard_all = True
+        finally:
+            if not heard_all:
+                traceback.print_exc()
+                os._exit(70)
         self._call(self._close)
 
     def _call(self, what: Callable[..., None], *args: object) -> None:
@@ -107,7 +115,8 @@ class LoopExecutor:
     def _stop(self, seq: int, reason: SoftReason) -> None:
         self._asked[seq] = reason
         if len(self._asked) > _MOST_ASKED:
-            self._asked.pop(next(iter(self._asked)), None)  # it ended before it was asked
+            # It ended before it was asked. Copied in one step: the loop's thread takes out of it meanwhile.
+            self._asked.pop(list(self._asked)[0], None)  # noqa: RUF015
         self._soft.stop(seq, reason)
         self._call(self._cancel, seq)
         if not self._nudging:
@@ -116,10 +125,12 @@ class LoopExecutor:
 
     def _nudge(self) -> None:
         # A cancelled coroutine is stopped where it waits; an exception out of the blue only where nothing else helps.
-        time.sleep(_NUDGE_AFTER_S)
-        self._nudging = False
         main = threading.main_thread().ident
-        if main is not None:
+        assert main is not None
+        for left in reversed(range(_NUDGES)):
+            time.sleep(_NUDGE_AFTER_S)
+            if not left:
+                self._nudging = False
             signal.pthread_kill(main, SOFT_SIGNAL)
 
     # -- on the loop --------------------------------------------------------------------------------------------------
@@ -212,9 +223,10 @@ class LoopExecutor:
     # -- in the main thread, in the middle of whatever runs there -----------------------------------------------------
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        run = _RUN.get() if asyncio.current_task(self._loop) is not None else None
+        task = asyncio.current_task(self._loop)
+        run = None if task is None else _RUN.get()
         self._table.set_busy(self._row, 0 if run is None else run.seq)
         reason = None if run is None else self._asked.get(run.seq)
-        if run is not None and run.open and reason is not None:
+        if task is not None and run is not None and run.open and reason is not None and may_raise_in(task, frame):
             run.open = False
             raise SoftTimeout(reason.name.lower())

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from reproq_supervisor.executor.api import SoftTimeout
+from reproq_supervisor.executor.interrupt import is_inside
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ class SoftSignal:
 
             loop = self._coroutine.get_loop()
             busy = asyncio.current_task(loop)
-            if busy is not self._coroutine:
+            is_busy = busy is not None and is_inside(busy)
+            if busy is not self._coroutine or not is_busy:
                 loop.call_soon_threadsafe(self._coroutine.cancel)
-            if busy is None:
+            if not is_busy:
                 return
         raise SoftTimeout(reason.name.lower())

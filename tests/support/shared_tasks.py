@@ -6,12 +6,14 @@ import asyncio
 import ctypes
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FunctionType
 
 
 def wait_for_file(path: str, seconds: float = 120) -> None:
@@ -174,3 +176,59 @@ async def leave_ticking_task(text: str) -> None:
 
 
 _LEFT: list[object] = []
+
+
+async def meet_the_signal_in_call_soon(began: str) -> None:
+    """Have the soft signal come in the middle of the loop's own code, while it schedules our next step."""
+    loop = asyncio.get_running_loop()
+    call_soon = loop.call_soon
+    met = False
+
+    def interrupted(*args: object, **options: object) -> object:
+        nonlocal met
+        if not met:
+            met = True
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        return call_soon(*args, **options)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    Path(began).touch()
+    while signal.SIGUSR1 not in signal.sigpending():
+        time.sleep(0.001)
+    loop.call_soon = interrupted
+    await asyncio.sleep(0)
+    loop.call_soon = call_soon
+    await asyncio.sleep(3600)
+
+
+async def meet_the_signal_in_a_lock(began: str) -> None:
+    """Have the soft signal come in the middle of code of asyncio that wakes another task, and keep busy then."""
+    lock, loop = asyncio.Lock(), asyncio.get_running_loop()
+
+    async def wait_for_it() -> None:
+        async with lock:
+            Path(f"{began}.woken").touch()
+
+    call_soon = loop.call_soon
+
+    def interrupted(*args: object, **options: object) -> object:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        return call_soon(*args, **options)
+
+    interrupted = FunctionType(interrupted.__code__, {**globals(), "__name__": "asyncio.events"}, closure=interrupted.__closure__)
+    await lock.acquire()
+    waiting = asyncio.create_task(wait_for_it())
+    await asyncio.sleep(0)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    Path(began).touch()
+    while signal.SIGUSR1 not in signal.sigpending():
+        time.sleep(0.001)
+    loop.call_soon = interrupted
+    try:
+        lock.release()
+        loop.call_soon = call_soon
+        while True:
+            time.sleep(0.001)
+    finally:
+        loop.call_soon = call_soon
+        await waiting
