@@ -63,6 +63,10 @@ bench-modes: venv ## Measure tasks/s of the modes process, thread and async side
 bench-forks: venv ## Measure forked tasks/s (isolation: fork) beside bare forks of the same process
 	$(RUN) -m benchmarks.forks $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: bench-venv ## Plot how a pool finds its size, for steps and bursts of sleeping and of computing tasks
+	$(RUN) -m benchmarks.scaling $(ARGS)
+
 .PHONY: bench-migrate
 bench-migrate: venv ## Measure the migration of a million runs of each older layout, and how long producers wait meanwhile
 	$(RUN) -m benchmarks.migrate $(ARGS)
@@ -93,6 +97,10 @@ docs-serve: manual-venv ## Show the manual on http://127.0.0.1:8000, anew with e
 .PHONY: manual-venv
 manual-venv:
 	@$(PYTHON) .ci/venv.py "$(VENV)" docs
+
+.PHONY: bench-venv
+bench-venv:
+	@$(PYTHON) .ci/venv.py "$(VENV)" embedded dev bench
 
 .PHONY: format
 format: venv ## Format the source, and mend what lint can mend

@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 ANNOUNCE_EVERY_S = 30.0
-COUNT_EVERY_S = 1.0
+COUNT_EVERY_S = 0.5
 _CONTENDED_S = (0.002, 0.008)
 _LEAST_THROTTLED_S = 0.01
 
@@ -88,6 +88,7 @@ class Conversation:
         self._stopping = False
         self._poll_s = options.poll_min_s
         self._hungry = False  # the last claim came back short: do not ask again before a reason to
+        self._was_full = False  # the last claim got all that it asked for
         self._look_at_mono = math.inf  # when time itself is such a reason
 
     def wake(self, *, work_may_wait: bool = False) -> None:
@@ -235,6 +236,9 @@ class Conversation:
 
     def _note_claim(self, asked: int, reply: CycleReply) -> None:
         got = len(reply.claimed)
+        if got >= asked and not self._was_full:
+            self._count_mono = 0.0  # there may be a heap of them
+        self._was_full = got >= asked
         self._hungry = got < asked and not reply.is_cut
         self._look_at_mono = math.inf
         if reply.is_contended:

@@ -1,4 +1,4 @@
-"""How many executors this shard has: asks the rule of the core twice a second, and tells the crew.
+"""How many executors this shard has: asks the rule of the core four times a second, and tells the crew.
 
 What arrives and what waits is shared by all who serve the same queues, on whatever host: each takes its part of it. A pool of a fixed size
 is not asked about.
@@ -19,11 +19,14 @@ from reproq_supervisor.pool.start import ShardStart
 from reproq_supervisor.process.capacity import MachineGauge, asked_ns
 from reproq_supervisor.process.own_memory import private_bytes
 
-DECIDE_EVERY_S = 0.5
+DECIDE_EVERY_S = 0.25
 MOST_COUNTED = 20_000
 """More than so many waiting runs are not counted: it would cost more than it tells."""
 LEAST_EXECUTOR_BYTES = 8 * 1024 * 1024
 MEASURE_EVERY_S = 10.0
+ASKED_HALF_LIFE_S = 2.0
+ASKED_FROM_S = 0.25
+"""Seconds of running tasks that must have been seen before what they ask for is believed."""
 
 
 class Sizing:
@@ -155,22 +158,23 @@ class MeanService:
 
 
 class Asked:
-    """How much of a processor one running task asks for, 0 to 1, from look to look."""
+    """How much of a processor one running task asks for, 0 to 1, over the last few seconds of work."""
 
     def __init__(self) -> None:
-        self._part: float | None = None
+        self._used_s = 0.0
+        self._busy_s = 0.0
         self._last: dict[int, int] = {}
         self._last_mono = 0.0
         self._last_running = 0
 
     def by_each(self, pids: list[int], running: int, now: float) -> float | None:
-        """Return the part; None until tasks were seen running."""
+        """Look, and return the part; None until tasks were seen running for a while."""
         asked = {pid: asked_ns(pid) for pid in pids}
-        elapsed = now - self._last_mono
-        busy = (running + self._last_running) / 2
-        if busy > 0 and self._last and elapsed > 0:
-            used_s = sum(ns - self._last[pid] for pid, ns in asked.items() if pid in self._last) / 1e9
-            part = min(1.0, max(0.0, used_s / (elapsed * busy)))
-            self._part = part if self._part is None else self._part + 0.3 * (part - self._part)
+        if self._last:
+            elapsed = now - self._last_mono
+            kept = 0.5 ** (elapsed / ASKED_HALF_LIFE_S)
+            self._used_s = self._used_s * kept + sum(ns - self._last.get(pid, ns) for pid, ns in asked.items()) / 1e9
+            # How many ran in between is not known; half of those of both ends is.
+            self._busy_s = self._busy_s * kept + elapsed * (running + self._last_running) / 2
         self._last, self._last_mono, self._last_running = asked, now, running
-        return self._part
+        return min(1.0, self._used_s / self._busy_s) if self._busy_s >= ASKED_FROM_S else None

@@ -213,8 +213,8 @@ def _resize(
     if want > size * (1.0 if excess else 1.0 + tuning.up_band):
         if size == most:
             return size, bound
-        if load.useful is not None and load.useful < want:
-            return max(size, min(load.useful, most), 1), SizeReason.SATURATED
+        if load.useful is not None and load.useful < min(want, most):
+            return max(size, load.useful, 1), SizeReason.SATURATED
         return min(want, most), SizeReason.BACKLOG if excess else SizeReason.RATE
     largest = max(limits.least, state.wants[0][1])
     if largest < size * (1.0 - tuning.down_band) and now - state.changed_mono >= tuning.down_every_s:
