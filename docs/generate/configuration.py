@@ -105,6 +105,8 @@ def _type(node: dict[str, Any]) -> str:
             return ", ".join(f"`{word}`" for word in words)
         case {"anyOf": [{"properties": {"min": _, "max": _}}, *_]}:
             return "number, or `{min, max}`"
+        case {"anyOf": [{"properties": names}, form]}:
+            return f"{_type(form)}, or `{{{', '.join(names)}}}`"
         case {"examples": ["30s"]}:
             return "duration"
         case {"examples": ["10%"]}:

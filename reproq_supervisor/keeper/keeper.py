@@ -1,4 +1,4 @@
-"""The keeper: wakes what is due, fires schedules, reclaims expired leases, releases what dead workers held, repairs what is inconsistent.
+"""The keeper: wakes what is due, fires schedules, reclaims leases, releases what dead workers held, repairs, and deletes what is old.
 
 It never runs user code, and any number of keepers may run: one of them acts, under a term (`store/term.py`), the others stand by. Each
 releases the dead workers of its own host and brings the settings of its own file. Should two act, every duty locks row by row, so that they
@@ -20,6 +20,7 @@ from reproq_supervisor.keeper.beat import Beat
 from reproq_supervisor.keeper.dead_workers import DeadWorkers
 from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran
 from reproq_supervisor.keeper.housekeeping import housekeeping
+from reproq_supervisor.keeper.retention import Retention
 from reproq_supervisor.keeper.truce import Truce
 from reproq_supervisor.process import clock, stacks
 from reproq_supervisor.process.channel import Channel
@@ -65,6 +66,8 @@ class Keeper:
         self._wake = asyncio.Event()
         self._beat = Beat(self._tell_event)
         self._beats = True
+        self._retention = Retention()
+        self._retention.adopt(start)
         self._duties = [
             Duty("release", REPAIR_INTERVAL_S, self._dead.release, is_everywhere=True),
             Duty("settings", REPAIR_INTERVAL_S, self._sync_settings, is_everywhere=True),
@@ -72,6 +75,7 @@ class Keeper:
             Duty("beat", 1.0, self._fire),
             Duty("reclaim", 5.0, self._reclaim, due_mono=math.inf),
             *housekeeping(),
+            *self._retention.duties(),
         ]
         self._follow(start.get("keeper_settings") or {})
 
@@ -107,6 +111,8 @@ class Keeper:
                 self._prepare = _prepares(message)
                 self._hurry("settings")
                 self._follow(message.get("keeper_settings") or {})
+                self._retention.adopt(message)
+                self._hurry("prune")
             case "drain" | "quit":
                 self._stop.set()
             case "dump":

@@ -14,6 +14,11 @@ def log_name(result_id: int, attempt: int) -> str:
     return f"task-{result_id}-attempt-{attempt}.log"
 
 
+def is_log(name: str) -> bool:
+    """Answer whether a file of this name has what some attempt printed."""
+    return _NAME.fullmatch(name) is not None
+
+
 def remove_logs(result_id: int, logs_uri: str | None) -> int:
     """Delete what the attempts of a run printed, where *logs_uri*, of the last of them, is a file of this host; return how many files.
 

@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, TypeAdapter, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from reproq_supervisor.settings.fields import (
     COMMAS,
@@ -125,6 +127,32 @@ class Queue(Group):
     """Waiting this long is worth one point of priority; 0: strict priority, first due first served."""
 
 
+class Retention(Group):
+    """How long finished tasks are kept, by how they ended: a duration for all, or one for each. 0 keeps them for ever."""
+
+    successful: Duration = 0.0
+    """Those that succeeded."""
+    failed: Duration = 0.0
+    """Those that failed."""
+    cancelled: Duration = 0.0
+    """Those that were cancelled."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_duration(cls, value: object) -> object:
+        """Let one duration stand for all."""
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return dict.fromkeys(("successful", "failed", "cancelled"), value)
+        if not isinstance(value, dict | Retention):
+            raise expected("a duration such as 30d, or {successful, failed, cancelled}")
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Offer both forms."""
+        return {"anyOf": [handler(schema), TypeAdapter(Duration).json_schema()]}
+
+
 class Keeper(Group):
     """Duties that one process does for all: any number of keepers may run, one acts."""
 
@@ -134,8 +162,8 @@ class Keeper(Group):
     """How soon a new or changed schedule is noticed; what is known to be due fires in time."""
     reclaim_interval: Annotated[Duration, at_least(0.1)] = 5.0
     """How often expired leases are looked for."""
-    retention: Duration = 0.0
-    """Finished tasks older than this are deleted; 0 keeps them."""
+    retention: Retention = Retention()
+    """How long finished tasks are kept: a duration, or one for each of successful, failed and cancelled; 0: for ever."""
 
 
 class Web(Group):

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from reproq_supervisor.core.runs import RunStatus
 from reproq_supervisor.store.connection import StoreConnection
+from reproq_supervisor.store.pruning import Pruned, as_pruned, prune_parameters
 from reproq_supervisor.store.schedules import ScheduleStore
 from reproq_supervisor.store.term import UNFENCED, KeeperTerm
 
@@ -27,6 +29,15 @@ class Repaired:
 
     made: int
     removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryPlace:
+    """Where to look on for what has expired: behind a time, as the database writes it, and a run of that time. `is_end`: all was seen."""
+
+    at: str = "-infinity"
+    result_id: int = 0
+    is_end: bool = False
 
 
 class KeeperStore:
@@ -150,6 +161,24 @@ class KeeperStore:
     async def prune_workers(self, older_than_s: float) -> int:
         """Remove workers that have not been seen for so long; return how many."""
         return len(await self._ask("prune_workers", {"older_than_s": older_than_s}))
+
+    async def prune(self, ages_s: Mapping[RunStatus, float], after: int, *, early: bool) -> Pruned:
+        """Delete ended runs among the next records after one, by the age that their status may have.
+
+        Args:
+          early: a batch in which all are young is the end; what comes later is younger still, but for rows inserted with older times.
+        """
+        (row,) = await self._ask("prune", prune_parameters(ages_s, after, early=early))
+        return as_pruned(row)
+
+    async def prune_flows(self, age_s: float, limit: int = 500) -> int:
+        """Delete up to *limit* workflows of that age that have no runs; return how many."""
+        return await self._number("prune_flows", age_s=age_s, limit=limit)
+
+    async def expire(self, place: ExpiryPlace, limit: int = 500) -> tuple[int, ExpiryPlace]:
+        """End what has expired and nobody has begun, of the next *limit* runs behind a place; return how many, and where to go on."""
+        ((ended, at, result_id, now),) = await self._ask("expire", {"after": place.at, "after_id": place.result_id, "limit": limit})
+        return ended, ExpiryPlace(now, 0, is_end=True) if at is None else ExpiryPlace(at, result_id)
 
     @property
     def closed(self) -> bool:

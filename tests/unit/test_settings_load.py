@@ -312,7 +312,7 @@ def test_duties_of_a_later_version_are_told(written: Written) -> None:
         web: {listen: "127.0.0.1:9090"}
         """
     )
-    keys = ["keeper.retention", "web.listen"]
+    keys = ["web.listen"]
     assert list(advise(settings)) == [(key, "has no effect yet in this version") for key in keys]
 
 

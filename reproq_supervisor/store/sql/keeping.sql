@@ -74,3 +74,19 @@ SELECT reproq_sweep_flows(%(after)s, reproq_under_term(%(term_no)s, %(holder)s, 
 -- name: sweep_keys
 -- Has the next `limit` keys looked at that somebody waits for. One row: the key to go on after or NULL.
 SELECT reproq_sweep_keys(%(after)s, reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
+
+-- name: prune
+-- Deletes ended runs among the next `rows` records after one. One row, as in pruning.prune.
+SELECT next_after, ids, statuses, logs_uris, spared, left_over
+FROM reproq_prune(%(after)s, reproq_under_term(%(term_no)s, %(holder)s, %(rows)s::integer), %(statuses)s::text[], %(ages_s)s::float8[],
+                  %(field)s, %(most)s, %(dry)s, %(early)s)
+
+-- name: prune_flows
+-- Deletes up to `limit` workflows that have no runs any more. One row: how many.
+SELECT reproq_prune_flows(%(age_s)s::float8, reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
+
+-- name: expire
+-- Ends runs that have expired and that nobody has begun. One row: (how many, where to go on or NULLs, the time from which the next look
+-- begins: some seconds back, for what is committed late).
+SELECT e.ended, to_json(e.next_at) #>> '{}', e.next_id, to_json(now() - interval '5 s') #>> '{}'
+FROM reproq_expire(%(after)s::timestamptz, %(after_id)s, reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer), false) e
