@@ -6,9 +6,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.daemon import Daemon
 from tests.support.postgres import Cluster, Database, running_cluster
+
+# How long an example takes, or its making, says something of the machine, and nothing of what is tried.
+settings.register_profile("any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,7 @@ def main() -> int:
                 allowed=start["app"].get("allowed_task_modules") or [],
                 single_use=isolation != "reuse",
                 command=command,
+                heartbeat_s=float(pool.get("heartbeat", 10.0)),
                 limits=pool.get("limits") or {},
             ),
             "tick_s": start["tick_s"],

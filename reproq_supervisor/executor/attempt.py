@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from reproq_supervisor.core.policy.retry import asked_delay_s
 from reproq_supervisor.core.runs import ErrorKind
 from reproq_supervisor.core.work import Result, Verdict, Work
 from reproq_supervisor.executor.api import Fail, Retry, SoftTimeout, TaskContext
@@ -89,7 +90,7 @@ def raised(work: Work, error: BaseException) -> Result:
             return Result(work.seq, Verdict.STOPPED, encode_error(kind, f"stopped: {error.reason}", error))
         case Retry():
             body = encode_error(ErrorKind.APP_ERROR, message_of(error), error)
-            return Result(work.seq, Verdict.FAIL, body, delay_s=error.delay_s)
+            return Result(work.seq, Verdict.FAIL, body, delay_s=asked_delay_s(error.delay_s))
         case Fail():
             return _failed(work, ErrorKind.APP_ERROR, message_of(error), error, final=True)
         case _:

@@ -9,12 +9,14 @@ Descriptors 1 and 2 of the executor are its capture files, and the program inher
 drains, and nobody waits for the end of a pipe that a grandchild holds open. The shard cuts what grows too large, as in every isolation.
 
 When it fails: the executor killed, the program has the same as its death signal, and the shard kills the group. The program killed by a
-signal before it said anything, the executor dies of the same one: what follows is what follows the crash of any executor.
+signal before it said anything, the executor dies of the same one: what follows is what follows the crash of any executor. The program
+stopped for longer than a heartbeat, the executor dies as one that was stopped itself: by KILL.
 """
 
 import os
 import resource
 import signal
+import time
 from contextlib import ExitStack
 from typing import NoReturn
 
@@ -37,13 +39,18 @@ _HELD = _TAKEN | {signal.SIGTERM}
 
 
 class CommandAttempt:
-    """The one attempt of an executor for single use, in a program of its own."""
+    """The one attempt of an executor for single use, in a program of its own.
 
-    def __init__(self, command: Command, resolver: Resolver, table: DeadlineTable, row: int) -> None:
+    Args:
+      heartbeat_s: how long the program may be stopped.
+    """
+
+    def __init__(self, command: Command, resolver: Resolver, table: DeadlineTable, row: int, *, heartbeat_s: float) -> None:
         self._command = command
         self._resolver = resolver
         self._table = table
         self._row = row
+        self._heartbeat_s = heartbeat_s
         signal.pthread_sigmask(signal.SIG_SETMASK, _HELD)
 
     def run(self, work: Work) -> Result:
@@ -91,11 +98,22 @@ class CommandAttempt:
     def _wait(self, pid: int, work: Work) -> bool:
         """Wait until the program is dead, and pass a soft signal on once; return whether there was one."""
         asked = False
+        stopped_mono: float | None = None
         while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if not asked and self._is_asked(work):
                 asked = True
                 os.killpg(0, signal.SIGTERM)
-            signal.sigwait(_TAKEN)
+            if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is None:
+                stopped_mono = None
+                signal.sigwait(_TAKEN)
+                continue
+            now = time.monotonic()
+            stopped_mono = now if stopped_mono is None else stopped_mono
+            left_s = stopped_mono + self._heartbeat_s - now
+            if left_s <= 0:
+                os.write(2, f"stopped for longer than {self._heartbeat_s:g} s, a heartbeat: killed\n".encode())
+                _die_of(signal.SIGKILL)
+            signal.sigtimedwait(_TAKEN, left_s)
         return asked
 
     def _judge(self, work: Work, status: int, asked: bool) -> Result:

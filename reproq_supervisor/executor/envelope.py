@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from reproq_supervisor.core.policy.retry import asked_delay_s
 from reproq_supervisor.core.runs import ErrorKind
 from reproq_supervisor.core.work import Result, Verdict
 
@@ -20,7 +21,6 @@ _CLASS_BY_KIND = {
     ErrorKind.SECURITY_VIOLATION: "ForbiddenTaskError",
     ErrorKind.BAD_RESULT: "BadResultError",
 }
-_LONGEST_DELAY_S = 3650 * 86400.0
 _MISTAKES = frozenset({"PayloadError", "ImportError"})
 
 
@@ -79,17 +79,12 @@ def _read_failure(envelope: dict[str, Any]) -> Failure:
         _text(envelope.get("message")),
         traceback,
         is_final=kind is not ErrorKind.APP_ERROR or is_mistake or envelope.get("retry") is False,
-        delay_s=_delay(envelope.get("retry_after_s")),
+        delay_s=asked_delay_s(envelope.get("retry_after_s")),
     )
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
-
-
-def _delay(value: object) -> float | None:
-    is_delay = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST_DELAY_S
-    return float(value) if is_delay else None  # type: ignore[arg-type]
 
 
 def write_envelope(result: Result) -> bytes:

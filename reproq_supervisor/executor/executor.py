@@ -41,7 +41,12 @@ Runner = Callable[[Work], Result]
 
 @dataclass(frozen=True, slots=True)
 class ExecutorPlan:
-    """What all executors of a nursery have in common; `command` is the program that runs their tasks, None: they do."""
+    """What all executors of a nursery have in common.
+
+    Attributes:
+      command: the program that runs their tasks; None: they do.
+      heartbeat_s: how long such a program may be stopped.
+    """
 
     title: ProcessTitle
     child: str
@@ -51,6 +56,7 @@ class ExecutorPlan:
     allowed: Sequence[str]
     single_use: bool
     command: Command | None
+    heartbeat_s: float
     limits: Mapping[str, float | None]
 
 
@@ -102,7 +108,7 @@ def _runner(start: ExecutorStart, soft: SoftSignal) -> Runner:
     """Return what runs an attempt, with the signals that it wants let through."""
     resolver = Resolver(start.plan.allowed)
     if start.plan.command is not None:
-        return CommandAttempt(start.plan.command, resolver, start.table, start.row).run
+        return CommandAttempt(start.plan.command, resolver, start.table, start.row, heartbeat_s=start.plan.heartbeat_s).run
     unblock_signals()
     return partial(run_attempt, resolver=resolver, soft=soft, max_result_bytes=MAX_RESULT_BYTES)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -284,3 +285,20 @@ def test_what_a_task_of_our_own_program_prints_is_in_its_log(database: Database,
         assert (failed.end, failed.errors[-1]["exception_class"]) == (("FAILED", "app_error", 1), "RuntimeError")
         assert failed.log == "STDOUT:\nSTDERR:\nwords\nexit status 1\n"
         assert runs.end_of("return_large", max_attempts=2).end == ("FAILED", "bad_result", 1)
+
+
+@pytest.mark.parametrize("heartbeat", [0.5, 60.0])
+def test_a_program_may_be_stopped_for_a_heartbeat(database: Database, tmp_path: Path, heartbeat: float) -> None:
+    runs, pid_file = Runs(database), tmp_path / "pid"
+    app = {"preload": ["not.imported"], "allowed_task_modules": ["tests."]}
+    with running_shard(database, executors=1, heartbeat=heartbeat, isolation="exec", exec=EXEC, app=app) as shard:
+        ids = runs.add(f"{ODD}stop_itself", str(pid_file), max_attempts=1, timeout_seconds=3600)
+        if heartbeat > 1:
+            pid = int(eventually(lambda: pid_file.exists() and pid_file.read_text(), timeout=60, what="the program runs"))
+            eventually(lambda: state_of(pid) == "T", timeout=60, what="it stops itself")
+            os.kill(pid, signal.SIGCONT)
+            assert [run.end for run in runs.ended(ids)] == [("SUCCESSFUL", None, 1)]
+        else:
+            (run,) = runs.ended(ids)
+            assert run.end == ("FAILED", "worker_crashed", 1)
+            assert shard.wait_event("executor.exited")["status"] == -signal.SIGKILL

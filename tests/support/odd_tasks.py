@@ -225,8 +225,10 @@ def hang_with_signals_masked(seconds: float = 3600) -> None:
     time.sleep(seconds)
 
 
-def stop_itself() -> str:
-    """Freeze the own process."""
+def stop_itself(pid_file: str = "") -> str:
+    """Freeze the own process, whose number is in *pid_file* then."""
+    if pid_file:
+        Path(pid_file).write_text(str(os.getpid()))
     os.kill(os.getpid(), signal.SIGSTOP)
     return "continued"
 

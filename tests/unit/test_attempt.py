@@ -113,8 +113,8 @@ def test_a_retry_may_ask_for_its_delay(run: Run, delay_s: float | None) -> None:
     assert run(raising(Retry(delay_s=delay_s))).delay_s == delay_s
 
 
-@pytest.mark.parametrize("delay", ["soon", timedelta(seconds=5), [5]])
-def test_a_delay_that_is_no_number_is_an_error_of_the_application(run: Run, delay: Any) -> None:
+@pytest.mark.parametrize("delay", ["soon", timedelta(seconds=5), [5], float("inf"), float("nan"), 1e12])
+def test_a_delay_that_is_no_number_or_for_ever_is_an_error_of_the_application(run: Run, delay: Any) -> None:
     def task() -> None:
         raise Retry(delay_s=delay)
 
@@ -129,6 +129,21 @@ def test_a_retry_of_the_applications_own_class_needs_no_delay(run: Run) -> None:
             Exception.__init__(self, "later")
 
     assert run(raising(Later())).delay_s is None
+
+
+@pytest.mark.parametrize("delay", [float("inf"), float("nan"), -1, "soon", True])
+def test_what_an_own_class_says_for_ever_is_left_to_the_policy(run: Run, delay: Any) -> None:
+    class Later(Retry):
+        delay_s = delay
+
+        def __init__(self) -> None:
+            Exception.__init__(self, "later")
+
+    assert run(raising(Later())).delay_s is None
+
+
+def test_a_delay_that_has_passed_means_at_once(run: Run) -> None:
+    assert run(raising(Retry(delay_s=-5))).delay_s == 0.0
 
 
 def test_wrong_arguments_are_an_error_of_the_application(run: Run) -> None:

@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+LONGEST_DELAY_S = 3650 * 86400.0
+"""Ten years, as of every duration: what asks for more, infinity above all, means a run that would wait for ever."""
+
+
+def asked_delay_s(value: object) -> float | None:
+    """Return the delay that a task or program asked for, None (the policy's) for what is no number of seconds within bounds."""
+    is_delay = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST_DELAY_S
+    return float(value) if is_delay else None  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
