@@ -230,12 +230,9 @@ def main() -> None:
         stack.callback(daemon.close)
         daemon.start()
         soak = Soak(daemon, cluster, database, folder / "trail", random.Random(options.seed))
-        try:
-            soak.run(time.monotonic() + options.minutes * 60)
-            soak.finish()
-        except BaseException:
-            sys.stderr.write(daemon.log[-20000:])
-            raise
+        stack.push(lambda kind, *_: print(daemon.log[-20000:], file=sys.stderr) if kind else None)
+        soak.run(time.monotonic() + options.minutes * 60)
+        soak.finish()
 
 
 if __name__ == "__main__":

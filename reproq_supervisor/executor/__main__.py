@@ -51,19 +51,8 @@ def main() -> int:
     title.set(f"reproq: nursery {start['child']} (importing)")
     if start["mode"] != "process":
         TaskStreams().restore()  # before anybody keeps what `sys.stderr` is now, as handlers of logging do
-    isolation, command = pool.get("isolation", "reuse"), None
     try:
-        take_on(pool)
-        # The kernel forgets it when the user changes.
-        prctl.set_pdeathsig(signal.SIGTERM, parent_pid=start["shard_pid"])
-        if isolation == "exec":
-            # What a program imports it imports itself; here it would only take memory.
-            prepare_environment(start["app"])
-            command = Command.find(pool["exec"])
-        else:
-            preload(start["app"])
-        check_forkable(frozenset({channel.fileno()}))
-        check_room(pool)
+        command = _prepare(start, channel)
     except (ConditionError, PreloadError) as error:
         send_frame(channel, frames.encode_message({"type": "failed", "reason": str(error), "permanent": isinstance(error, ConditionError)}))
         return PERMANENT
@@ -86,7 +75,7 @@ def main() -> int:
                 mode=start["mode"],
                 slots=start["slots"],
                 allowed=start["app"].get("allowed_task_modules") or [],
-                single_use=isolation != "reuse",
+                single_use=pool.get("isolation", "reuse") != "reuse",
                 command=command,
                 heartbeat_s=float(pool.get("heartbeat", 10.0)),
                 limits=pool.get("limits") or {},
@@ -96,6 +85,27 @@ def main() -> int:
         },
     ).run()
     return 0
+
+
+def _prepare(start: dict[str, Any], channel: socket.socket) -> Command | None:
+    """Take on the pool's conditions, and import the application or find the program that runs each task.
+
+    Raises:
+      ConditionError, PreloadError: executors cannot be forked, and why.
+    """
+    pool, command = start["pool_settings"], None
+    take_on(pool)
+    # The kernel forgets it when the user changes.
+    prctl.set_pdeathsig(signal.SIGTERM, parent_pid=start["shard_pid"])
+    if pool.get("isolation") == "exec":
+        # What a program imports it imports itself; here it would only take memory.
+        prepare_environment(start["app"])
+        command = Command.find(pool["exec"])
+    else:
+        preload(start["app"])
+    check_forkable(frozenset({channel.fileno()}))
+    check_room(pool)
+    return command
 
 
 def _receive_start(channel: socket.socket) -> tuple[dict[str, Any], DeadlineTable]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -45,14 +45,13 @@ class StoreConnection:
                 connect_timeout=max(2, round(timeout_s)),
                 prepare_threshold=None,
             )
-            try:
+            async with AsyncExitStack() as on_failure:
+                on_failure.push_async_callback(connection.close)
                 async with _answered_in_time():
                     is_direct = await _is_direct(connection)
                     if prepare and is_direct:
                         connection.prepare_threshold = 0
-            except BaseException:
-                await connection.close()
-                raise
+                on_failure.pop_all()
             return cls(connection, is_direct=is_direct)
 
     async def ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -97,10 +96,9 @@ class StoreConnection:
             raise StoreUnavailable("the connection is closed: connect again")
         try:
             yield
-        except BaseException:
+        finally:
             if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 await self._connection.close()
-            raise
 
 
 @asynccontextmanager

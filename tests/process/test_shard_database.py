@@ -109,31 +109,44 @@ def test_a_drain_ends_without_a_database(own_database: Database, runs: Runs, how
 @pytest.mark.slow
 def test_a_database_that_stopped_answering_is_noticed(own_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the conversation here, since its patience is half a minute."""
-    monkeypatch.setattr(connection, "ANSWER_WITHIN_S", 0.3)
+    monkeypatch.setattr(connection, "ANSWER_WITHIN_S", 2.0)
     options = StoreOptions(
         own_database.dsn, "test", "reproq test", listen=True, prepare=True, poll_min_s=0.02, poll_max_s=0.1, concurrency=1
     )
     ledger = Ledger(HeldRuns(), Turns({"default": 1}), 10.0)
-    talk = Conversation(options, ledger, wanted=lambda: 5, on_reply=lambda *_: None, on_event=lambda *_, **__: None)
+    happened: dict[str, list[asyncio.Future[None]]] = {}
+    replies: asyncio.Queue[None] = asyncio.Queue()
+
+    def note(event: str, **_: object) -> None:
+        for waiter in happened.pop(event, []):
+            waiter.set_result(None)
+
+    def next_event(event: str) -> asyncio.Future[None]:
+        waiter = asyncio.get_running_loop().create_future()
+        happened.setdefault(event, []).append(waiter)
+        return waiter
+
+    talk = Conversation(options, ledger, wanted=lambda: 5, on_reply=lambda *_: replies.put_nowait(None), on_event=note)
 
     async def scenario() -> None:
-        connected = asyncio.Event()
-        task = asyncio.create_task(talk.run(connected.set))
-        await connected.wait()
-        for _ in range(20):
+        async with asyncio.timeout(60):
+            connected = next_event("database.connected")
+            task = asyncio.create_task(talk.run(lambda: None))
+            await connected
+            for _ in range(20):  # more than a statement needs to be prepared by the server
+                talk.wake(work_may_wait=True)
+                await replies.get()
+            lost = next_event("database.lost")
+            await asyncio.to_thread(own_database.cluster.freeze)
             talk.wake(work_may_wait=True)
-            await asyncio.sleep(0.01)
-        await asyncio.to_thread(own_database.cluster.freeze)
-        talk.wake(work_may_wait=True)
-        async with asyncio.timeout(20):
-            while talk.up:
-                await asyncio.sleep(0.05)
-        own_database.cluster.thaw()
-        async with asyncio.timeout(20):
-            while not talk.up:
-                await asyncio.sleep(0.05)
-        talk.stop()
-        await task
+            await lost
+            assert not talk.up
+            back = next_event("database.connected")
+            own_database.cluster.thaw()
+            await back
+            assert talk.up
+            talk.stop()
+            await task
 
     asyncio.run(scenario())
 

@@ -48,7 +48,7 @@ def produce(dsn: str, count: int, seed: int) -> None:
         while made < count:
             runs = [mixed_run(rng, made + n) for n in range(min(count - made, rng.choice((1, 1, 40))))]
             enqueue(connection, runs)
-            time.sleep(rng.choice((0, 0, 0.02)))
+            time.sleep(rng.choice((0, 0, 0.02)))  # how long the transaction stays open
             if rng.random() < 0.2:
                 connection.rollback()
             else:

@@ -17,6 +17,8 @@ from tests.store.actors import Actor, Keeper, Shard, ended
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 
+HANGS_AFTER_S = 30.0
+
 Put = Callable[..., list[RunId]]
 
 
@@ -189,14 +191,22 @@ class Listening(Actor):
     def __init__(self, dsn: str, **options: Any) -> None:
         super().__init__()
         self.notes = 0
-        self.listener = self.connect(Listener.connect(dsn, on_note=self._noted, **options))
+        self._noted = asyncio.Event()
+        self.listener = self.connect(Listener.connect(dsn, on_note=self._note, **options))
 
-    def _noted(self) -> None:
+    def _note(self) -> None:
         self.notes += 1
+        self._noted.set()
 
-    def has_heard(self, count: int) -> bool:
-        self.run(asyncio.sleep(0.01))
-        return self.notes >= count
+    def wait_heard(self, count: int) -> None:
+        """Run its loop until it was told something *count* times."""
+        self.run(self._wait_heard(count))
+
+    async def _wait_heard(self, count: int) -> None:
+        async with asyncio.timeout(HANGS_AFTER_S):
+            while self.notes < count:
+                self._noted.clear()
+                await self._noted.wait()
 
     def end(self) -> None:
         self.run(self.listener.close())
@@ -209,9 +219,9 @@ def test_a_listener_passes_on_what_concerns_it(put: Put, shard: Shard, database:
         fall_asleep(shard, "a", "b")
         put(queue_name="b")
         put(queue_name="a")
-        eventually(lambda: listening.has_heard(1), what="a note")
+        listening.wait_heard(1)  # a note
         database.query("SELECT reproq_wish_cancel('{1}')")
-        eventually(lambda: listening.has_heard(2), what="a wish to cancel")
+        listening.wait_heard(2)  # a wish to cancel
         assert listening.notes == 2
 
 
@@ -220,7 +230,7 @@ def test_a_listener_comes_back_and_says_that_it_may_have_missed_something(put: P
     with ended(listening):
         ((ended_now,),) = database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ear (listener)'")
         assert ended_now
-        eventually(lambda: listening.has_heard(1), what="a note after the gap")
+        listening.wait_heard(1)  # a note after the gap
         fall_asleep(shard)
         put()
-        eventually(lambda: listening.has_heard(2), what="a note")
+        listening.wait_heard(2)  # a note

@@ -41,7 +41,7 @@ def task(kind: str) -> str:
             for _ in range(20):
                 pass
         case "sleep":
-            time.sleep(0.0001)
+            time.sleep(0.0001)  # the task's work
     return kind
 
 
@@ -119,7 +119,7 @@ def test_a_coroutine_is_cancelled_whoever_runs_when_the_signal_comes(table: Dead
 
     async def main() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # the task's work, until it is stopped
         finally:
             ends.append("cleaned up")
 
@@ -155,7 +155,7 @@ def test_a_coroutine_that_ends_in_spite_of_being_asked_has_its_value(table: Dead
     async def stubborn() -> str:
         asyncio.get_running_loop().call_soon(ask, table, 1)
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # the task's work, until it is stopped
         except asyncio.CancelledError:
             return "done anyway"
         return "never"

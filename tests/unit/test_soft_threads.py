@@ -27,7 +27,7 @@ def task(kind: str) -> str:
             for _ in range(50):
                 pass
         case "sleep":
-            time.sleep(0.0001)
+            time.sleep(0.0001)  # the task's work
         case "swallow":
             try:
                 for _ in range(50):
@@ -195,7 +195,7 @@ def test_a_coroutine_in_a_thread_is_cancelled() -> None:
     async def main() -> None:
         begun.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # the task's work, until it is stopped
         finally:
             ends.append("cleaned up")
 

@@ -6,6 +6,7 @@ import platform
 import shlex
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -60,17 +61,23 @@ def _demonstrate(output: Output, ground: Ground, interruption: Interruption, lim
     planned = [*plan_mischief(ground.scratch), *plan_files(library, names)]
     _introduce(output, ground, planned)
     daemon = DemoDaemon(ground, interruption)
-    try:
-        found = _use(daemon, output, planned)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
+    with ExitStack() as on_failure:
+        on_failure.callback(_stop, daemon)
+        try:
+            found = _use(daemon, output, planned)
+        except KeyboardInterrupt:
             click.echo("\nstopping the daemon; once more, and it will not wait for running tasks", err=True)
-        for complaint in daemon.stop().complaints:
-            click.echo(complaint, err=True)
-        raise
+            raise
+        on_failure.pop_all()
     found.surprises += daemon.stop().complaints
     _compare(output, found, library, names)
     return found
+
+
+def _stop(daemon: DemoDaemon) -> None:
+    """Stop it where no report follows that could name what went wrong meanwhile."""
+    for complaint in daemon.stop().complaints:
+        click.echo(complaint, err=True)
 
 
 def _introduce(output: Output, ground: Ground, planned: list[Planned]) -> None:

@@ -137,9 +137,9 @@ class MakeIndex(Step):
                             self._tell_phase(work, watcher)
                         else:
                             return
-            except BaseException:
-                work.connection.cancel_safe()
-                raise
+            finally:
+                if not building.done():  # interrupted, or nobody can watch: the thread is waited for
+                    work.connection.cancel_safe()
 
     def _tell_phase(self, work: Work, watcher: Connection) -> None:
         row = watcher.execute(load("migrating")["building"], {"table": self._index.table}).fetchone()
