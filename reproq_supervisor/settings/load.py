@@ -65,7 +65,7 @@ def answer(start: Mapping[str, Any]) -> dict[str, Any]:
     try:
         loaded = read_settled(path, lambda: _load_again(start, contract))
     except ConfigError as error:
-        return {"type": "problems", "problems": [problem.as_message() for problem in error.problems]}
+        return {"type": "problems", "source": error.source, "problems": [problem.as_message() for problem in error.problems]}
     settings = resolve(loaded, runtime)
     return {"type": "settings", "settings": settings, "release": release_of(settings["app"])}
 

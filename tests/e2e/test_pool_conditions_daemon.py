@@ -14,7 +14,7 @@ from tests.support.daemon import CHECKOUT, Daemon, demo_config
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 from tests.support.runs import Runs
-from tests.support.somebody import NAME, open_view, somebody_else, why_nobody_else
+from tests.support.somebody import as_somebody_else, open_view, somebody_else, why_nobody_else
 
 StartDaemon = Callable[..., Daemon]
 
@@ -60,7 +60,7 @@ def test_a_user_that_the_daemon_may_not_become_is_refused_before_anything_starts
     if os.geteuid() == 0:
         if why_nobody_else():
             pytest.skip(str(why_nobody_else()))
-        argv = [*open_view(), sys.executable, "-P", "-m", "reproq_supervisor.process.launch", "--user", NAME, "--", *argv]
+        argv = [*as_somebody_else(), *argv]
     with TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         config = Path(folder, "c.yaml")

@@ -1,9 +1,11 @@
 """Reload as one transaction: all of it or nothing, and what works is never taken down."""
 
 import signal
+import stat
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from reproq_supervisor.supervisor.client import ControlClient
 from tests.support.daemon import CHECKOUT, Daemon, demo_config
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
+from tests.support.somebody import as_somebody_else, folder_of_somebody_else, why_no_file_can_be_refused
 
 StartDaemon = Callable[..., Daemon]
 
@@ -34,6 +37,20 @@ def work(database: Database, count: int, *args: object, task: str = "echo") -> l
 def wait_done(database: Database, ids: list[int]) -> None:
     statement = "SELECT count(*) FROM task_runs WHERE result_id = ANY (%s) AND status = 'SUCCESSFUL'"
     eventually(lambda: database.query(statement, ids) == [(len(ids),)], timeout=60, what="the tasks are done")
+
+
+@contextmanager
+def open_to_everybody(socket_dir: Path) -> Iterator[None]:
+    """Let a daemon of somebody else speak to the tests' server, whose socket is for its user alone."""
+    places = [socket_dir, *socket_dir.glob(".s.PGSQL.*[0-9]")]
+    modes = [stat.S_IMODE(place.stat().st_mode) for place in places]
+    for place in places:
+        place.chmod(0o777)
+    try:
+        yield
+    finally:
+        for place, mode in zip(places, modes, strict=True):
+            place.chmod(mode)
 
 
 def assert_same_processes(daemon: Daemon, before: dict[int, str]) -> None:
@@ -80,6 +97,23 @@ def test_an_unreadable_file_changes_nothing(start_daemon: StartDaemon, database:
     assert refused.returncode in (1, 78), refused
     assert refused.stderr
     assert_same_processes(daemon, before)
+
+
+@pytest.mark.skipif(why_no_file_can_be_refused() is not None, reason=str(why_no_file_can_be_refused()))
+def test_a_file_that_the_daemon_may_no_longer_read_changes_nothing(start_daemon: StartDaemon, database: Database) -> None:
+    with folder_of_somebody_else() as folder, open_to_everybody(Path(database.cluster.embedded.socket_dir)):
+        places = {"STATE_DIRECTORY": str(folder / "state"), "RUNTIME_DIRECTORY": str(folder / "run")}
+        daemon = start_daemon(demo_config(database.dsn), env=places, view=as_somebody_else())
+        before = daemon.processes()
+        daemon.config_path.chmod(0)
+        refused = daemon.command("reload")
+        assert refused.returncode == 78, refused
+        assert f"{daemon.config_path}: expected a readable file: Permission denied" in refused.stderr
+        assert_same_processes(daemon, before)
+        daemon.config_path.chmod(0o644)
+        assert daemon.command("reload").returncode == 0
+        wait_done(database, work(database, 3))
+        daemon.stop()
 
 
 def test_a_change_of_size_touches_no_running_executor(start_daemon: StartDaemon, database: Database) -> None:

@@ -47,7 +47,7 @@ def test_every_datagram_of_a_life(supervised: Make, manager: NotifySocket) -> No
     assert before < at[0] < at[1] < time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000, "in the same datagram, of the manager's clock"
     assert (reloading, again) == ({"STATUS": "reload"}, {"STATUS": "reload"})
     assert reloaded == {"READY": "1", "STATUS": f"running, generation {reloaded['STATUS'].rpartition(' ')[2]}"}
-    assert refused == {"READY": "1", "STATUS": "running; the last reload was refused: the configuration has problems"}
+    assert refused == {"READY": "1", "STATUS": "running; the last reload was refused: configuration:3: pools.mail: broken"}
     assert stopping == {"STOPPING": "1", "STATUS": "stopping: received TERM"}
     repeated = [note for note in manager.notes if note.keys() & {"EXTEND_TIMEOUT_USEC", "WATCHDOG"}]
     assert all(note.keys() <= {"EXTEND_TIMEOUT_USEC", "STATUS"} or note == {"WATCHDOG": "1"} for note in repeated)

@@ -78,6 +78,7 @@ class Daemon:
         self._mark = uuid.uuid4().hex
         self._notes = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notes.bind(str(self.folder / "notify.sock"))
+        (self.folder / "notify.sock").chmod(0o777)  # the daemon may be somebody else
         self._notes.setblocking(False)
         self._env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
         self._env |= {MARK: self._mark, "NOTIFY_SOCKET": str(self.folder / "notify.sock"), **(env or {})}

@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +57,28 @@ def open_view() -> tuple[str, ...]:
     for at, (path, _) in enumerate(closed):
         steps += [f"mkdir -p '{path}'", f"mount --rbind /mnt/{at} '{path}'"]
     return (shutil.which("unshare") or "unshare", "--mount", "sh", "-c", "\n".join([*steps, 'exec "$@"']), "sh")
+
+
+@cache
+def as_somebody_else() -> tuple[str, ...]:
+    """Return what to put in front of a command line to run it as somebody whom a file can be refused; nothing when we are no root."""
+    if os.geteuid() != 0:
+        return ()
+    return (*open_view(), sys.executable, "-P", "-m", "reproq_supervisor.process.launch", "--user", NAME, "--")
+
+
+def why_no_file_can_be_refused() -> str | None:
+    """Return why nobody here can be kept from reading a file: root reads everything, and cannot always become somebody else."""
+    return why_nobody_else() if os.geteuid() == 0 else None
+
+
+@contextmanager
+def folder_of_somebody_else() -> Iterator[Path]:
+    """Return a new folder for whom `as_somebody_else` runs; for us when we are no root."""
+    with tempfile.TemporaryDirectory(prefix="reproq-test-", dir="/tmp") as name:
+        if os.geteuid() == 0:
+            os.chown(name, somebody_else().uid, somebody_else().gid)
+        yield Path(name)
 
 
 def _outermost(paths: Iterator[Path]) -> list[Path]:

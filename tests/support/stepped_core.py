@@ -34,6 +34,8 @@ SPEAKING = (Role.SHARD, Role.KEEPER, Role.POSTGRES)
 LATE_S = 1e-5
 """A loop is never woken exactly on time; sums of times are not exact either."""
 
+CONFIG_PATH = "/etc/reproq.yaml"
+
 
 class SteppedCore:
     """The core and everything it commanded, with the time of each command.
@@ -151,7 +153,7 @@ class SteppedCore:
         """Let the loader answer with settings or with problems, and end."""
         loader = self.process("loader")
         if isinstance(found, list):
-            self.say(loader, "problems", problems=found)
+            self.say(loader, "problems", problems=found, source=CONFIG_PATH)
         else:
             self.say(loader, "settings", settings=found, **fields)
         self.exit(loader, 0)

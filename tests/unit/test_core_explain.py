@@ -6,9 +6,9 @@ from tests.sim.settings import pool, settings
 from tests.support.stepped_core import SteppedCore, running
 
 
-def lines(core: SteppedCore) -> list[str]:
-    """Ask about the pool mail."""
-    found: list[str] = core.asked("explain", pool="mail")["lines"]
+def lines(core: SteppedCore, pool: str = "mail") -> list[str]:
+    """Ask about a pool."""
+    found: list[str] = core.asked("explain", pool=pool)["lines"]
     return found
 
 
@@ -142,9 +142,19 @@ def test_a_refused_reload_is_told_with_its_problems() -> None:
     core.wait(2.0)
     assert lines(core)[1:] == [
         "The last reload, 2.0 s ago, was refused: the configuration has problems.",
-        "  pools.mail.mode (line 3): expected a mode",
-        "  file: empty",
+        "  /etc/reproq.yaml:3: pools.mail.mode: expected a mode",
+        "  /etc/reproq.yaml: empty",
     ]
+
+
+def test_a_refused_restart_is_told_of_its_own_pool_alone() -> None:
+    core = running(settings({"mail": pool(), "bulk": pool()}))
+    core.ask("restart", pool="bulk")
+    assert lines(core, "bulk")[-1] == "A restart of bulk is under way: canary."
+    assert len(lines(core, "mail")) == 1
+    core.exit(core.process("bulk/0"), 78)
+    assert lines(core, "bulk")[-1].startswith("The last restart of bulk, 0.0 s ago, was refused: ")
+    assert len(lines(core, "mail")) == 1
 
 
 def test_an_operation_under_way_is_told_when_it_has_begun_to_touch_something() -> None:

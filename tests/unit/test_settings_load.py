@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +189,32 @@ def test_files_that_cannot_be_read_are_one_problem(tmp_path: Path) -> None:
         assert len(caught.value.problems) == 1, name
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_forbidden_file_is_one_problem(written: Written) -> None:
-    written.path.write_text("{}")
-    written.path.chmod(0)
-    with pytest.raises(ConfigError, match="Permission denied"):
-        load(str(written.path), environ={})
+# Root may read everything, so it becomes somebody else, when all that is needed to load has been imported.
+_LOAD_WITHOUT_RIGHTS = """
+import os, sys
+from reproq_supervisor.process.identity import identity_of
+from reproq_supervisor.settings.load import load
+from reproq_supervisor.settings.problems import ConfigError
+
+path = sys.argv[1]
+load(path, environ={})
+os.chmod(path, 0)
+if os.geteuid() == 0:
+    identity_of("nobody").become()
+try:
+    load(path, environ={})
+except ConfigError as error:
+    print(*(problem.message for problem in error.problems), sep="\\n")
+"""
+
+
+def test_a_forbidden_file_is_one_problem() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)  # it is the file that is forbidden
+        path = Path(folder, "c.yaml")
+        path.write_text("{}")
+        done = subprocess.run([sys.executable, "-c", _LOAD_WITHOUT_RIGHTS, str(path)], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["expected a readable file: Permission denied"]
 
 
 def test_aliases_that_multiply_are_stopped(written: Written) -> None:

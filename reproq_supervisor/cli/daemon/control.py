@@ -92,5 +92,6 @@ def _checked(options: Options, answer: dict[str, Any]) -> dict[str, Any]:
         return answer
     if answer.get("problems"):
         problems = tuple(Problem(**problem) for problem in answer["problems"])
-        raise ConfigError(options.config_path or "configuration", problems)
+        # The daemon's own name of the file: what we would find may be another, or none any more.
+        raise ConfigError(answer.get("source") or options.config_path or "configuration", problems)
     raise _REFUSALS.get(int(answer.get("code", 1)), RefusedError)(str(answer.get("error", "refused without a reason")))

@@ -132,6 +132,7 @@ def last_reload(state: State, now: float) -> dict[str, Any] | None:
         "error": last.error or None,
         "changed": last.changed,
         "generation": last.generation,
+        "source": last.source,
         "problems": list(last.problems),
     }
 

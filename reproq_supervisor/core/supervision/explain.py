@@ -2,6 +2,7 @@
 
 from reproq_supervisor.core.supervision.health import PROBE_HEALTHY_S, Circuit, Health
 from reproq_supervisor.core.supervision.operation import OperationPhase
+from reproq_supervisor.core.supervision.problems import one_line
 from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessState
@@ -16,7 +17,7 @@ def explain(state: State, pool: str, now: float) -> list[str]:
         lines += _about_unit(state, unit, health, now)
     lines += [_about_leaving(process, now) for process in _leaving(state, pool)]
     lines += _about_operator(state, pool, now)
-    lines += _about_reload(state, now)
+    lines += _about_reload(state, pool, now)
     return lines
 
 
@@ -141,20 +142,16 @@ def _about_operator(state: State, pool: str, now: float) -> list[str]:
     return lines
 
 
-def _about_reload(state: State, now: float) -> list[str]:
+def _about_reload(state: State, pool: str, now: float) -> list[str]:
     lines = []
-    if state.operation is not None and state.operation.phase is not OperationPhase.LOADING:
-        lines.append(f"A {state.operation.what} is under way: {state.operation.phase.value}.")
-    last = state.last_reload
-    if last is not None and not last.ok:
-        lines.append(f"The last {last.what}, {_s(now - last.at_mono)} ago, was refused: {last.error}.")
-        lines += [f"  {_problem(problem)}" for problem in last.problems]
+    operation, last = state.operation, state.last_reload
+    if operation is not None and operation.phase is not OperationPhase.LOADING and pool in (operation.restarted or {pool}):
+        lines.append(f"A {operation.what} is under way: {operation.phase.value}.")
+    if last is not None and not last.ok and last.concerns(pool):
+        reason = "the configuration has problems" if last.problems else last.error
+        lines.append(f"The last {last.what}, {_s(now - last.at_mono)} ago, was refused: {reason}.")
+        lines += [f"  {one_line(problem, last.source)}" for problem in last.problems]
     return lines
-
-
-def _problem(problem: dict[str, object]) -> str:
-    line = f" (line {problem['line']})" if problem.get("line") else ""
-    return f"{problem.get('path') or 'file'}{line}: {problem.get('message')}"
 
 
 def _s(seconds: float) -> str:

@@ -65,7 +65,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ReloadOutcome:
-    """How the last operation ended, for `status` and `explain`."""
+    """How the last operation ended, for `status` and `explain`.
+
+    Attributes:
+      source: the configuration file that has the *problems*.
+      pools: those that were restarted; empty for a reload, which concerns all.
+    """
 
     ok: bool
     at_mono: float
@@ -74,7 +79,13 @@ class ReloadOutcome:
     error: str = ""
     changed: bool = False
     generation: int = 1
+    source: str | None = None
     problems: tuple[dict[str, Any], ...] = ()
+    pools: frozenset[str] = frozenset()
+
+    def concerns(self, pool: str) -> bool:
+        """Answer whether *pool* had a part in it: a restart of others has nothing to say about it."""
+        return not self.pools or pool in self.pools
 
 
 @dataclass(slots=True)
@@ -101,8 +112,12 @@ class Operation:
     @property
     def what(self) -> str:
         """Name the operation in a sentence."""
-        pools = sorted({wish.pool for wish in self.wishes if wish.pool is not None})
-        return f"restart of {', '.join(pools)}" if pools else "reload"
+        return f"restart of {', '.join(sorted(self.restarted))}" if self.restarted else "reload"
+
+    @property
+    def restarted(self) -> frozenset[str]:
+        """The pools that are restarted with the settings in force; none when it is a reload."""
+        return frozenset(wish.pool for wish in self.wishes if wish.pool is not None)
 
     @property
     def only_plans(self) -> bool:

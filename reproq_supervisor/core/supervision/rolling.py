@@ -16,6 +16,7 @@ from reproq_supervisor.core.supervision.operation import (
     Wish,
 )
 from reproq_supervisor.core.supervision.plan import Plan
+from reproq_supervisor.core.supervision.problems import summary
 from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.readiness import proven_at
 from reproq_supervisor.core.supervision.state import State
@@ -57,7 +58,7 @@ def take_answer(state: State, process: Process, message: dict[str, Any], now: fl
     operation.loader = None
     if message["type"] == "problems":
         problems = [dict(problem) for problem in message["problems"]]
-        refuse(state, "the configuration has problems", now, code=EXIT_CONFIG, problems=problems)
+        _refuse_file(state, operation, problems, message.get("source"), now)
         return
     changes = list(state.classify(state.plan.settings, message["settings"]))
     operation.release = message.get("release")
@@ -124,16 +125,31 @@ def advance(state: State, now: float) -> None:
         refuse(state, reason, now, code=EXIT_TRY_AGAIN)
 
 
-def refuse(state: State, reason: str, now: float, *, code: int = EXIT_FAILED, problems: list[dict[str, Any]] | None = None) -> None:
+def refuse(state: State, reason: str, now: float, *, code: int = EXIT_FAILED) -> None:
     """End the operation without success and say why; what it had started is drained by the next reconciliation."""
     operation = state.operation
     assert operation is not None
-    state.operation = None
-    problems = problems or []
-    state.last_reload = ReloadOutcome(False, now, operation.what, code, reason, generation=state.generation, problems=tuple(problems))
-    state.emit(ReloadRefused(code, reason))
+    outcome = ReloadOutcome(False, now, operation.what, code, reason, generation=state.generation, pools=operation.restarted)
+    _end_refused(state, operation, outcome)
+
+
+def _refuse_file(state: State, operation: Operation, problems: list[dict[str, Any]], source: str | None, now: float) -> None:
+    reason = summary(problems, source)
+    outcome = ReloadOutcome(
+        False, now, operation.what, EXIT_CONFIG, reason, generation=state.generation, source=source, problems=tuple(problems)
+    )
+    _end_refused(state, operation, outcome)
+
+
+def _end_refused(state: State, operation: Operation, outcome: ReloadOutcome) -> None:
+    state.operation, state.last_reload = None, outcome
+    reason = outcome.error
+    state.emit(ReloadRefused(outcome.code, reason))
+    answer = {"ok": False, "code": outcome.code, "error": reason, "problems": list(outcome.problems)}
+    if outcome.source is not None:
+        answer["source"] = outcome.source
     for wish in operation.wishes:
-        _answer(state, wish, {"ok": False, "code": code, "error": reason, "problems": problems})
+        _answer(state, wish, answer)
     if not operation.only_plans and state.stopping is None:
         state.do(Notify((("READY", "1"), ("STATUS", f"running; the last {operation.what} was refused: {reason}"))))
 
@@ -141,7 +157,7 @@ def refuse(state: State, reason: str, now: float, *, code: int = EXIT_FAILED, pr
 def _end(state: State, operation: Operation, now: float) -> None:
     state.operation = None
     changed = bool(operation.pools) or any(change.how != "restart" for change in operation.changes)
-    state.last_reload = ReloadOutcome(True, now, operation.what, changed=changed, generation=state.generation)
+    state.last_reload = ReloadOutcome(True, now, operation.what, changed=changed, generation=state.generation, pools=operation.restarted)
     state.emit(ReloadEnded(state.generation, changed))
     plan = [change.as_answer() for change in operation.changes]
     for wish in operation.wishes:
