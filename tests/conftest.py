@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import importlib.util
+import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -49,6 +50,13 @@ def own_database(own_cluster: Cluster) -> Iterator[Database]:
     """A new database with our schema on a server that this test may hurt."""
     with own_cluster.new_database(_template_of(own_cluster)) as database:
         yield database
+
+
+def pytest_configure() -> None:
+    """Let an interrupt reach what tests start: a shell starts what it runs in the background with it ignored, and that is inherited."""
+    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, handler)
 
 
 _DAEMONS = pytest.StashKey[list[Daemon]]()

@@ -132,6 +132,10 @@ class Ledger:
         """Endings that the database does not know yet, those that wait for somebody's lock included."""
         return self._held.ended
 
+    def locked_endings(self) -> list[RunId]:
+        """Return the runs that have ended and whose record somebody else has locked, so that their end is not written yet."""
+        return [held.claimed.result_id for held in self._held.values() if held.phase is Phase.ENDED and held.busy_until_mono > 0]
+
     def open_leases(self) -> list[tuple[RunId, LeaseNo]]:
         """Return (run, lease number) of everything that has not ended."""
         return [(h.claimed.result_id, h.claimed.lease_no) for h in self._held.values() if h.phase is not Phase.ENDED]

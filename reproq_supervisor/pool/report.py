@@ -8,6 +8,8 @@ from reproq_supervisor.pool.conversation import Conversation
 from reproq_supervisor.pool.desk import Desk
 from reproq_supervisor.process.title import ProcessTitle
 
+_MOST_NAMED = 5
+
 
 class Report:
     """Builds snapshots; remembers what it needs for rates. Sets the process title, too."""
@@ -38,6 +40,7 @@ class Report:
             "slots": crew.slots,
             "isolation": self._isolation,
             "held": len(self._desk.held),
+            "locked_endings": self._locked_endings(),
             "claimed_total": totals.claimed,
             "completed_total": totals.completed,
             "failed_total": totals.failed,
@@ -63,6 +66,10 @@ class Report:
         if not preloaded:
             return "importing the application"
         return "paused by an operator" if paused else ""
+
+    def _locked_endings(self) -> dict[str, Any]:
+        locked = self._desk.ledger.locked_endings()
+        return {"count": len(locked), "first": locked[:_MOST_NAMED]}
 
     def _rate(self, finished: int) -> float:
         """Return runs finished per second since the last call."""

@@ -12,11 +12,14 @@ When it fails: without a mark (a folder that cannot be written, a machine that l
 import fcntl
 import os
 import time
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
 _NEW = ".new-"
 _ABANDONED_S = 60.0
+MOST_LOOKED_AT = 256
+"""More than one host has living shards, and a look at them takes a few milliseconds of whoever looks."""
 
 
 def leave_mark(folder: str | os.PathLike[str], worker_id: str) -> int:
@@ -39,11 +42,12 @@ def leave_mark(folder: str | os.PathLike[str], worker_id: str) -> int:
     return fd
 
 
-def find_dead(folder: str | os.PathLike[str], prefix: str) -> list[str]:
-    """Return the ids of dead workers whose mark is still there.
+def find_dead(folder: str | os.PathLike[str], prefix: str, *, known: Container[str] = ()) -> list[str]:
+    """Return the ids of dead workers whose mark is still there: of the first `MOST_LOOKED_AT` that may be, so that a look is short.
 
     Args:
       prefix: what the ids of this host begin with. Locks of another host on a shared disk may be invisible here.
+      known: ids that need no look.
     """
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names are wanted
@@ -52,7 +56,8 @@ def find_dead(folder: str | os.PathLike[str], prefix: str) -> list[str]:
     for name in names:
         if name.startswith(_NEW):
             _remove_abandoned(Path(folder) / name)
-    return sorted(name for name in names if name.startswith(prefix) and not name.startswith(_NEW) and _is_free(Path(folder) / name))
+    ours = sorted(name for name in names if name.startswith(prefix) and not name.startswith(_NEW) and name not in known)
+    return [name for name in ours[:MOST_LOOKED_AT] if _is_free(Path(folder) / name)]
 
 
 def forget(folder: str | os.PathLike[str], worker_id: str) -> None:

@@ -83,9 +83,17 @@ def _check_text(value: str) -> str:
     return value
 
 
+NAME_RULE = "a name of 1 to 200 characters, without control characters or spaces around it"
+
+
+def is_name(value: str) -> bool:
+    """Answer whether a queue may be called so (`NAME_RULE`)."""
+    return 1 <= len(value) <= 200 and value == value.strip() and not _CONTROL.search(value)
+
+
 def _check_name(value: str) -> str:
-    if not 1 <= len(value) <= 200 or value != value.strip() or _CONTROL.search(value):
-        raise expected("a name of 1 to 200 characters, without control characters or spaces around it")
+    if not is_name(value):
+        raise expected(NAME_RULE)
     return value
 
 

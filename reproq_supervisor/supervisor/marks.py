@@ -11,7 +11,11 @@ LOOK_S = 1.0
 
 
 class Marks:
-    """Looks into the folder of marks; every dead worker is told of once. Those of our own dead shards are found as well, and harmless."""
+    """Looks into the folder of marks; every dead worker is told of once. Those of our own dead shards are found as well, and harmless.
+
+    This is the loop's one look at a disk: a folder of `state_dir`, which is local, and at most `MOST_LOOKED_AT` names of it at a time.
+    A child for it would have to be started every second.
+    """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -24,7 +28,7 @@ class Marks:
         if now < self._next_mono:
             return []
         self._next_mono = now + LOOK_S
-        fresh = [worker_id for worker_id in find_dead(self._folder, self._prefix) if worker_id not in self._told]
+        fresh = find_dead(self._folder, self._prefix, known=self._told)
         self._told.update(fresh)
         return [WorkersFoundDead(tuple(fresh))] if fresh else []
 

@@ -59,7 +59,7 @@ def test_logs_shows_what_was_printed(database: Database, printed: tuple[int, Pat
     done = run_program("logs", run, "--dsn", database.dsn)
     assert (done.code, done.out) == (0, "STDOUT:\none\r\ntwo \N{REPLACEMENT CHARACTER}\nSTDERR:\nthree\n")
     answer = run_program("logs", run, "--dsn", database.dsn, "--json").json
-    assert (answer["id"], answer["path"], answer["text"]) == (run, str(path), done.out)
+    assert (answer["id"], answer["path"], answer["text"], answer["running_attempt"]) == (run, str(path), done.out, None)
 
 
 @pytest.mark.parametrize(("lines", "shown"), [(0, ""), (1, "three\n"), (2, "STDERR:\nthree\n")])
@@ -81,6 +81,18 @@ def test_logs_says_why_there_are_none(database: Database) -> None:
     assert "it has not finished an attempt" in run_program("logs", waiting, "--dsn", database.dsn).err
     assert "it printed nothing, or the configuration has no logs_dir" in run_program("logs", ended, "--dsn", database.dsn).err
     assert "expected a task with this id" in run_program("logs", 4711, "--dsn", database.dsn).err
+
+
+def test_logs_says_that_a_later_attempt_still_runs(database: Database, printed: tuple[int, Path]) -> None:
+    first, _ = printed
+    (run,) = enqueue(database)
+    database.query("UPDATE task_lane SET state = 'running', leased_by = 'w', lease_no = 7, attempts = 2 WHERE result_id = %s", run)
+    assert "its attempt 2 still runs; what it prints is kept when it ends" in run_program("logs", run, "--dsn", database.dsn).err
+    uri = database.query("SELECT logs_uri FROM task_runs WHERE result_id = %s", first)[0][0]
+    database.query("UPDATE task_runs SET logs_uri = %s, rev = rev + 1 WHERE result_id = %s", uri, run)
+    done = run_program("logs", run, "--tail", 1, "--dsn", database.dsn)
+    assert (done.code, done.out) == (0, "three\n")
+    assert "attempt 2 runs" in done.err
 
 
 # doctor

@@ -121,7 +121,7 @@ def test_enqueue_with_dedupe_gives_the_unfinished_one(database: Database) -> Non
         (["--delay", "soon"], "expected a duration such as 10s or 1h30m, got 'soon'"),
         (["--timeout", "100ms"], "expected whole seconds"),
         (["--max-attempts", "0"], "--max-attempts"),
-        (["--queue", ""], "expected the name of a queue"),
+        (["--queue", ""], "expected a name of 1 to 200 characters"),
         (["--dedupe", "--count", "2"], "expected one of them"),
     ],
 )
@@ -139,8 +139,9 @@ def test_enqueue_refuses_what_names_no_task(database: Database, path: str) -> No
     assert "expected the dotted name of a task" in done.err
 
 
-def test_enqueue_of_what_postgresql_cannot_store_is_refused_whole(database: Database) -> None:
-    done = run_program("enqueue", "a.b", "--dsn", database.dsn, "--args", r'["\u0000"]', "--count", 3)
+def test_enqueue_of_what_the_database_refuses_is_refused_whole(database: Database) -> None:
+    database.query("ALTER TABLE task_runs ADD CONSTRAINT not_urgent CHECK (priority < 5)")
+    done = run_program("enqueue", "a.b", "--dsn", database.dsn, "--priority", 7, "--count", 3)
     assert done.code == 1
     assert len(done.err.splitlines()) == 1
     assert database.query("SELECT count(*) FROM task_runs") == [(0,)]

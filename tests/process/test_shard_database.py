@@ -74,6 +74,7 @@ def test_a_run_whose_lease_was_lost_meanwhile_is_stopped_after_the_reconnection(
         runs.add(f"{ODD}tick", str(path), 60)
         wait_running(shard, 1)
         (first,) = shard.snapshot["executors"]["pids"]
+        own_database.query("CHECKPOINT")  # a claim does not wait for the disk, and a crash would forget it
         own_database.cluster.kill()
         wait_database(shard, up=False)
         own_database.cluster.start()

@@ -38,6 +38,7 @@ def test_a_shard_that_leaves_waits_for_a_locked_record(database: Database) -> No
         shard.wait_snapshot(lambda s: s["running"] == 1, "it runs")
         other.execute(LOCKS["lock"], (busy,))
         shard.wait_snapshot(lambda s: s["running"] == 0 and s["held"] == 1, "its result waits")
+        shard.wait_snapshot(lambda s: s["locked_endings"] == {"count": 1, "first": [busy]}, "it says for what")
         shard.say("drain", timeout=0)
         shard.wait_snapshots(2)
         other.rollback()

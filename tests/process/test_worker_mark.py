@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reproq_supervisor.core.supervision.facts import WorkersFoundDead
-from reproq_supervisor.process.worker_mark import find_dead, forget, leave_mark
+from reproq_supervisor.process.worker_mark import MOST_LOOKED_AT, find_dead, forget, leave_mark
 from reproq_supervisor.supervisor.marks import Marks
 from tests.support.eventually import eventually
 
@@ -87,6 +87,15 @@ def test_a_mark_that_is_being_made_is_none_and_an_abandoned_one_is_removed(tmp_p
 
 def test_what_is_no_folder_has_no_dead(tmp_path: Path) -> None:
     assert find_dead(tmp_path / "nosuch", "host-") == []
+
+
+def test_a_look_is_short_however_many_marks_there_are(tmp_path: Path) -> None:
+    names = sorted(f"host-{number}" for number in range(MOST_LOOKED_AT + 50))
+    for name in names:
+        (tmp_path / name).touch()
+    first = find_dead(tmp_path, "host-")
+    assert first == names[:MOST_LOOKED_AT]
+    assert find_dead(tmp_path, "host-", known=set(first)) == names[MOST_LOOKED_AT:]
     forget(tmp_path / "nosuch", "host-1-aa")
 
 

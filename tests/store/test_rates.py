@@ -192,7 +192,7 @@ def claim_together(dsn: str, worker_id: str, crowd: int, seconds: float) -> tupl
     with ended(shard), psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO claimers VALUES (%s)", (worker_id,))
         while connection.execute("SELECT count(*) FROM claimers").fetchone() != (crowd,):
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks
         began = time.monotonic()
         while time.monotonic() < began + seconds:
             times += [time.monotonic()] * len(shard.claim(7))

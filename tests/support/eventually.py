@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], *, timeout: float = 10.0, what: str = "", interval: float = 0.02) -> T:
+def eventually(probe: Callable[[], T], *, timeout: float = 60.0, what: str = "", interval: float = 0.02) -> T:
     """Call *probe* until it returns something truthy, and return that.
 
     Raises:

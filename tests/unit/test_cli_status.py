@@ -135,6 +135,18 @@ def test_what_an_operator_did_by_hand_is_remembered() -> None:
     assert line.text == "mail has 8 executors by hand, until the daemon ends"
 
 
+def test_endings_that_wait_for_somebodys_lock_are_named() -> None:
+    shards = {
+        "mail/0@1": snapshot(locked_endings={"count": 7, "first": [1, 2, 3, 4, 5]}),
+        "mail/1@1": snapshot(locked_endings={"count": 1, "first": [9]}),
+        "mail/2@1": snapshot(),
+    }
+    (line,) = remarks(answer(pool(snapshots=shards)))
+    assert line.text.startswith("mail cannot write the end of 8 tasks (1, 2, 3, 4, 5, 9, …): a transaction that was left open")
+    (line,) = remarks(answer(pool(snapshots={"mail/1@1": shards["mail/1@1"]})))
+    assert line.text.startswith("mail cannot write the end of 1 tasks (9): ")
+
+
 def test_recycled_executors_are_counted_by_the_rule_they_met() -> None:
     shards = {
         "mail/0@1": snapshot(recycled={"tasks": 3, "rss": 0, "age": 1}),

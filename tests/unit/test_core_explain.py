@@ -165,6 +165,12 @@ def test_an_operation_under_way_is_told_when_it_has_begun_to_touch_something() -
     assert lines(core)[-1] == "A reload is under way: canary."
 
 
+def test_endings_that_wait_for_somebodys_lock_are_told() -> None:
+    core = running()
+    core.say(core.process("mail/0"), "snapshot", snapshot={"locked_endings": {"count": 2, "first": [41, 57]}})
+    assert lines(core)[1].startswith("mail/0 cannot write the end of 2 tasks, the first 41, 57: their rows are locked by a transaction")
+
+
 def test_work_that_does_not_move_is_told() -> None:
     core = running()
     core.say(core.process("mail/0"), "snapshot", snapshot={"running": 1, "progress": 5})

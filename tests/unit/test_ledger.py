@@ -41,3 +41,17 @@ def test_what_has_ended_under_its_earlier_lease_needs_no_stop() -> None:
     (second,), lost = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 2),)), 0.0)
     assert lost == []
     assert (held.values(), held.ended) == ([second], 0)
+
+
+def test_an_ending_that_somebodys_lock_keeps_from_its_record_is_named_until_it_is_written() -> None:
+    book, held = ledger()
+    runs, _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1), claimed(2, 2))), 0.0)
+    for each in runs:
+        held.end(each, RELEASED)
+    request = book.request(0, 0.0)
+    assert request is not None
+    assert book.locked_endings() == []
+    book.apply(request, CycleReply(busy=frozenset({RunId(2)})), 0.0)
+    assert book.locked_endings() == [2]
+    book.apply(request, CycleReply(), 0.0)
+    assert book.locked_endings() == []

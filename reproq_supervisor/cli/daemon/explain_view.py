@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reproq_supervisor.cli.values import rough_age
+from reproq_supervisor.cli.values import rough_age, short_name
 
 if TYPE_CHECKING:
     from reproq_supervisor.store.commands import QueueStats
@@ -40,4 +40,4 @@ def queue_lines(queues: "Mapping[str, QueueStats]") -> Iterator[str]:
         what = f"{queue.ready} ready{oldest}, {queue.running} running{parked}{waiting}"
         why = f" ({queue.paused})" if queue.paused else ""
         paused = "" if queue.paused is None else f" It is paused{why}; back to work by: reproq-supervisor queue resume {name}"
-        yield f"Queue {name}: {what}.{paused}"
+        yield f"Queue {short_name(name)}: {what}.{paused}"

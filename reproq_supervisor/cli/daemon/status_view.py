@@ -84,9 +84,21 @@ def remarks(status: Answer) -> list[Line]:
             left_s = pool["override"]["left_s"]
             until = "until the daemon ends" if left_s is None else f"for {rough_age(left_s)} more"
             found.append(Line(f"{name} has {pool['override']['executors']} executors by hand, {until}", "yellow"))
+        found += _locked(name, pool)
         if pool["paused"]:
             found.append(Line(f"{name} claims nothing, drained by hand; back to work by: reproq-supervisor resume {name}", "yellow"))
     return found
+
+
+def _locked(name: str, pool: Answer) -> list[Line]:
+    """Tell of ends that cannot be written."""
+    locked = [each for snapshot in pool["snapshots"].values() if (each := snapshot.get("locked_endings") or {}).get("count")]
+    if not locked:
+        return []
+    count, named = sum(int(each["count"]) for each in locked), [str(run) for each in locked for run in each["first"]]
+    ids = ", ".join([*named, *(["…"] if count > len(named) else [])])
+    text = f"{name} cannot write the end of {count} tasks ({ids}): a transaction that was left open locks their rows; see pg_stat_activity"
+    return [Line(text, "red")]
 
 
 def recycled_lines(status: Answer) -> list[Line]:

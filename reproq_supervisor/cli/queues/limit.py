@@ -7,7 +7,7 @@ import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
-from reproq_supervisor.cli.values import MOST_INT32
+from reproq_supervisor.cli.values import MOST_INT32, short_name
 
 _KEY = re.compile(r"global|(task|queue):.+", re.DOTALL)
 
@@ -60,7 +60,7 @@ def list_(options: Options) -> None:
         return
     rows = [
         (
-            each.key,
+            short_name(each.key, 60),
             f"{each.tokens_per_second:g}",
             each.burst,
             f"{each.tokens:.1f}",

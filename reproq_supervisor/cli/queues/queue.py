@@ -4,6 +4,7 @@ import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
+from reproq_supervisor.cli.values import as_queue, short_name
 
 
 @click.group()
@@ -28,13 +29,14 @@ def list_(options: Options) -> None:
         )
         return
     rows = [
-        (name, each.ready, each.running, "" if each.paused is None else f"paused {each.paused}".rstrip()) for name, each in found.items()
+        (short_name(name), each.ready, each.running, "" if each.paused is None else f"paused {each.paused}".rstrip())
+        for name, each in found.items()
     ]
     options.output.table(("queue", "ready", "running", ""), rows, empty="no queues")
 
 
 @queue.command(epilog=example("reproq-supervisor queue pause mail --reason 'the relay is down'"))
-@click.argument("name", metavar="QUEUE")
+@click.argument("name", metavar="QUEUE", callback=as_queue)
 @click.option("--reason", metavar="TEXT", help="Shown by `queue list`, `stats` and `explain`.")
 @common_options
 def pause(options: Options, name: str, reason: str | None) -> None:

@@ -7,7 +7,7 @@ import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
-from reproq_supervisor.cli.values import MOST_INT32, as_duration, as_json
+from reproq_supervisor.cli.values import MOST_INT32, as_delay, as_duration, as_json, as_queue, as_text
 
 _TASK_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
 _MOST_AT_ONCE = 1_000_000
@@ -24,15 +24,15 @@ _MOST_AT_ONCE = 1_000_000
 @click.argument("task_path", metavar="TASK_PATH")
 @click.option("--args", "args", metavar="JSON", callback=as_json(list, '[1, "two"]'), default="[]", help="Arguments, a JSON list.")
 @click.option("--kwargs", "kwargs", metavar="JSON", callback=as_json(dict, '{"to": "me"}'), default="{}", help="Arguments by name.")
-@click.option("--queue", metavar="NAME", default="default", show_default=True)
+@click.option("--queue", metavar="NAME", callback=as_queue, default="default", show_default=True)
 @click.option("--priority", metavar="N", type=click.IntRange(-MOST_INT32 - 1, MOST_INT32), default=0, help="Higher runs earlier.")
 @click.option("--count", metavar="N", type=click.IntRange(1, _MOST_AT_ONCE), default=1, help="Insert that many.")
-@click.option("--delay", metavar="DURATION", callback=as_duration, help="Due that long from now, not at once.")
+@click.option("--delay", metavar="DURATION", callback=as_delay, help="Due that long from now, not at once.")
 @click.option("--timeout", metavar="DURATION", callback=as_duration, default="15m", show_default=True, help="Killed after that long.")
 @click.option("--max-attempts", metavar="N", type=click.IntRange(1, MOST_INT32), default=3, show_default=True)
 @click.option("--dedupe", is_flag=True, help="Give the id of an unfinished task of the same content instead of a new one.")
-@click.option("--lock-key", metavar="KEY", help="Never run beside another task with this key.")
-@click.option("--concurrency-key", metavar="KEY", help="Run beside fewer than --concurrency-limit tasks with this key.")
+@click.option("--lock-key", metavar="KEY", callback=as_text, help="Never run beside another task with this key.")
+@click.option("--concurrency-key", metavar="KEY", callback=as_text, help="Run beside fewer than --concurrency-limit tasks with this key.")
 @click.option("--concurrency-limit", metavar="N", type=click.IntRange(1, MOST_INT32), help="How many tasks with the key may run at once.")
 @common_options
 def enqueue(options: Options, task_path: str, queue: str, count: int, delay: float | None, timeout: float, **given: Any) -> None:
@@ -44,8 +44,6 @@ def enqueue(options: Options, task_path: str, queue: str, count: int, delay: flo
 
     if not _TASK_PATH.fullmatch(task_path):
         raise click.BadParameter(f"expected the dotted name of a task such as myapp.tasks.send, got {task_path!r}", param_hint="TASK_PATH")
-    if not queue:
-        raise click.BadParameter("expected the name of a queue, got ''", param_hint="--queue")
     if given["dedupe"] and count > 1:
         raise click.UsageError("--dedupe and --count: expected one of them, got both: tasks of the same content would be one")
     if not 1 <= timeout <= MOST_INT32 or timeout % 1:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from reproq_supervisor.cli.tasks.result import UnknownRunError
 from reproq_supervisor.cli.values import as_id
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.core.runs import RunId
+
+if TYPE_CHECKING:
+    from reproq_supervisor.store.commands import RunView
 
 
 class NoOutputError(ReproqError):
@@ -24,19 +28,21 @@ class NoOutputError(ReproqError):
 def logs(options: Options, result_id: int, tail: int | None) -> None:
     """Show what a task printed.
 
-    That is standard output and error of its last finished attempt, up to 1 MiB each, where the configuration names a `logs_dir`. While an
-    attempt runs there is nothing to see of it.
+    That is standard output and error of its last finished attempt, up to 1 MiB each, where the configuration names a `logs_dir`. What an
+    attempt prints is kept when it ends; while it runs, that of the attempt before is shown, and said so.
     """
-    path = _path_of(options, RunId(result_id))
+    path, running = _path_of(options, RunId(result_id))
     text = _read(path, result_id, tail)
     if options.output.as_json:
-        options.output.show_json({"id": result_id, "path": str(path), "text": text})
+        options.output.show_json({"id": result_id, "path": str(path), "text": text, "running_attempt": running})
     else:
+        if running is not None:
+            click.echo(f"attempt {running} runs and prints into memory until it ends; this is of the attempt before", err=True)
         click.echo(text, nl=False)
 
 
-def _path_of(options: Options, run: RunId) -> Path:
-    """Return the file of the run's output.
+def _path_of(options: Options, run: RunId) -> tuple[Path, int | None]:
+    """Return the file of the run's output, and which later attempt runs now.
 
     Raises:
       UnknownRunError, NoOutputError: there is none, and why.
@@ -48,12 +54,20 @@ def _path_of(options: Options, run: RunId) -> Path:
     if view is None:
         raise UnknownRunError(f"task {run}: expected a task with this id, found none; it may have been pruned")
     if view.logs_uri is None:
-        why = "it has not finished an attempt" if view.finished_at is None else "it printed nothing, or the configuration has no logs_dir"
+        why = _why_nothing(view)
         raise NoOutputError(f"task {run}: expected captured output, found none: {why}")
     path = view.logs_uri.removeprefix("file://")
     if "://" in path:
         raise NoOutputError(f"task {run}: expected its output in a file, found it at {view.logs_uri}; look there")
-    return Path(path)
+    return Path(path), view.attempts if view.lane_state == "running" else None
+
+
+def _why_nothing(view: "RunView") -> str:
+    if view.finished_at is not None:
+        return "it printed nothing, or the configuration has no logs_dir"
+    if view.lane_state == "running":
+        return f"its attempt {view.attempts} still runs; what it prints is kept when it ends"
+    return "it has not finished an attempt"
 
 
 def _read(path: Path, run: int, tail: int | None) -> str:

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_S = 0.02
 _LAST_PAUSE_S = 0.5
 
-_COLOURS = {RunStatus.SUCCESSFUL: "green", RunStatus.FAILED: "red", RunStatus.CANCELLED: "yellow", RunStatus.RUNNING: "cyan"}
+_COLOURS: dict[str, str] = {
+    RunStatus.SUCCESSFUL: "green",
+    RunStatus.FAILED: "red",
+    RunStatus.CANCELLED: "yellow",
+    RunStatus.RUNNING: "cyan",
+}
 _PARKED = {
     "due": "parked until it is due",
     "key": "parked: its lock_key or concurrency_key is full; it comes back by itself",
@@ -104,7 +109,7 @@ def plain(run: "RunView") -> dict[str, Any]:
 
 def _show(output: "Output", run: "RunView") -> None:
     output.line(f"{run.result_id} {run.task_path}", style="bold")
-    output.line(f"  status    {run.status}{remark(run)}", style=_COLOURS.get(RunStatus(run.status)))
+    output.line(f"  status    {run.status}{remark(run)}", style=_COLOURS.get(run.status))
     if run.status == RunStatus.SUCCESSFUL:
         output.line(f"  result    {json.dumps(run.return_json, ensure_ascii=False)}")
     output.line(f"  queue     {run.queue_name}, priority {run.priority}")

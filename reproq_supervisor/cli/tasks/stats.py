@@ -6,7 +6,7 @@ import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
-from reproq_supervisor.cli.values import rough_age
+from reproq_supervisor.cli.values import rough_age, short_name
 
 # Eighty characters hold them; `oldest` is the age of the oldest ready run.
 _COLUMNS = ("queue", "ready", "oldest", "running", "parked", "waiting", "done", "failed", "cancelled")
@@ -30,7 +30,7 @@ def stats(options: Options) -> None:
     about = "~" if found.ended_is_estimate else ""
     rows = [
         (
-            name,
+            short_name(name),
             queue.ready,
             "" if queue.oldest_ready_s is None else rough_age(queue.oldest_ready_s),
             queue.running,
@@ -44,4 +44,4 @@ def stats(options: Options) -> None:
     for name, queue in found.queues.items():
         if queue.paused is not None:
             why = f": {queue.paused}" if queue.paused else ""
-            options.output.line(f"{name} is paused, nobody claims from it{why}", style="yellow")
+            options.output.line(f"{short_name(name)} is paused, nobody claims from it{why}", style="yellow")

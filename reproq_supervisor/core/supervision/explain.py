@@ -66,6 +66,7 @@ def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[st
     lines += _about_database(process)
     lines += _about_size(process)
     lines += _about_recycling(process)
+    lines += _about_locks(process)
     if process.stalled:
         lines.append(f"{unit.name} has finished nothing for {_s(now - process.progress_mono)}, longer than any task may take.")
     return lines
@@ -75,7 +76,7 @@ def _about_database(process: Process) -> list[str]:
     database = process.snapshot.get("database") or {}
     if database.get("up") is not False:
         return []
-    error = f": {database.get('error')}" if database.get("error") else ""
+    error = f": {' '.join(str(database['error']).split())}" if database.get("error") else ""
     return [f"{process.unit.name} has been without the database for {_s(float(database.get('since_s') or 0.0))}{error}."]
 
 
@@ -112,6 +113,17 @@ def _about_recycling(process: Process) -> list[str]:
     reasons = ", ".join(f"{count} by {reason}" for reason, count in counts.items()) or "none"
     more = f"; {waiting} more wait for their turn" if waiting else ""
     return [f"{process.unit.name} has recycled executors: {reasons}{more}."]
+
+
+def _about_locks(process: Process) -> list[str]:
+    locked = process.snapshot.get("locked_endings") or {}
+    if not locked.get("count"):
+        return []
+    named = ", ".join(map(str, locked["first"]))
+    return [
+        f"{process.unit.name} cannot write the end of {locked['count']} tasks, the first {named}: their rows are locked by a transaction "
+        "that somebody left open. It tries again every 2 s, and keeps their leases; pg_stat_activity says whose it is."
+    ]
 
 
 def _leaving(state: State, pool: str) -> list[Process]:
