@@ -15,6 +15,7 @@ from reproq_supervisor.cli.commands import SECTIONS, find_command
 from reproq_supervisor.cli.failures import FAILED, report
 
 PROGRAM = "reproq-supervisor"
+_OPTIONS_OF_COMMANDS = ("-c", "--config", "--dsn", "--json")
 
 
 class Program(click.Group):
@@ -33,6 +34,16 @@ class Program(click.Group):
         command = getattr(importlib.import_module(f"reproq_supervisor.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the program's own options; one that every command takes, but the program does not, is told where it belongs."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name in _OPTIONS_OF_COMMANDS:
+                hint = f"{error.option_name}: expected behind a command, as in: {PROGRAM} status {error.option_name} …"
+                raise click.UsageError(hint, ctx) from error
+            raise
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; a slip of the finger is told with what was probably meant."""

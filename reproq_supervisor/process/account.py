@@ -2,7 +2,9 @@
 
 import os
 import pwd
+import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +70,25 @@ def account_of(uid: int) -> Account | None:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
+def named_argv(argv: Sequence[str]) -> list[str]:
+    """Return *argv* so that it runs under a name also where we, a number that somebody gave a container, have none. initdb insists on one.
+
+    In a user namespace of its own the program is somebody whom this machine knows; what it makes is ours all the same.
+    """
+    known = next((account for name in CANDIDATES if (account := _account_named(name)) is not None), None)
+    unshare = shutil.which("unshare")
+    if account_of(os.geteuid()) is not None or known is None or unshare is None:
+        return list(argv)
+    return [unshare, "--user", f"--map-user={known.uid}", f"--map-group={known.gid}", "--", *argv]
+
+
+def _account_named(name: str) -> Account | None:
+    try:
+        return account_of(pwd.getpwnam(name).pw_uid)
+    except KeyError:
+        return None
+
+
 def choose_account(preferred_uid: int | None = None) -> Account | None:
     """Return the account to run as, or None when we are not root and stay who we are.
 
@@ -85,10 +106,7 @@ def choose_account(preferred_uid: int | None = None) -> Account | None:
             return owner
         raise NoAccount(f"user {preferred_uid}: expected an account with a name that root may become, got {owner}")
     for name in CANDIDATES:
-        try:
-            account = account_of(pwd.getpwnam(name).pw_uid)
-        except KeyError:
-            continue
+        account = _account_named(name)
         if account is not None and account.uid != 0 and account.can_enter(Path("/")):
             return account
     raise NoAccount(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reproq_supervisor.process.account import Account
+from reproq_supervisor.process.account import Account, account_of, named_argv
 from reproq_supervisor.process.launch import launch_argv
 from reproq_supervisor.process.postgres_binaries import Binaries
 
@@ -150,7 +150,7 @@ def _initialise(data_dir: Path, binaries: Binaries, account: Account | None, *, 
         argv.append("--no-sync")
     try:
         done = subprocess.run(
-            launch_argv(argv, user=account.name if account else None, pdeathsig=signal.SIGKILL),
+            launch_argv(named_argv(argv), user=account.name if account else None, pdeathsig=signal.SIGKILL),
             env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -165,7 +165,9 @@ def _initialise(data_dir: Path, binaries: Binaries, account: Account | None, *, 
         ) from error
     if done.returncode != 0:
         shutil.rmtree(half_made, ignore_errors=True)
-        raise DataDirError(f"{data_dir}: expected initdb to succeed, got exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
+        remedy = "" if account_of(os.geteuid()) else f"; user {os.geteuid()} has no account here: give it one, or the URL of a database"
+        said = done.stderr.strip()[-2000:]
+        raise DataDirError(f"{data_dir}: expected initdb to succeed, got exit code {done.returncode}: {said}{remedy}")
     half_made.rename(data_dir)
     if durable:
         _sync_folder(data_dir.parent)

@@ -124,7 +124,7 @@ def test_doctor_warns_of_tasks_that_nobody_will_run(database: Database) -> None:
     code, findings = doctor(database, "--strict")
     assert code == 1
     assert ("warning", "queues") in findings
-    assert "nobodys has 1 tasks ready" in run_program("doctor", "--dsn", database.dsn).out
+    assert "nobodys has 1 task ready" in run_program("doctor", "--dsn", database.dsn).out
 
 
 def test_doctor_of_an_old_schema_says_migrate(empty_database: Database) -> None:

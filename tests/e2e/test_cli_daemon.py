@@ -104,7 +104,7 @@ def test_scale_sets_the_size_and_auto_takes_it_back(daemon: Daemon) -> None:
 
 
 def test_scale_for_a_while_ends_by_itself(steady: Daemon) -> None:
-    assert steady.command("scale", "default", "1", "--for", "500ms").stdout == "default: 1 executors until 500ms from now\n"
+    assert steady.command("scale", "default", "1", "--for", "500ms").stdout == "default: 1 executor until 500ms from now\n"
     eventually(lambda: pool_of(steady)["override"] is None, what="the override ends")
 
 

@@ -20,6 +20,7 @@ from reproq_supervisor.process.places import remove_temporary_dirs
 from reproq_supervisor.process.postgres_binaries import find_binaries
 from tests.support.eventually import eventually
 from tests.support.postgres import Cluster, chosen_bin_dir
+from tests.support.somebody import open_view, why_nobody_else
 
 pytestmark = pytest.mark.postgres
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
@@ -143,6 +144,38 @@ def test_a_folder_with_other_files_is_left_alone(place: Path) -> None:
 def test_missing_programs_are_named(place: Path) -> None:
     with pytest.raises(EmbeddedError, match=f"{place}/nothing/postgres: expected a PostgreSQL server that runs here"):
         prepare(place / "data", runtime_dir=place, bin_dir=place / "nothing")
+
+
+_PREPARE_AS_A_NUMBER = """
+import os, sys
+from pathlib import Path
+from reproq_supervisor.process.embedded import prepare
+from reproq_supervisor.process.identity import identity_of
+base = Path(sys.argv[1])
+identity_of(sys.argv[3]).become()
+embedded = prepare(base / "data", runtime_dir=base, durable=False, bin_dir=Path(sys.argv[2]))
+print(embedded.user, os.stat(embedded.data_dir).st_uid)
+"""
+
+
+@as_root
+def test_a_user_without_an_account_can_have_one(place: Path) -> None:
+    """Containers like to run under a number that nobody has."""
+    number = 4242424
+    if why := why_nobody_else() or _why_no_namespace(number):
+        pytest.skip(why)
+    os.chown(place, number, number)
+    argv = [*open_view(), sys.executable, "-c", _PREPARE_AS_A_NUMBER, str(place), str(find_binaries(chosen_bin_dir()).postgres.parent)]
+    done = subprocess.run([*argv, str(number)], check=False, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == (f"None {number}\n", 0), done.stderr
+
+
+def _why_no_namespace(uid: int) -> str | None:
+    try:
+        done = subprocess.run(["unshare", "--user", "true"], user=uid, group=uid, extra_groups=[], check=False, capture_output=True)
+    except OSError as error:
+        return f"unshare: {error}"
+    return None if done.returncode == 0 else f"no user namespaces for users here: {done.stderr.decode()}"
 
 
 def test_a_failing_initdb_leaves_nothing_and_says_why(place: Path) -> None:

@@ -79,6 +79,14 @@ def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str])
     assert "did you mean reload?" in capsys.readouterr().err
 
 
+def test_an_option_in_front_of_its_command_is_told_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("-c", "--config", "--dsn"):
+        assert run(option, "x", "status") == 2
+        assert f"{option}: expected behind a command, as in: reproq-supervisor status {option}" in capsys.readouterr().err
+    assert run("--nosuch", "status") == 2
+    assert "No such option" in capsys.readouterr().err
+
+
 def test_a_usage_error_is_json_when_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", "--json", "--nope") == 2
     answer = json.loads(capsys.readouterr().out)

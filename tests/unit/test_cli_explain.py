@@ -27,7 +27,7 @@ def test_the_slots_of_shared_executors_are_told() -> None:
 @pytest.mark.parametrize(("isolation", "what"), [("fork", "fork"), ("exec", "program")])
 def test_processes_for_one_task_are_told(isolation: str, what: str) -> None:
     one = {"executors": {"ready": 2}, "running": 1, "slots": 2, "held": 1, "isolation": isolation}
-    assert next(work_line("mail", pool(one))).startswith(f"mail runs 1 tasks, 2 at most, each in a {what} of its own. ")
+    assert next(work_line("mail", pool(one))).startswith(f"mail runs 1 task, 2 at most, each in a {what} of its own. ")
 
 
 def test_a_pool_whose_shards_have_not_spoken_says_nothing() -> None:

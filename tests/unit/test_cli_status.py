@@ -144,7 +144,7 @@ def test_endings_that_wait_for_somebodys_lock_are_named() -> None:
     (line,) = remarks(answer(pool(snapshots=shards)))
     assert line.text.startswith("mail cannot write the end of 8 tasks (1, 2, 3, 4, 5, 9, …): a transaction that was left open")
     (line,) = remarks(answer(pool(snapshots={"mail/1@1": shards["mail/1@1"]})))
-    assert line.text.startswith("mail cannot write the end of 1 tasks (9): ")
+    assert line.text.startswith("mail cannot write the end of 1 task (9): ")
 
 
 def test_recycled_executors_are_counted_by_the_rule_they_met() -> None:

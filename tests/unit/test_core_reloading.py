@@ -10,7 +10,7 @@ from reproq_supervisor.core.supervision.units import Role
 from tests.sim.settings import pool, settings
 from tests.support.stepped_core import CONFIG_PATH, SteppedCore, running
 
-PROBLEM = {"path": "pools.mail", "line": 3, "column": 1, "message": "expected a mapping", "hint": None}
+PROBLEM = {"path": "pools.mail", "line": 3, "column": 1, "message": "expected a mapping", "hint": "indent it"}
 LIVE = settings({"mail": pool(executors={"min": 1, "max": 8})})
 ROLLING = settings({"mail": pool(mode="thread")})
 
@@ -134,7 +134,7 @@ def test_every_problem_of_the_file_is_answered_and_nothing_changes() -> None:
     core = running()
     client = core.ask("reload")
     core.load([PROBLEM, PROBLEM])
-    reason = f"{CONFIG_PATH}:3: pools.mail: expected a mapping, and 1 more"
+    reason = f"{CONFIG_PATH}:3: pools.mail: expected a mapping (indent it), and 1 more"
     assert answer(core, client) == {"ok": False, "code": 78, "error": reason, "problems": [PROBLEM] * 2, "source": CONFIG_PATH}
     assert core.events(ReloadRefused) == [ReloadRefused(78, reason)], "a hangup has no other answer than the log"
     assert core.names() == ["keeper", "mail/0"]

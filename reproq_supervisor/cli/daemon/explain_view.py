@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reproq_supervisor.cli.values import rough_age, short_name
+from reproq_supervisor.core.words import counted
 
 if TYPE_CHECKING:
     from reproq_supervisor.store.commands import QueueStats
@@ -27,8 +28,8 @@ def work_line(name: str, pool: Mapping[str, Any]) -> Iterator[str]:
         case "exec":
             where = f", {ready} at most, each in a program of its own"
         case _:
-            where = f" in {ready} executors" + (f" with {slots} slots" if slots > ready else "")
-    yield f"{name} runs {running} tasks{where}{in_hand}. So far: {claimed} claimed, {done} done, {failed} failed."
+            where = f" in {counted(ready, 'executor')}" + (f" with {slots} slots" if slots > ready else "")
+    yield f"{name} runs {counted(running, 'task')}{where}{in_hand}. So far: {claimed} claimed, {done} done, {failed} failed."
 
 
 def queue_lines(queues: "Mapping[str, QueueStats]") -> Iterator[str]:

@@ -5,6 +5,7 @@ import click
 from reproq_supervisor.cli.daemon.control import ask
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.values import as_duration
+from reproq_supervisor.core.words import counted
 from reproq_supervisor.settings.units import format_duration
 
 
@@ -36,7 +37,7 @@ def scale(options: Options, pool: str, executors: int | None, for_s: float | Non
         options.output.line(f"{pool}: back to the configured size")
         return
     until = "the daemon ends" if for_s is None else f"{format_duration(for_s)} from now"
-    options.output.line(f"{pool}: {executors} executors until {until}")
+    options.output.line(f"{pool}: {counted(executors, 'executor')} until {until}")
 
 
 @click.command(epilog=example("reproq-supervisor drain mail", "reproq-supervisor resume mail"))

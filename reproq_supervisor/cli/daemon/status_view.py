@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproq_supervisor.cli.values import rough_age
+from reproq_supervisor.core.words import counted
 
 Answer = Mapping[str, Any]
 
@@ -83,7 +84,7 @@ def remarks(status: Answer) -> list[Line]:
         if pool["override"]:
             left_s = pool["override"]["left_s"]
             until = "until the daemon ends" if left_s is None else f"for {rough_age(left_s)} more"
-            found.append(Line(f"{name} has {pool['override']['executors']} executors by hand, {until}", "yellow"))
+            found.append(Line(f"{name} has {counted(pool['override']['executors'], 'executor')} by hand, {until}", "yellow"))
         found += _locked(name, pool)
         if pool["paused"]:
             found.append(Line(f"{name} claims nothing, drained by hand; back to work by: reproq-supervisor resume {name}", "yellow"))
@@ -97,8 +98,8 @@ def _locked(name: str, pool: Answer) -> list[Line]:
         return []
     count, named = sum(int(each["count"]) for each in locked), [str(run) for each in locked for run in each["first"]]
     ids = ", ".join([*named, *(["…"] if count > len(named) else [])])
-    text = f"{name} cannot write the end of {count} tasks ({ids}): a transaction that was left open locks their rows; see pg_stat_activity"
-    return [Line(text, "red")]
+    what = f"{name} cannot write the end of {counted(count, 'task')} ({ids})"
+    return [Line(f"{what}: a transaction that was left open locks their rows; see pg_stat_activity", "red")]
 
 
 def recycled_lines(status: Answer) -> list[Line]:

@@ -9,8 +9,11 @@ import click
 
 from reproq_supervisor.cli.database import EMBEDDED, find_dsn, open_database
 from reproq_supervisor.cli.options import Options, common_options, example
+from reproq_supervisor.cli.output import visible
 from reproq_supervisor.cli.setup.safety import examine_safety
+from reproq_supervisor.cli.values import short_name
 from reproq_supervisor.core.errors import ReproqError
+from reproq_supervisor.core.words import counted
 from reproq_supervisor.settings.masking import mask_text
 from reproq_supervisor.settings.problems import ConfigError
 
@@ -100,20 +103,21 @@ def _database(options: Options, settings: "Settings | None") -> list["Finding"]:
 def _queues(settings: "Settings", stats: "Stats", alive: frozenset[str]) -> Iterator["Finding"]:
     """Find tasks that nobody will run. *alive*: queues that some worker, of this host or another, has served lately."""
     configured = {queue for pool in settings.pools.values() for queue in pool.queues}
-    for name, queue in stats.queues.items():
+    for queue_name, queue in stats.queues.items():
         if not queue.ready:
             continue
+        name, ready = visible(short_name(queue_name, 100)), counted(queue.ready, "task")
         if queue.paused is not None:
-            remedy = "resume it: paused = false in reproq_queue_controls"
-            yield _finding("warning", "queues", f"{name} is paused with {queue.ready} tasks ready", remedy)
-        elif name in alive:
+            remedy = f"resume it: reproq-supervisor queue resume {name}"
+            yield _finding("warning", "queues", f"{name} is paused with {ready} ready", remedy)
+        elif queue_name in alive:
             continue
-        elif name in configured:
-            message = f"{name} has {queue.ready} tasks ready, and no worker that serves it was seen in the last {_ALIVE_S:.0f} s"
+        elif queue_name in configured:
+            message = f"{name} has {ready} ready, and no worker that serves it was seen in the last {_ALIVE_S:.0f} s"
             yield _finding("warning", "queues", message, "start the daemon: reproq-supervisor run")
         else:
             message = (
-                f"{name} has {queue.ready} tasks ready and is served by no pool of this configuration, nor by a worker that was seen in "
+                f"{name} has {ready} ready and is served by no pool of this configuration, nor by a worker that was seen in "
                 f"the last {_ALIVE_S:.0f} s"
             )
             yield _finding("warning", "queues", message, "add it to a pool")

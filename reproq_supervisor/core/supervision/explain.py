@@ -7,6 +7,7 @@ from reproq_supervisor.core.supervision.process import Process
 from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessState
 from reproq_supervisor.core.supervision.units import Role, Unit
+from reproq_supervisor.core.words import counted
 
 
 def explain(state: State, pool: str, now: float) -> list[str]:
@@ -119,10 +120,10 @@ def _about_locks(process: Process) -> list[str]:
     locked = process.snapshot.get("locked_endings") or {}
     if not locked.get("count"):
         return []
-    named = ", ".join(map(str, locked["first"]))
+    tasks, named = counted(locked["count"], "task"), ", ".join(map(str, locked["first"]))
     return [
-        f"{process.unit.name} cannot write the end of {locked['count']} tasks, the first {named}: their rows are locked by a transaction "
-        "that somebody left open. It tries again every 2 s, and keeps their leases; pg_stat_activity says whose it is."
+        f"{process.unit.name} cannot write the end of {tasks}, the first {named}: their rows are locked by a transaction that somebody "
+        "left open. It tries again every 2 s, and keeps their leases; pg_stat_activity says whose it is."
     ]
 
 
@@ -150,7 +151,7 @@ def _about_operator(state: State, pool: str, now: float) -> list[str]:
     override = state.overrides.get(pool)
     if override is not None:
         until = "until the daemon ends" if override.until_mono == float("inf") else f"for {_s(override.until_mono - now)} more"
-        lines.append(f"{pool} has {override.executors} executors by hand, {until}.")
+        lines.append(f"{pool} has {counted(override.executors, 'executor')} by hand, {until}.")
     return lines
 
 

@@ -8,7 +8,8 @@ def one_line(problem: Mapping[str, Any], source: str | None) -> str:
     """Return one problem as a compiler would say it: `file:line: key: message`. Messages never hold a secret."""
     place = f"{source or 'configuration'}:{problem['line']}" if problem.get("line") else source or "configuration"
     subject = f"{problem['path']}: " if problem.get("path") else ""
-    return " ".join(f"{place}: {subject}{problem.get('message')}".split())
+    hint = f" ({problem['hint']})" if problem.get("hint") else ""
+    return " ".join(f"{place}: {subject}{problem.get('message')}{hint}".split())
 
 
 def summary(problems: Sequence[Mapping[str, Any]], source: str | None) -> str:
