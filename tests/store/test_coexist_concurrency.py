@@ -120,7 +120,7 @@ def work_as_older(dsn: str, name: str) -> list[Span]:
                     return spans
                 if rng.random() < 0.02:
                     older.reclaim()
-                time.sleep(rng.uniform(0.005, 0.03))
+                time.sleep(rng.uniform(0.005, 0.03))  # the pause between two polls
                 continue
         except psycopg.OperationalError as error:
             older = again(older, error, dsn)
@@ -182,7 +182,7 @@ def work_as_shard(dsn: str, name: str) -> list[Span]:
             value = None if outcome is Outcome.PUT_BACK else b"{}"
             endings.append(Ending(claimed.result_id, claimed.lease_no, outcome, value, 0.05, 0.001))
         if not reply.claimed:
-            time.sleep(rng.uniform(0.005, 0.03))
+            time.sleep(rng.uniform(0.005, 0.03))  # the pause between two polls
 
 
 def args_of(spec: bytes) -> tuple[Any, ...]:
@@ -209,7 +209,7 @@ def keep(dsn: str) -> None:
             connection.execute("UPDATE task_lane SET due_at = now() WHERE park_reason = 'due' AND due_at > now() + interval '1 s'")
             for duty in ("reclaim", "wake_due", "settle_wishes", "settle_keys", "settle_flows", "sweep_keys", "sweep_flows"):
                 keeper.run(getattr(keeper.store, duty)())
-            time.sleep(0.1)
+            time.sleep(0.1)  # the pause between two rounds
 
 
 def cut_one(admin: psycopg.Connection[Any], rng: random.Random) -> None:
@@ -253,7 +253,7 @@ def test_both_work_off_everything_and_nothing_runs_twice(database: Database) -> 
         while not all(job.ready() for job in jobs):
             cut_one(admin, rng)
             cuts += 1
-            time.sleep(CUT_EVERY_S)
+            time.sleep(CUT_EVERY_S)  # between two accidents
         spans = [span for job in jobs for span in job.get()]
         keeping.get(timeout=60)
     print(Counter(span.side for span in spans), f"{cuts} cuts", f"{max(s.until for s in spans) - min(s.asked for s in spans):.1f} s")  # noqa: T201
