@@ -67,6 +67,10 @@ bench-forks: venv ## Measure forked tasks/s (isolation: fork) beside bare forks 
 bench-scaling: bench-venv ## Plot how a pool finds its size, for steps and bursts of sleeping and of computing tasks
 	$(RUN) -m benchmarks.scaling $(ARGS)
 
+.PHONY: bench-coexist
+bench-coexist: venv ## Measure what it costs to provide for an older worker that works beside this program
+	$(RUN) -m benchmarks.coexist $(ARGS)
+
 .PHONY: bench-migrate
 bench-migrate: venv ## Measure the migration of a million runs of each older layout, and how long producers wait meanwhile
 	$(RUN) -m benchmarks.migrate $(ARGS)

@@ -14,6 +14,7 @@ from reproq_supervisor.store.schema.indexes import COEXISTENCE_INDEXES
 from tests.store import layouts
 from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
 from tests.store.older_worker import OlderWorker
+from tests.support.eventually import eventually
 from tests.support.postgres import Database
 
 Put = Callable[..., list[RunId]]
@@ -262,6 +263,26 @@ def test_an_older_worker_may_start_what_has_become_due_before_we_wake_it(put: Pu
     database.query("UPDATE task_runs SET run_after = now() - interval '1 s', rev = rev + 1")
     database.query("UPDATE task_lane SET due_at = now() - interval '1 s'")
     assert claim_one(older) == run
+
+
+def test_an_older_worker_works_off_everything_alone(put: Put, older: OlderWorker, database: Database) -> None:
+    """The way back: nobody of ours is there to wake anything."""
+    with database.connect() as connection:
+        controls.set_limit(connection, "queue:default", 1000, 2)
+    put(3)
+    put(5, lock_key="k")
+    put(5, concurrency_key="c", concurrency_limit=2)
+    put(3, delay_s=0.1)
+    chord(database, 3)
+
+    def works_off() -> bool:
+        claimed = older.claim()
+        if claimed is not None:
+            assert older.succeed(claimed.result_id)
+        return not database.query("SELECT 1 FROM task_lane")
+
+    eventually(works_off, timeout=60, what="the older worker has ended all runs")
+    assert database.query("SELECT DISTINCT status FROM task_runs") == [("SUCCESSFUL",)]
 
 
 # Workflows
