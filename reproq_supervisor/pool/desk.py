@@ -1,6 +1,7 @@
 """The desk: every run passes here, from its claim to its ending. It decides what is claimed, and what the end of an execution means."""
 
 import contextlib
+import math
 import random
 from collections.abc import Callable
 
@@ -134,6 +135,13 @@ class Desk:
         """What runs now is about to be killed through no fault of its own: it will be released."""
         for executor in self.crew.executors:
             executor.excuse = SoftReason.DRAIN
+
+    def suspect_last_started(self) -> None:
+        """The nursery died: of what ran, the run that started last may be the reason. If it is so again and again, it is charged."""
+        running = [held for executor in self.crew.executors if not executor.exited for held in executor.running()]
+        last = max(running, key=lambda held: math.inf if held.started_mono is None else held.started_mono, default=None)
+        if last is not None:
+            last.soft_reason = last.soft_reason or SoftReason.BEREFT
 
     def _stop_lost(self, held: Held) -> None:
         """Somebody else owns this run now: its execution here must end at once, and nothing of it is written."""

@@ -257,6 +257,7 @@ class Shard:
         if self._leave.is_set():
             return
         assert self._nursery is not None
+        self._desk.suspect_last_started()
         self._desk.excuse_running()
         self._crew.bury_all()
         kill_strangers()

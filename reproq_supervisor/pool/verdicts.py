@@ -52,6 +52,11 @@ def _end_of_stopped(held: Held, logs_uri: str | None, policy_delay_s: float) -> 
         case SoftReason.BLOCKED:
             message = "kept its executor from starting any other task, so the executor was killed"
             return End(Outcome.FAIL, _error(ErrorKind.WORKER_CRASHED, message), logs_uri=logs_uri)
+        case SoftReason.BEREFT:
+            # A release all the same, of which the store counts how often it came to that.
+            return End(
+                Outcome.RELEASE, _error(ErrorKind.WORKER_CRASHED, "its nursery died while it ran, and it had started last"), None, logs_uri
+            )
         case _:
             return RELEASED
 

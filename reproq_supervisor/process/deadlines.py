@@ -35,6 +35,7 @@ class SoftReason(IntEnum):
     LEASE_LOST = 4
     TERMINATED = 5  # a program that runs one task got a TERM, and is not told why
     BLOCKED = 6  # it keeps an executor from starting what others handed out: never asked for, only noted
+    BEREFT = 7  # its nursery died, and it had started last: never asked for, only noted
 
 
 class DeadlineTable:

@@ -138,6 +138,27 @@ def test_a_nursery_that_is_told_to_end_takes_its_executors_along(database: Datab
         assert "Traceback" not in shard.log
 
 
+@pytest.mark.parametrize("signum", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
+def test_a_run_that_ends_its_nursery_again_and_again_fails_and_what_ran_beside_it_does_not(
+    database: Database, runs: Runs, tmp_path: Path, signum: signal.Signals
+) -> None:
+    record, go = tmp_path / "began", tmp_path / "go"
+    (beside,) = runs.add(f"{ODD}tick", str(tmp_path / "ticks"), 3600, str(go), max_attempts=1, priority=5)
+    killer: list[RunId] = []
+    for deaths in range(1, 5):
+        with running_shard(database, executors=2) as shard:
+            if not killer:
+                shard.wait_snapshot(lambda s: s["running"] == 1, "the other one runs")
+                killer += runs.add(f"{ODD}kill_parent", str(record), int(signum), max_attempts=1)
+            assert shard.wait_exit(60) == 70
+            assert record.read_text().count("began") == deaths
+    assert [run.end for run in runs.look(killer)] == [("FAILED", "worker_crashed", 1)]
+    assert "nursery" in runs.look(killer)[0].message
+    go.touch()
+    with running_shard(database, executors=2):
+        assert [run.end for run in runs.ended([beside])] == [("SUCCESSFUL", None, 1)]
+
+
 def test_a_nursery_that_is_told_to_reap_what_it_has_not_yet_seen_dead_does_so(database: Database, runs: Runs, tmp_path: Path) -> None:
     with running_shard(database, executors=4, log=tmp_path / "shard.log") as shard:
         runs.add("nap", 60, count=4)
@@ -155,7 +176,7 @@ def test_a_nursery_that_is_told_to_reap_what_it_has_not_yet_seen_dead_does_so(da
 
 def test_a_shard_that_was_frozen_for_a_while_goes_on_as_if_nothing_had_been(database: Database, runs: Runs, tmp_path: Path) -> None:
     record = tmp_path / "record"
-    with running_shard(database, executors=2, heartbeat=0.3) as shard:
+    with running_shard(database, executors=2) as shard:
         pieces = [shard.nursery_pid, *shard.wait_executors(2)]
         ids = add_backlog(runs, record)
         for count in (20, 60, 100):

@@ -196,16 +196,50 @@ def test_no_number_of_dead_shards_ends_a_run_that_never_began(
     assert suspicions == [False] * 3 + [True] * 12
 
 
-def test_a_run_that_its_shards_never_survive_comes_to_an_end(
-    put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database
+@pytest.mark.parametrize("max_attempts", [1, 2])
+def test_a_run_that_its_shards_never_survive_is_charged_from_the_fourth_on(
+    put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database, max_attempts: int
 ) -> None:
-    (run,) = put()
-    for n in range(11):
+    (run,) = put(max_attempts=max_attempts)
+    for n in range(3 + max_attempts):
+        assert record(database, run)["attempts"] == max(0, n - 3)
+        database.query("UPDATE task_lane SET due_at = now() WHERE result_id = %s AND park_reason = 'due'", run)
+        keeper.run(keeper.store.wake_due())
         shard = shard_of(f"dead-{n}")
         shard.show(shard.claim_one())
         assert keeper.run(keeper.store.release_workers([f"dead-{n}"])) == 1
     told = record(database, run)
-    assert (told["status"], told["attempts"], told["errors_json"][0]["kind"]) == ("FAILED", 1, "worker_crashed")
+    assert (told["status"], told["attempts"]) == ("FAILED", max_attempts)
+    assert {error["kind"] for error in told["errors_json"]} == {"worker_crashed"}
+    assert "shard" in told["errors_json"][0]["message"]
+
+
+def test_only_the_last_of_those_that_ran_is_suspected(put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database) -> None:
+    (long,) = put(max_attempts=1)
+    killers = []
+    for n in range(6):
+        shard = shard_of(f"dead-{n}")
+        claimed = shard.claim_one()
+        assert claimed.result_id == long
+        shard.show(claimed)
+        killers += put(priority=-1, max_attempts=1)
+        shard.show(shard.claim_one())
+        assert keeper.run(keeper.store.release_workers([f"dead-{n}"])) == 2
+        database.query("DELETE FROM task_runs WHERE result_id = %s", killers[-1])
+    row = lane(database, long)
+    assert (row["state"], row["attempts"], row["releases"], row["deaths"]) == ("ready", 0, 6, 0)
+
+
+def test_a_wish_to_cancel_a_suspect_is_fulfilled_without_a_charge(
+    put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database
+) -> None:
+    (run,) = put(max_attempts=1)
+    shard = shard_of("dead")
+    shard.show(shard.claim_one())
+    database.query("UPDATE task_lane SET deaths = 5 WHERE result_id = %s", run)
+    database.query("SELECT reproq_cancel(ARRAY[%s::bigint])", run)
+    assert keeper.run(keeper.store.release_workers(["dead"])) == 1
+    assert record(database, run)["status"] == "CANCELLED"
 
 
 def test_two_keepers_at_once_do_everything_once(put: Put, shard_of: Callable[..., Shard], database: Database) -> None:

@@ -225,6 +225,14 @@ def hang_with_signals_masked(seconds: float = 3600) -> None:
     time.sleep(seconds)
 
 
+def kill_parent(path: str, signum: int) -> None:
+    """Tell in a file that it began, and send a signal to the parent of its process, which is the nursery."""
+    with open(path, "a") as file:
+        file.write("began\n")
+    os.kill(os.getppid(), signum)
+    time.sleep(3600)
+
+
 def stop_itself(pid_file: str = "") -> str:
     """Freeze the own process, whose number is in *pid_file* then."""
     if pid_file:

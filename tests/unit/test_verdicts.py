@@ -60,6 +60,12 @@ def test_who_is_stopped_through_no_fault_of_its_own_is_released(reason: SoftReas
     assert verdicts.end_of_death(held(reason), -9, None, 9.0).outcome is Outcome.RELEASE
 
 
+def test_the_one_that_may_have_killed_its_nursery_is_released_with_that_suspicion() -> None:
+    end = verdicts.end_of_death(held(SoftReason.BEREFT), -9, "/log", 9.0)
+    assert (end.outcome, end.delay_s, end.logs_uri) == (Outcome.RELEASE, None, "/log")
+    assert error_of(end)["kind"] == "worker_crashed"
+
+
 def test_a_cancelled_task_ends_as_cancelled() -> None:
     for end in (
         verdicts.end_of_result(held(SoftReason.CANCEL), result(Verdict.STOPPED), None, 9.0),

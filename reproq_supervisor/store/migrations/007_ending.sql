@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 8
+-- revision: 9
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -148,6 +148,7 @@ BEGIN
                              ELSE l.order_key END,
             attempts = CASE WHEN e.counted THEN l.attempts ELSE greatest(l.attempts - 1, 0) END,
             releases = CASE WHEN e.capped THEN l.releases + 1 ELSE l.releases END,
+            deaths = CASE WHEN e.capped AND e.given ->> 'kind' = 'worker_crashed' THEN least(l.deaths + 1, 1000) ELSE l.deaths END,
             crashes = CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') THEN least(l.crashes + 1, 10000)
                            ELSE l.crashes END,
             leased_by = NULL,
@@ -197,30 +198,32 @@ END
 $$;
 
 -- What follows from each outcome: fail becomes retry or fail_finally, release may have reached its cap, and a wish to cancel outweighs
--- another attempt. Reads the lane without locks: what it reads of a run changes only at the hands of the holder, whose fence is checked by
--- the write that follows.
+-- another attempt. A release with an error is one of the run that may be the reason for the death of all that ran it: with its fourth such
+-- death it counts as a failure. Reads the lane without locks: what it reads of a run changes only at the hands of the holder, whose fence is
+-- checked by the write that follows.
 CREATE OR REPLACE FUNCTION reproq_decide(
     p_ids bigint[], INOUT outcomes text[], INOUT given jsonb[], INOUT delays double precision[]
 ) LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     release_cap CONSTANT integer := 10;
+    suspect_from CONSTANT smallint := 3;  -- as in reproq_take
 BEGIN
     SELECT array_agg(d.outcome ORDER BY d.n),
-           array_agg(CASE WHEN d.outcome = 'cancel' AND d.given IS NULL
+           array_agg(CASE WHEN d.outcome = 'cancel' AND (d.given IS NULL OR d.was = 'release')
                           THEN jsonb_build_object('kind', 'cancelled', 'message', 'Task cancelled by request')
-                          WHEN d.was = 'release' AND d.outcome = 'fail_finally'
+                          WHEN d.was = 'release' AND d.outcome = 'fail_finally' AND NOT d.charged
                           THEN jsonb_build_object(
                               'kind', 'worker_crashed',
                               'message', 'given back ' || release_cap || ' times without an end: what runs this task does not survive it')
                           ELSE d.given END ORDER BY d.n),
            array_agg(d.delay ORDER BY d.n)
     INTO outcomes, given, delays
-    FROM (SELECT e.n, e.given, e.outcome AS was,
+    FROM (SELECT e.n, e.given, e.outcome AS was, c.charged,
                  CASE WHEN e.outcome NOT IN ('fail', 'release', 'put_back') THEN e.outcome
                       WHEN r.cancel_requested OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = e.id) THEN 'cancel'
-                      WHEN e.outcome = 'fail' AND l.attempts >= l.max_attempts THEN 'fail_finally'
-                      WHEN e.outcome = 'fail' THEN 'retry'
+                      WHEN (e.outcome = 'fail' OR c.charged) AND l.attempts >= l.max_attempts THEN 'fail_finally'
+                      WHEN e.outcome = 'fail' OR c.charged THEN 'retry'
                       WHEN e.outcome = 'release' AND l.releases >= release_cap THEN 'fail_finally'
                       ELSE e.outcome END AS outcome,
                  -- The first retry after a crash is at once: the task is rarely to blame.
@@ -228,7 +231,10 @@ BEGIN
                                         ELSE reproq_retry_delay_s(l.attempts) END) AS delay
           FROM unnest(p_ids, outcomes, given, delays) WITH ORDINALITY AS e (id, outcome, given, delay, n)
           LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id])
-          LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[e.id])) d;
+          LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[e.id])
+          CROSS JOIN LATERAL (
+              SELECT coalesce(e.outcome = 'release' AND e.given ->> 'kind' = 'worker_crashed' AND l.deaths >= suspect_from, false)) AS c (charged)
+         ) d;
 END
 $$;
 
@@ -306,7 +312,7 @@ $$;
 
 -- Ends a batch of attempts of one holder. All arrays have one entry for each attempt:
 --   outcomes: succeed, fail, fail_finally, cancel, release, put_back;
---   values: JSON text, the result or the error object;
+--   values: JSON text, the result or the error object; of a release the suspicion, see reproq_decide;
 --   delays: seconds until a retry, NULL = policy;
 --   started_ago: seconds since the execution began, NULL = never;
 --   logs_uris: where the output went, NULL = nowhere.

@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 8
+-- revision: 9
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
@@ -44,10 +44,13 @@ $$;
 --
 -- Only a run whose record says RUNNING, with the time of its lease, nears the cap of releases: the others may have waited in a buffer beside the one that is to blame.
 -- They may also have begun less than half a second before, so their number of deaths grows, and a run with many is shown before it starts.
+-- Of those that did run, the one that was claimed last is suspected: what kills whoever runs it comes later with every retry, what merely
+-- takes long does not.
 CREATE OR REPLACE FUNCTION reproq_release_workers(p_worker_ids text[], p_limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
+    suspicion CONSTANT text := '{"kind": "worker_crashed", "message": "its shard died while it ran, and it had been claimed last"}';
     found integer := 0;
     ended integer;
     held record;
@@ -56,21 +59,26 @@ BEGIN
     DELETE FROM reproq_workers w WHERE w.worker_id = ANY (p_worker_ids);
     FOR held IN
         WITH picked AS MATERIALIZED (
-            SELECT l.result_id, l.leased_by, l.lease_no, r.status = 'RUNNING' AND r.leased_until IS NOT NULL AS has_run
+            SELECT l.result_id, l.leased_by, l.lease_no, l.claimed_at, r.status = 'RUNNING' AND r.leased_until IS NOT NULL AS has_run
             FROM task_lane l
             JOIN task_runs r ON r.result_id = ANY (ARRAY[l.result_id])
             WHERE l.state = 'running' AND l.leased_by = ANY (p_worker_ids)
             ORDER BY l.lease_no, l.result_id
             LIMIT p_limit
-            FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED)
+            FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED),
+        ranked AS (
+            SELECT p.*, p.has_run AND row_number() OVER (
+                       PARTITION BY p.leased_by ORDER BY p.has_run DESC, p.claimed_at DESC, p.result_id DESC) = 1 AS is_last
+            FROM picked p)
         SELECT p.leased_by, array_agg(p.result_id) AS ids, array_agg(p.lease_no) AS nos,
                array_agg(CASE WHEN p.has_run THEN 'release' ELSE 'put_back' END) AS outcomes,
+               array_agg(CASE WHEN p.is_last THEN suspicion END) AS suspicions,
                array_agg(p.result_id) FILTER (WHERE NOT p.has_run) AS unseen
-        FROM picked p
+        FROM ranked p
         GROUP BY p.leased_by
     LOOP
         UPDATE task_lane l SET deaths = least(l.deaths + 1, 1000) WHERE l.result_id = ANY (held.unseen);
-        SELECT count(e.status) INTO ended FROM reproq_end(held.leased_by, held.ids, held.nos, held.outcomes, NULL) e;
+        SELECT count(e.status) INTO ended FROM reproq_end(held.leased_by, held.ids, held.nos, held.outcomes, held.suspicions) e;
         found := found + ended;
     END LOOP;
     PERFORM reproq_settle_flows(1000);
