@@ -44,14 +44,12 @@ class Watch:
         self.timeouts_total = 0
         self._crew = crew
         self._held = held
-        self._dying: dict[int, float] = {}  # executor pid → when it is killed (monotonic), its stacks asked for
 
     def look(self) -> None:
         """Enforce every deadline once."""
         now = time.monotonic()
         for executor in self._crew.executors:
             if executor.exited:
-                self._dying.pop(executor.pid, None)
                 continue
             if executor.in_hand:
                 self._look_at(executor, now)
@@ -127,11 +125,10 @@ class Watch:
 
     def _kill_with_stacks(self, executor: Executor, now: float) -> bool:
         """Ask for its stacks first, and kill it a moment later; True when that was now."""
-        due = self._dying.get(executor.pid)
-        if due is None:
+        if executor.dies_mono is None:
             stacks.ask_for_stacks(executor.pid)
-            self._dying[executor.pid] = now + STACKS_BEFORE_KILL_S
-        elif now >= due:
+            executor.dies_mono = now + STACKS_BEFORE_KILL_S
+        elif now >= executor.dies_mono:
             self._crew.kill(executor, SoftReason.DRAIN)
             return True
         return False

@@ -46,6 +46,7 @@ class Executor:
       excuse: why it is killed through no fault of what runs in it: those that nobody asked to stop are then released.
       waiting: the hand-out that was to start next when the watch looked last, and since when.
       condemned_mono: when it was found that one of its runs does not stop; the others may still end.
+      dies_mono: when it is killed, its stacks having been asked for.
       capture: its own capture files; where it is shared they hold only what belongs to no run, and `outputs` has those of its runs.
     """
 
@@ -70,6 +71,7 @@ class Executor:
     lingers_since_mono: float | None = None
     waiting: tuple[int, float] = (0, 0.0)
     condemned_mono: float | None = None
+    dies_mono: float | None = None
     finished_total: int = 0
     outputs: dict[int, Output] = field(default_factory=dict)
     _reader: frames.FrameReader = field(default_factory=frames.FrameReader)

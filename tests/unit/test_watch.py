@@ -125,6 +125,19 @@ def test_only_the_run_over_its_time_is_asked_to_stop(scene: Any) -> None:
     assert (it.crew.asked, it.crew.killed) == ([(2, SoftReason.TIMEOUT)], [])
 
 
+def test_an_executor_that_got_the_number_of_a_killed_one_has_its_stacks_written_first(scene: Any) -> None:
+    it = scene(slots=3, runs=1)
+    for _ in range(2):
+        it.after(TIMEOUT_S)
+        it.after(GRACE_S)
+        assert it.crew.killed == []  # its stacks are asked for
+        it.after(0.3)
+        assert it.crew.killed == [(it.executor, SoftReason.DRAIN)]
+        # It is gone before the watch looks again, and the next one has the same number.
+        watch, it = it.watch, scene(slots=3, runs=1)
+        it.watch, watch._crew = watch, it.crew
+
+
 def test_a_lone_run_that_does_not_stop_costs_its_executor_after_the_grace(scene: Any) -> None:
     it = scene(slots=3, runs=1)
     it.after(TIMEOUT_S)
