@@ -47,6 +47,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "queue": Entry("queues.queue:queue", "List, pause and resume queues."),
         "limit": Entry("queues.limit:limit", "Set how many tasks a second may start."),
     },
+    "Schedules": {
+        "schedule": Entry("schedules.schedule:schedule", "List, add, change and try schedules."),
+        "beat": Entry("schedules.beat:beat", "Fire schedules without a supervisor."),
+        "pg-cron": Entry("schedules.pg_cron:pg_cron", "Let pg_cron fire the schedules, without any process of ours."),
+    },
 }
 
 

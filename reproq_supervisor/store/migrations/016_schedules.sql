@@ -1,5 +1,5 @@
 -- Schedules: each firing enqueues one run, whoever notices it: a keeper, the command `beat`, pg_cron.
--- revision: 1
+-- revision: 2
 -- locks: none.
 --
 -- Every one of them locks the schedule's row first, then looks whether the firing was entered, and enters it with its run: the primary key
@@ -164,5 +164,42 @@ BEGIN
     DELETE FROM reproq_firings f USING old o WHERE f.name = o.name AND f.fire_at = o.fire_at;
     GET DIAGNOSTICS n = ROW_COUNT;
     RETURN n;
+END
+$$;
+
+-- Makes the extension where the server has it.
+CREATE OR REPLACE FUNCTION reproq_pg_cron_create() RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    CREATE EXTENSION IF NOT EXISTS pg_cron;
+END
+$$;
+
+-- Removes the jobs of pg_cron that are ours: of this database, with this prefix, and calling the function above. Returns how many.
+CREATE OR REPLACE FUNCTION reproq_pg_cron_remove(p_prefix text) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    job record;
+    n integer := 0;
+BEGIN
+    FOR job IN
+        SELECT j.jobid FROM cron.job j
+        WHERE starts_with(j.jobname, p_prefix || '_') AND j.database = current_database()
+          AND j.command ~ '^SELECT ([^ ()]+\.)?reproq_enqueue_periodic_task\('
+        ORDER BY j.jobid
+    LOOP
+        PERFORM cron.unschedule(job.jobid);
+        n := n + 1;
+    END LOOP;
+    RETURN n;
+END
+$$;
+
+-- Has pg_cron fire a schedule.
+CREATE OR REPLACE FUNCTION reproq_pg_cron_schedule(p_job text, p_line text, p_name text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM cron.schedule(p_job, p_line, format(
+        'SELECT %sreproq_enqueue_periodic_task(%L);', CASE WHEN current_schema() <> 'public' THEN quote_ident(current_schema()) || '.' END, p_name));
 END
 $$;

@@ -1,0 +1,1 @@
+"""Commands for schedules: those that change them, and those that fire them."""
