@@ -1,9 +1,12 @@
 """What has to change in a column is said by comparing it with its shape; nothing that would rewrite a table is said."""
 
+from importlib import resources
+
 import pytest
 
 from reproq_supervisor.store.errors import StoreError
 from reproq_supervisor.store.schema.columns import Found, changes
+from reproq_supervisor.store.schema.files import texts
 from reproq_supervisor.store.schema.shape import ELSEWHERE, TABLES, Column, Table
 
 WORD = Column("word", "text", "'x'::text", not_null=True)
@@ -55,3 +58,8 @@ def test_every_table_says_each_column_once() -> None:
     for table in TABLES:
         names = [column.name for column in table.columns]
         assert len(names) == len(set(names)), table.name
+
+
+def test_every_file_of_the_schema_has_a_number_of_its_own() -> None:
+    names = [entry.name for entry in (resources.files("reproq_supervisor.store") / "migrations").iterdir() if entry.name.endswith(".sql")]
+    assert len(texts()) == len(names), sorted(names)

@@ -1,5 +1,5 @@
 -- Schedules: each firing enqueues one run, whoever notices it: a keeper, the command `beat`, pg_cron.
--- revision: 2
+-- revision: 1
 -- locks: none.
 --
 -- Every one of them locks the schedule's row first, then looks whether the firing was entered, and enters it with its run: the primary key
