@@ -10,7 +10,11 @@ from reproq_supervisor.settings.checks import advise
 from reproq_supervisor.settings.model import Settings
 from reproq_supervisor.settings.present import as_data
 
-_NAMED = {"pools": "default", "queues": "default"}  # mappings whose keys people choose, with one that the defaults have
+_NAMED = {
+    "pools": "default",
+    "queues": "default",
+    "schedules": "nightly",
+}  # mappings whose keys people choose, with one that the defaults have
 _HEAD = """\
 # Configuration
 
@@ -37,7 +41,12 @@ What a [reload](operations.md#reload) does with a changed key:
 def configuration_page() -> str:
     """Return the page: one table a group of keys."""
     schema = Settings.model_json_schema()
-    defaults = as_data(Settings.model_validate({"queues": {"default": {}}}), human=True)
+    defaults = as_data(
+        Settings.model_validate(
+            {"queues": {"default": {}}, "schedules": {"nightly": {"cron": "30 2 * * *", "task": "myapp.tasks.report"}}}
+        ),
+        human=True,
+    )
     idle = _without_effect()
     parts = [_HEAD]
     for path, node in _groups(schema, schema, ()):

@@ -12,12 +12,14 @@ import math
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from reproq_supervisor.keeper.beat import Beat
 from reproq_supervisor.keeper.dead_workers import DeadWorkers
+from reproq_supervisor.keeper.declared import DeclaredSchedules
 from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran
 from reproq_supervisor.keeper.housekeeping import housekeeping
 from reproq_supervisor.keeper.retention import Retention
@@ -68,9 +70,12 @@ class Keeper:
         self._beats = True
         self._retention = Retention()
         self._retention.adopt(start)
+        self._declared = DeclaredSchedules(socket.gethostname())
+        self._declared.follow(start)
         self._duties = [
             Duty("release", REPAIR_INTERVAL_S, self._dead.release, is_everywhere=True),
             Duty("settings", REPAIR_INTERVAL_S, self._sync_settings, is_everywhere=True),
+            Duty("declare", REPAIR_INTERVAL_S, self._declared.declare, is_everywhere=True),
             Duty("wake", WAKE_POLL_S, self._wake_due),
             Duty("beat", 1.0, self._fire),
             Duty("reclaim", 5.0, self._reclaim, due_mono=math.inf),
@@ -109,10 +114,10 @@ class Keeper:
             case "adjust":
                 self._queues = dict(message.get("queues_settings") or {})
                 self._prepare = _prepares(message)
-                self._hurry("settings")
+                self._declared.follow(message)
                 self._follow(message.get("keeper_settings") or {})
                 self._retention.adopt(message)
-                self._hurry("prune")
+                self._hurry("settings", "declare", "prune")
             case "drain" | "quit":
                 self._stop.set()
             case "dump":
@@ -135,8 +140,9 @@ class Keeper:
             if duty.name == name:
                 duty.due_mono = time.monotonic() + seconds
 
-    def _hurry(self, name: str) -> None:
-        self._put_off(name, 0.0)
+    def _hurry(self, *names: str) -> None:
+        for name in names:
+            self._put_off(name, 0.0)
         self._wake.set()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -256,16 +262,9 @@ class Keeper:
         now = time.monotonic()
         return {
             "duties": {duty.name: duty.as_fields(now) for duty in self._duties},
-            "term": self._term_fields(),
+            "term": self._store.term.as_fields() if self._store is not None else None,
             "database": {"up": self._up, "since_s": round(now - self._since_mono, 1), "error": self._error},
         }
-
-    def _term_fields(self) -> dict[str, Any] | None:
-        """Return who keeps, None when that is not known."""
-        seen = self._store.term.seen if self._store is not None else None
-        if seen is None:
-            return None
-        return {"acts": self._acts, "term_no": seen.term_no, "holder": seen.holder, "since_s": round(seen.since_s, 1)}
 
     # -- duties that depend on what this process has seen ------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import Any
 MASK = "***"
 
 _SECRET_NAME = re.compile(r"secret|token|passw|api_?key|authorization|credential|private_?key", re.IGNORECASE)
+_PAYLOAD = re.compile(r"schedules\..+\.(kw)?args", re.DOTALL)
 # Greedy up to the last @: an unescaped @ or / in a password must not let the rest of it through.
 _URL_PASSWORD = re.compile(r"(?<=://)([^:/?#@\s]*):(\S*)@")
 _PARAMETER_PASSWORD = re.compile(r"\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
@@ -18,8 +19,8 @@ def mask_text(text: str) -> str:
 
 
 def is_secret(path: str) -> bool:
-    """Answer whether the value at *path* is secret by its name, that is by the last part."""
-    return _SECRET_NAME.search(path.rsplit(".", 1)[-1]) is not None
+    """Answer whether the value at *path* is secret by its name, that is by the last part, or is a payload."""
+    return _SECRET_NAME.search(path.rsplit(".", 1)[-1]) is not None or _PAYLOAD.fullmatch(path) is not None
 
 
 def mask(path: str, value: Any) -> Any:

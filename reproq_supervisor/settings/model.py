@@ -24,6 +24,7 @@ from reproq_supervisor.settings.fields import (
     expected,
 )
 from reproq_supervisor.settings.pools import Pool
+from reproq_supervisor.settings.schedules import Schedule
 
 EMBEDDED = "embedded"
 MAX_SOCKET_PATH_BYTES = 107
@@ -214,6 +215,8 @@ class Settings(Group):
     """Groups of processes, by name."""
     queues: dict[QueueName, Queue] = Field(default_factory=dict)
     """Settings of queues; a queue that is not named here has the defaults."""
+    schedules: dict[QueueName, Schedule] = Field(default_factory=dict)
+    """Tasks that are enqueued by the clock, by name."""
     keeper: Keeper = Keeper()
     """Single-runner duties."""
     web: Web = Web()

@@ -50,7 +50,7 @@ class KeeperStore:
     def __init__(self, connection: StoreConnection, term: KeeperTerm | None = None) -> None:
         self._connection = connection
         self._term = term
-        self.schedules = ScheduleStore(connection, UNFENCED) if term is None else ScheduleStore(term, {})
+        self.schedules = ScheduleStore(connection, UNFENCED, connection) if term is None else ScheduleStore(term, {}, connection)
 
     @classmethod
     async def connect(cls, dsn: str, *, application_name: str = "reproq keeper", prepare: bool = True, holder: str | None = None) -> Self:

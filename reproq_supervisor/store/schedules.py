@@ -100,9 +100,13 @@ class Fired:
 class ScheduleStore:
     """The calls of whoever fires schedules."""
 
-    def __init__(self, asks: Asks, fence: Mapping[str, Any]) -> None:
-        """Ask by *asks*; *fence* has what its statements take besides, where *asks* does not add it."""
+    def __init__(self, asks: Asks, fence: Mapping[str, Any], unfenced: Asks) -> None:
+        """Ask by *asks*; *fence* has what its statements take besides, where *asks* does not add it.
+
+        *unfenced* is for what needs no term.
+        """
         self._asks = asks
+        self._unfenced = unfenced
         self._fence = dict(fence)
 
     async def due(self, limit: int) -> tuple[list[DueSchedule], datetime | None]:
@@ -157,6 +161,19 @@ class ScheduleStore:
         """Forget up to *limit* firings that are older than two days; return how many."""
         ((count,),) = await self._ask("forget_firings", {"limit": limit})
         return int(count)
+
+    async def clock(self) -> datetime:
+        """Return the database's clock."""
+        ((now,),) = await self._unfenced.ask("schedules", "clock", {})
+        found: datetime = now
+        return found
+
+    async def declare(self, by: str, schedules: str) -> int:
+        """Bring the schedules (JSON) of the file *by*, and remove those that it no longer has; return how many needed that.
+
+        Every keeper does it for its own file, with or without a term.
+        """
+        return len(await self._unfenced.ask("schedules", "declare", {"by": by, "schedules": schedules}))
 
     async def _ask(self, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return await self._asks.ask("schedules", name, {**parameters, **self._fence})

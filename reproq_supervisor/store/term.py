@@ -61,6 +61,12 @@ class KeeperTerm:
         since_s = now - self._renewed_mono
         return self.renew_s - since_s if self.is_ours else min(self.renew_s / 2, max(0.05, self.seen.left_s)) - since_s
 
+    def as_fields(self) -> dict[str, object] | None:
+        """Return who keeps, as `status` shows it; None when that is not known."""
+        if self.seen is None:
+            return None
+        return {"acts": self.is_ours, "term_no": self.seen.term_no, "holder": self.seen.holder, "since_s": round(self.seen.since_s, 1)}
+
     async def elect(self) -> TermView:
         """Renew the term, or begin one if there is none; return the one that there is."""
         asked_mono = time.monotonic()

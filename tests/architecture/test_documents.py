@@ -74,7 +74,7 @@ def test_the_manual_has_every_setting() -> None:
 def test_the_manual_says_what_each_setting_may_be() -> None:
     rows = [line.split(" | ") for line in configuration_page().splitlines() if line.startswith("| `")]
     kinds = {row[0].removeprefix("| ").strip("`"): row[1] for row in rows}
-    assert (kinds["timeout"], kinds["rss"], kinds["jitter"], kinds["listen"]) == ("duration", "size", "percentage", "text or `null`")
+    assert (kinds["timeout"], kinds["rss"], kinds["listen"]) == ("duration", "size", "text or `null`")
     assert kinds["mode"] == "`process`, `thread`, `async`"
     assert "size" not in kinds["cpus"]
     assert all(len(row) == 5 and row[4].strip(" |") for row in rows), "every setting has a text"

@@ -11,6 +11,8 @@ from contextlib import ExitStack, suppress
 import psycopg
 import pytest
 
+from reproq_supervisor.settings.model import Settings
+from reproq_supervisor.settings.resolve import resolve
 from tests.support.eventually import eventually
 from tests.support.keepers import RunningKeeper, running_keeper
 from tests.support.postgres import Database
@@ -132,3 +134,17 @@ def test_a_keeper_fires_by_itself_and_tells_of_what_it_disables(database: Databa
     late = database.query("SELECT min(fired_at - fire_at) FROM reproq_firings WHERE name = 's1'")[0][0]
     # On an idle machine it is a few milliseconds (`make bench-beat`); here others work, too.
     assert late.total_seconds() < 5
+
+
+def test_a_keeper_brings_the_schedules_of_its_file_and_of_the_file_that_took_its_place(database: Database) -> None:
+    def settings(*names: str) -> dict[str, object]:
+        data = {"schedules": {name: {"cron": "@daily", "task": "app.task", "args": [name]} for name in names}}
+        return {"schedules_settings": resolve(Settings.model_validate(data), {})["schedules"], "config_path": "/etc/c.yaml"}
+
+    def names() -> list[str]:
+        return [name for (name,) in database.query("SELECT name FROM periodic_tasks ORDER BY name")]
+
+    with running_keeper(database, **settings("one", "two")) as keeper:
+        keeper.wait(lambda: names() == ["one", "two"], "what the file has is there")
+        keeper.tell(type="adjust", keeper_settings={}, **settings("two", "three"))
+        keeper.wait(lambda: names() == ["three", "two"], "the other file is followed")

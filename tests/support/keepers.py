@@ -14,7 +14,7 @@ from tests.support.postgres import Database
 class RunningKeeper:
     """The supervisor's side of one keeper."""
 
-    def __init__(self, database: Database, name: str) -> None:
+    def __init__(self, database: Database, name: str, **more: object) -> None:
         self.name = name
         self._child = spawn_child(python_argv("reproq_supervisor.keeper"), os.environ)
         self._reader = frames.FrameReader()
@@ -22,7 +22,7 @@ class RunningKeeper:
         self.heard: list[str] = []
         self._events: list[str] = []
         start = {"type": "start", "role": "keeper", "worker_id": name, "dsn": database.dsn, "heartbeat": 0.3}
-        self.tell(**start, keeper_settings={"reclaim_interval": 0.2})
+        self.tell(**start, **more, keeper_settings={"reclaim_interval": 0.2})
 
     @property
     def pid(self) -> int:
@@ -76,8 +76,8 @@ class RunningKeeper:
 
 
 @contextlib.contextmanager
-def running_keeper(database: Database, name: str = "keeper") -> Iterator[RunningKeeper]:
-    keeper = RunningKeeper(database, name)
+def running_keeper(database: Database, name: str = "keeper", **more: object) -> Iterator[RunningKeeper]:
+    keeper = RunningKeeper(database, name, **more)
     try:
         yield keeper
     finally:

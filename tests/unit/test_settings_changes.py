@@ -22,7 +22,7 @@ def wire(**overrides: Any) -> dict[str, Any]:
 def test_every_setting_has_a_class_and_every_class_a_setting() -> None:
     leaves = {".".join(path) for path in leaf_paths()}
     assert leaves - set(CLASSES) == set()
-    assert set(CLASSES) - leaves == {"pools.*", "queues.*"}
+    assert set(CLASSES) - leaves == {"pools.*", "queues.*", "schedules.*"}
 
 
 def test_the_same_configuration_differs_in_nothing() -> None:

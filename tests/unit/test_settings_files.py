@@ -41,7 +41,8 @@ def test_every_configuration_of_the_project_is_valid(path: Path) -> None:
 
 
 def test_the_reference_says_the_defaults() -> None:
-    defaults = resolve(load(None, environ={}).settings, {})
+    example = {"schedules": {"nightly": {"cron": "30 2 * * *", "task": "myapp.tasks.report"}}}
+    defaults = resolve(load(None, overrides=example, environ={}).settings, {})
     assert resolve(load(str(REFERENCE), environ={}).settings, {}) == defaults
 
 
@@ -57,7 +58,8 @@ def test_the_reference_says_how_each_key_changes() -> None:
     document = parse_document(REFERENCE.read_text(), {})
     for pattern, how in CLASSES.items():
         # What people name themselves is told at the mapping that holds it.
-        path = tuple("default" if part == "*" else part for part in pattern.removesuffix(".*").split("."))
+        named = "nightly" if pattern.startswith("schedules.") else "default"
+        path = tuple(named if part == "*" else part for part in pattern.removesuffix(".*").split("."))
         if pattern == "pools.*":
             continue
         words = [word for length in range(len(path), 0, -1) for word in [_word_at(document, path[:length], lines)] if word]

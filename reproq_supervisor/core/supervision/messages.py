@@ -75,6 +75,8 @@ def shared_settings(plan: Plan) -> Message:
     return {
         "queues_settings": settings["queues"],
         "keeper_settings": settings["keeper"],
+        "schedules_settings": settings.get("schedules", {}),
+        "config_path": settings["runtime"].get("config_path"),
         "store": settings.get("store", {}),
         "logs_dir": settings["logs_dir"],
         "logs": settings.get("logs", {}),

@@ -77,6 +77,7 @@ CREATE TABLE IF NOT EXISTS periodic_tasks (
     missed            text NOT NULL DEFAULT 'one',
     timeout_seconds   integer NOT NULL DEFAULT 900,
     disabled_reason   text,
+    is_faulty         boolean NOT NULL DEFAULT false,
     last_result_id    bigint,
     -- What a configuration file says of it, and which one: so that what operators change since then stays.
     declared          jsonb,

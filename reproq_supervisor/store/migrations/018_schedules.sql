@@ -1,5 +1,5 @@
 -- Schedules: each firing enqueues one run, whoever notices it: a keeper, the command `beat`, pg_cron.
--- revision: 1
+-- revision: 2
 -- locks: none.
 --
 -- Every one of them locks the schedule's row first, then looks whether the firing was entered, and enters it with its run: the primary key
@@ -72,7 +72,7 @@ $$;
 CREATE OR REPLACE FUNCTION reproq_disable_schedule(p_name text, p_version text, p_reason text) RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    UPDATE periodic_tasks p SET enabled = false, disabled_reason = p_reason, updated_at = now()
+    UPDATE periodic_tasks p SET enabled = false, is_faulty = true, disabled_reason = p_reason, updated_at = now()
     WHERE p.name = p_name AND p.enabled AND p.xmin::text = p_version;
     RETURN FOUND;
 END
@@ -121,7 +121,7 @@ BEGIN
     END IF;
     SELECT * INTO arguments FROM reproq_schedule_arguments(schedule.payload_json);
     IF arguments.args IS NULL THEN
-        UPDATE periodic_tasks p SET enabled = false, updated_at = now(),
+        UPDATE periodic_tasks p SET enabled = false, is_faulty = true, updated_at = now(),
                disabled_reason = 'payload_json: expected a list, or an object with a list args and an object kwargs'
         WHERE p.name = task_name;
         RETURN;

@@ -123,6 +123,7 @@ TABLES = (
             _text("missed", "'one'::text"),
             _integer("timeout_seconds", "900"),
             _text("disabled_reason"),
+            _boolean("is_faulty", "false"),
             Column("last_result_id", "bigint"),
             _json("declared"),
             _text("declared_by"),

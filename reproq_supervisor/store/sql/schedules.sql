@@ -29,3 +29,11 @@ SELECT reproq_disable_schedule(reproq_under_term(%(term_no)s, %(holder)s, %(name
 -- name: forget_firings
 -- Forgets up to `limit` firings of the day before yesterday and earlier. One row: how many.
 SELECT reproq_forget_firings(reproq_under_term(%(term_no)s, %(holder)s, %(limit)s::integer))
+
+-- name: clock
+-- One row: the database's clock.
+SELECT statement_timestamp()
+
+-- name: declare
+-- Brings the schedules of a file. A row for each that was added, changed or removed.
+SELECT name, outcome FROM reproq_declare_schedules(%(by)s, %(schedules)s::jsonb)

@@ -21,7 +21,8 @@ SET cron_expr = excluded.cron_expr, timezone = excluded.timezone, task_path = ex
     queue_name = excluded.queue_name, priority = excluded.priority, max_attempts = excluded.max_attempts,
     timeout_seconds = excluded.timeout_seconds, concurrency_key = excluded.concurrency_key,
     concurrency_limit = excluded.concurrency_limit, jitter_s = excluded.jitter_s, overlap = excluded.overlap, missed = excluded.missed,
-    enabled = excluded.enabled, next_run_at = excluded.next_run_at, disabled_reason = NULL, updated_at = now()
+    enabled = excluded.enabled, next_run_at = excluded.next_run_at, disabled_reason = NULL,
+    is_faulty = false, updated_at = now()
 WHERE %(replace)s
 RETURNING p.name
 
@@ -32,12 +33,12 @@ DELETE FROM periodic_tasks WHERE name = %(name)s RETURNING name
 -- name: enable
 -- Lets a schedule fire from a time on; one that fires already goes on as it does. One row if there is one.
 UPDATE periodic_tasks p
-SET enabled = true, disabled_reason = NULL, updated_at = now(), next_run_at = CASE WHEN p.enabled THEN p.next_run_at ELSE %(next_run_at)s END
+SET enabled = true, disabled_reason = NULL, is_faulty = false, updated_at = now(), next_run_at = CASE WHEN p.enabled THEN p.next_run_at ELSE %(next_run_at)s END
 WHERE p.name = %(name)s RETURNING p.name
 
 -- name: disable
 -- Keeps a schedule from firing. One row if there is one.
-UPDATE periodic_tasks SET enabled = false, disabled_reason = %(reason)s, updated_at = now() WHERE name = %(name)s RETURNING name
+UPDATE periodic_tasks SET enabled = false, is_faulty = false, disabled_reason = %(reason)s, updated_at = now() WHERE name = %(name)s RETURNING name
 
 -- name: note_run
 -- Remembers the latest run of a schedule.
