@@ -159,7 +159,7 @@ def test_doctor_is_strict_about_what_lets_anybody_in(database: Database, tmp_pat
 
 def test_doctor_knows_a_queue_that_another_host_serves(database: Database) -> None:
     enqueue(database, "--queue", "elsewhere")
-    database.query("""INSERT INTO reproq_workers (worker_id, queues) VALUES ('other', '["elsewhere"]')""")
+    database.query("""INSERT INTO reproq_workers (worker_id, queues, version) VALUES ('other', '["elsewhere"]', 'reproq-supervisor 1.0')""")
     assert doctor(database, "--strict")[0] == 0
 
 

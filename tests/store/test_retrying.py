@@ -11,6 +11,7 @@ from reproq_supervisor.store.connect import connected
 from reproq_supervisor.store.filters import Filter
 from reproq_supervisor.store.triage import START, RetryOutcome, matching, page, retry
 from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
+from tests.store.test_concurrency import in_processes
 from tests.store.test_flows import chain, chord, flow, statuses
 from tests.support.postgres import Database
 
@@ -293,6 +294,29 @@ def test_a_retried_run_waits_for_its_key_like_any_other(put: Put, shard: Shard, 
     row = lane(database, runs[1])
     assert row is not None
     assert row["state"] == "parked"
+
+
+def retry_all(dsn: str) -> list[str]:
+    """Retry whatever has failed, as several operators at once would."""
+    import psycopg
+
+    from reproq_supervisor.store.filters import Filter
+    from reproq_supervisor.store.triage import matching, retry
+
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        runs = matching(connection, Filter())
+        return [str(each.outcome) for start in range(0, len(runs), 50) for each in retry(connection, runs[start : start + 50])]
+
+
+def test_operators_who_retry_everything_at_once_retry_each_run_once(database: Database) -> None:
+    database.query(
+        """INSERT INTO task_runs (spec_json, spec_hash, task_path, status, failed_at)
+           SELECT '{"task_path": "a.b"}', n::text, 'a.b', 'FAILED', now() FROM generate_series(1, 400) n"""
+    )
+    outcomes = [outcome for answer in in_processes(retry_all, [(database.dsn,)] * 6) for outcome in answer]
+    assert outcomes.count("retried") == 400
+    assert set(outcomes) <= {"retried", "active", "locked"}
+    assert database.query("SELECT status, count(*) FROM task_runs GROUP BY 1") == [("READY", 400)]
 
 
 def test_outcomes_are_the_words_of_the_database() -> None:

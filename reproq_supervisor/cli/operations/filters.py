@@ -52,11 +52,11 @@ def as_statuses(*allowed: RunStatus) -> Callable[[click.Context, click.Parameter
     return convert
 
 
-def filter_options(*statuses: RunStatus, time: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def filter_options(*statuses: RunStatus, time: str, usual: tuple[RunStatus, ...]) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command the options of a filter; it takes the result as the keyword argument `wanted`, None when no option was given.
 
     Args:
-      statuses: that `--status` allows; the first is what counts without it.
+      statuses: that `--status` allows; *usual* are what counts without it.
       time: what `--since` and `--until` are about, such as "failed".
     """
 
@@ -73,18 +73,18 @@ def filter_options(*statuses: RunStatus, time: str) -> Callable[[Callable[..., R
         )
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> R:
-            return function(*args, wanted=_filter(kwargs, statuses[0]), **kwargs)
+            return function(*args, wanted=_filter(kwargs, usual), **kwargs)
 
         return wrapper
 
     return decorate
 
 
-def _filter(options: dict[str, Any], default: RunStatus) -> "Filter | None":
+def _filter(options: dict[str, Any], usual: tuple[RunStatus, ...]) -> "Filter | None":
     from reproq_supervisor.store.filters import Filter
 
     given = {name: options.pop(name) for name in ("queue", "task", "kind", "since", "until")}
     statuses = options.pop("statuses") or ()
     if not statuses and all(value is None for value in given.values()):
         return None
-    return Filter(statuses or (default,), **given)
+    return Filter(statuses or usual, **given)

@@ -63,7 +63,7 @@ def triage() -> None:
         "reproq-supervisor triage list --status FAILED,CANCELLED --json",
     ),
 )
-@filter_options(*_ENDED, time="ended")
+@filter_options(*_ENDED, time="ended", usual=(RunStatus.FAILED,))
 @click.option("--limit", metavar="N", type=int, default=_DEFAULT_LIMIT, show_default=True, help="How many at most.")
 @click.option("--before", metavar="PLACE", callback=as_place, help="Go on where the list before ended: it says this word.")
 @common_options
@@ -118,7 +118,7 @@ def inspect(options: Options, result_id: int | None, named_id: int | None) -> No
 )
 @click.argument("result_ids", metavar="[ID]…", callback=as_ids, nargs=-1)
 @click.option("--id", "named_ids", metavar="ID", callback=as_ids, multiple=True, help="The same as an argument.")
-@filter_options(*_ENDED, time="ended")
+@filter_options(*_ENDED, time="ended", usual=(RunStatus.FAILED,))
 @click.option("--all", "everything", is_flag=True, help="Every failed task that the other options let pass.")
 @click.option("--limit", metavar="N", type=click.IntRange(0), default=0, help="No more than that many, the oldest first; 0: all.")
 @click.option("--dry-run", is_flag=True, help="Say how many it would be; change nothing.")
