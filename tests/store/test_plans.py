@@ -91,6 +91,22 @@ def test_a_claim_reads_what_it_takes(asked: Callable[..., list[tuple[Any, ...]]]
     assert asked(CLAIM, ["nothing"], [100], runs=0) == []
 
 
+def test_a_claim_beside_an_older_worker_reads_what_it_takes(full: Database, asked: Callable[..., list[tuple[Any, ...]]]) -> None:
+    full.query("INSERT INTO reproq_coexistence DEFAULT VALUES")
+    try:
+        assert len(asked(CLAIM, ["default"], [100], runs=100 + 200)) == 100  # and the entries of the claims before
+        assert len(asked(CLAIM, ["rare", "default"], [10, 10], runs=20 + 300)) == 20
+        asked("SELECT reproq_tell_older(100)", runs=0)
+    finally:
+        full.query("DELETE FROM reproq_coexistence")
+
+
+def test_the_review_of_rates_reads_its_batch(full: Database, asked: Callable[..., list[tuple[Any, ...]]]) -> None:
+    full.query("INSERT INTO reproq_rate_reviews (key) VALUES ('task:x')")
+    assert asked("SELECT reproq_review_rates(100)", runs=10) == [(False,)]
+    assert full.query("SELECT 1 FROM reproq_rate_reviews") == []
+
+
 def test_the_rest_of_a_cycle_reads_what_it_writes(asked: Callable[..., list[tuple[Any, ...]]]) -> None:
     rows = asked(CLAIM, ["default"], [100], runs=100 + 100)
     runs, numbers = [row[0] for row in rows], [row[1] for row in rows]
