@@ -1,6 +1,7 @@
 """The shard's side of a cycle: what to ask the database for, and what its answer changes."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from reproq_supervisor.core.policy.claim_plan import Turns
@@ -109,6 +110,8 @@ class Ledger:
             held = self._held.get(start.result_id)
             if held is not None and start.result_id not in reply.busy:
                 held.shown = True
+        if request.claims:
+            self.turns.settle(request.claims, Counter(each.queue_name for each in reply.claimed), is_cut=reply.is_cut)
         lost = self._drop_lost(reply.lost)
         # Given away and claimed again before we heard of it: what still runs under the old lease is as lost.
         lost += self._drop_lost(frozenset(each.result_id for each in reply.claimed if self._held.get(each.result_id) is not None))

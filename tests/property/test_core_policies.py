@@ -241,7 +241,9 @@ def test_the_size_of_the_claims_does_not_change_what_a_queue_gets(weights: dict[
     def got(claims: list[int]) -> dict[str, int]:
         turns, sums = Turns(weights), dict.fromkeys(weights, 0)
         for wanted in claims:
-            for name, share in turns.take(wanted):
+            plan = turns.take(wanted)
+            turns.settle(plan, dict(plan))
+            for name, share in plan:
                 sums[name] += share
         return sums
 
@@ -256,6 +258,8 @@ def test_no_queue_waits_for_more_than_two_rounds_of_turns(weights: dict[str, int
     turns, total = Turns(weights), sum(weights.values())
     waited = dict.fromkeys(weights, 0)
     for _ in range(5 * total):
-        for name, share in turns.take(1):
+        plan = turns.take(1)
+        turns.settle(plan, dict(plan))
+        for name, share in plan:
             waited[name] = 0 if share else waited[name] + 1
             assert waited[name] <= 2 * total / weights[name] + len(weights)

@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 9
+-- revision: 10
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -114,7 +114,8 @@ BEGIN
 END
 $$;
 
--- Claims up to wanted[i] runs of queues[i], in that order of turns; what a queue cannot fill is offered to the others in the same order.
+-- Claims up to wanted[i] runs of queues[i], in that order of turns; what a queue cannot fill is offered to the others, in the proportion of
+-- what they wanted, and what they cannot fill either to each in the same order.
 -- A run whose time is over (expires_at), that somebody wants cancelled, or whose spec is too large is ended here instead of returned: its
 -- record is read anyway.
 --
@@ -145,6 +146,7 @@ DECLARE
     -- Queues that have nothing more to give; the paused ones from the start.
     drained text[] := ARRAY(SELECT c.queue_name FROM reproq_queue_controls c WHERE c.queue_name = ANY (p_queues) AND c.paused);
     missing integer := (SELECT sum(w) FROM unnest(p_wanted) AS u (w));
+    wanted bigint;
     bytes_left bigint := p_bytes;
     share integer;
     got integer;
@@ -168,9 +170,20 @@ BEGIN
     -- One number for the whole claim: it only has to grow, and to differ from that of every earlier lease of the same run.
     lease_no := nextval('reproq_lease_seq');
     <<rounds>>
-    FOR round IN 1 .. 2 LOOP
+    FOR round IN 1 .. 3 LOOP
+        EXIT WHEN missing <= 0;
+        IF round = 2 THEN
+            -- What those want that may have more.
+            wanted := (SELECT sum(u.w) FROM unnest(p_queues, p_wanted) AS u (queue, w) WHERE u.queue <> ALL (drained));
+        END IF;
         FOR i IN 1 .. cardinality(p_queues) LOOP
-            share := CASE round WHEN 1 THEN p_wanted[i] ELSE missing END;
+            CASE round
+                WHEN 1 THEN share := p_wanted[i];
+                WHEN 2 THEN
+                    share := CASE WHEN wanted > 0 THEN ceil(missing::float8 * p_wanted[i] / wanted) ELSE 0 END;
+                    wanted := wanted - CASE WHEN p_queues[i] = ANY (drained) THEN 0 ELSE p_wanted[i] END;
+                ELSE share := missing;
+            END CASE;
             CONTINUE WHEN share <= 0 OR p_queues[i] = ANY (drained);
             queue_name := p_queues[i];
             got := 0;
