@@ -16,7 +16,7 @@ def children_of_self() -> list[int]:
                 pids += map(int, file.readall().split())
     except FileNotFoundError:
         me = os.getpid()
-        return [pid for pid in _all_pids() if _parent(pid) == me]
+        return [pid for pid in _all_pids() if parent_of(pid) == me]
     return pids
 
 
@@ -24,7 +24,13 @@ def _all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - thousands of entries
 
 
-def _parent(pid: int) -> int:
+def children_of(pid: int) -> list[int]:
+    """Return the pids of the living and unreaped children of *pid*; reads every process's parent."""
+    return [each for each in _all_pids() if parent_of(each) == pid]
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of *pid*, 0 when it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

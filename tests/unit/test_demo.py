@@ -10,9 +10,9 @@ import pytest
 
 from reproq_supervisor.cli.demo import findings, progress
 from reproq_supervisor.cli.demo.ground import Library
-from reproq_supervisor.cli.demo.interruption import Interruption
 from reproq_supervisor.cli.demo.progress import StalledError, follow
 from reproq_supervisor.cli.demo.workload import LARGE, MEASURE, QUEUES, SMALL, Expected, Planned, plan_files, plan_mischief
+from reproq_supervisor.cli.private.interruption import Interruption
 from reproq_supervisor.core.runs import ErrorKind, RunId, RunStatus
 from reproq_supervisor.store.commands import EndedCounts, QueueStats, RunView
 from reproq_supervisor.store.enqueue import NewRun

@@ -14,14 +14,14 @@ import click
 from reproq_supervisor.cli.database import worded
 from reproq_supervisor.cli.demo import findings, report
 from reproq_supervisor.cli.demo.client import count_by_queue, ping_one_by_one, read_output, run_all
-from reproq_supervisor.cli.demo.daemon import DemoDaemon
 from reproq_supervisor.cli.demo.findings import Findings
 from reproq_supervisor.cli.demo.ground import Ground, Library, find_checkout, load_library, private_ground
-from reproq_supervisor.cli.demo.interruption import Interruption
 from reproq_supervisor.cli.demo.progress import StalledError, display_for
 from reproq_supervisor.cli.demo.workload import Planned, plan_files, plan_mischief
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.output import Output
+from reproq_supervisor.cli.private.daemon import PrivateDaemon
+from reproq_supervisor.cli.private.interruption import Interruption
 from reproq_supervisor.store.connect import connected
 
 FAILED = 1
@@ -60,7 +60,7 @@ def _demonstrate(output: Output, ground: Ground, interruption: Interruption, lim
     names = library.sources()[:limit]
     planned = [*plan_mischief(ground.scratch), *plan_files(library, names)]
     _introduce(output, ground, planned)
-    daemon = DemoDaemon(ground, interruption)
+    daemon = PrivateDaemon(ground, interruption)
     with ExitStack() as on_failure:
         on_failure.callback(_stop, daemon)
         try:
@@ -74,7 +74,7 @@ def _demonstrate(output: Output, ground: Ground, interruption: Interruption, lim
     return found
 
 
-def _stop(daemon: DemoDaemon) -> None:
+def _stop(daemon: PrivateDaemon) -> None:
     """Stop it where no report follows that could name what went wrong meanwhile."""
     for complaint in daemon.stop().complaints:
         click.echo(complaint, err=True)
@@ -96,7 +96,7 @@ def _typed(path: str | Path) -> str:
     return shlex.quote(min(str(path), os.path.relpath(path), key=len))
 
 
-def _use(daemon: DemoDaemon, output: Output, planned: list[Planned]) -> Findings:
+def _use(daemon: PrivateDaemon, output: Output, planned: list[Planned]) -> Findings:
     """Start the daemon and let it do everything that is planned."""
     began = time.monotonic()
     daemon.start()

@@ -3,7 +3,6 @@
 import importlib
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import reproq_supervisor
-from reproq_supervisor.cli.demo.interruption import Interruption
-from reproq_supervisor.cli.places import FOLDER, Places, find_places
+from reproq_supervisor.cli.places import FOLDER
+from reproq_supervisor.cli.private.ground import PrivateGround, private_folder
+from reproq_supervisor.cli.private.interruption import Interruption
 from reproq_supervisor.core.errors import ReproqError
 
 _CONFIG = Path("config/demo.yaml")
@@ -31,32 +31,11 @@ class Library(Protocol):
     def measure(self, name: str) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+@dataclass(frozen=True)
+class Ground(PrivateGround):
     """The files of one demo."""
 
-    checkout: Path
-    folder: Path
-
-    @property
-    def config(self) -> Path:
-        """Its own copy of the configuration, so that the daemon keeps everything beside it."""
-        return self.folder / _CONFIG.name
-
-    @property
-    def places(self) -> Places:
-        """Where the daemon keeps its files."""
-        return find_places(str(self.config), None, {})
-
-    @property
-    def daemon_log(self) -> Path:
-        """What the daemon says."""
-        return self.folder / "daemon.log"
-
-    @property
-    def logs_dir(self) -> Path:
-        """What the tasks print."""
-        return self.folder / "logs"
+    checkout: Path = Path()
 
     @property
     def scratch(self) -> Path:
@@ -89,19 +68,9 @@ def load_library(checkout: Path) -> Library:
 @contextmanager
 def private_ground(checkout: Path, interruption: Interruption, *, keep: bool) -> Iterator[Ground]:
     """Make a folder that no other demo uses, and remove it at the end unless it is to be kept."""
-    parent = checkout / FOLDER
-    try:
-        parent.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=parent))
-    except OSError as error:
-        raise ReproqError(f"{parent}: expected to make a folder for the demo, got: {error.strerror}; use a checkout of your own") from error
-    try:
-        folder.chmod(0o711)  # root's PostgreSQL runs as another user below
-        ground = Ground(checkout, folder)
+    with private_folder(checkout / FOLDER, "demo", interruption, keep=keep) as folder:
+        variables = {"REPROQ_DEMO_APP": str(checkout), "REPROQ_DEMO_LOGS": str(folder / "logs")}
+        ground = Ground(folder, folder / _CONFIG.name, variables, checkout)
         shutil.copyfile(checkout / _CONFIG, ground.config)
         ground.scratch.mkdir()
         yield ground
-    finally:
-        if not keep:
-            with interruption.held():
-                shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The demo's daemon: started like a service, told to stop by a signal, and looked after until nothing of it is left."""
+"""A private daemon: started like a service, told to stop by a signal, and looked after until nothing of it is left."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from reproq_supervisor.cli.daemon.record import DaemonRecord, read_record
-from reproq_supervisor.cli.demo.ground import Ground
-from reproq_supervisor.cli.demo.interruption import Interruption
+from reproq_supervisor.cli.private.ground import PrivateGround
+from reproq_supervisor.cli.private.interruption import Interruption
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.process.launch import launch_argv
 from reproq_supervisor.process.places import remove_left_behind, remove_temporary_dirs
@@ -23,7 +23,7 @@ from reproq_supervisor.process.spawn import python_argv
 
 # initdb takes two seconds on a machine that is idle.
 _READY_TIMEOUT_S = 120.0
-# Twice what config/demo.yaml allows for running tasks, and something for the database.
+# Twice what private configurations allow for running tasks, and something for the database.
 _STOP_TIMEOUT_S = 30.0
 _KILL_TIMEOUT_S = 10.0
 _PAUSE_S = 0.05
@@ -43,7 +43,7 @@ class Departure:
     Attributes:
       exit_code: negative for a signal.
       processes: names of the processes that outlived it; they have been killed.
-      folders: what it left outside the demo's folder; they have been removed.
+      folders: what it left outside the private folder; they have been removed.
     """
 
     exit_code: int = 0
@@ -63,10 +63,10 @@ class Departure:
         return found
 
 
-class DemoDaemon:
+class PrivateDaemon:
     """One `reproq-supervisor run`. This process adopts whatever the daemon would leave behind, so it sees all of it."""
 
-    def __init__(self, ground: Ground, interruption: Interruption) -> None:
+    def __init__(self, ground: PrivateGround, interruption: Interruption) -> None:
         self._ground = ground
         self._interruption = interruption
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,13 +76,13 @@ class DemoDaemon:
     def start(self) -> None:
         """Start the daemon; it gets a TERM should this process die."""
         become_subreaper()
-        # An abstract name: paths of sockets are limited to 107 bytes, and a folder of a demo may be deep.
-        name = f"reproq-demo-{uuid.uuid4().hex}"
+        # An abstract name: paths of sockets are limited to 107 bytes, and a private folder may be deep.
+        name = f"reproq-private-{uuid.uuid4().hex}"
         self._notes.bind(f"\0{name}")
         env = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
-        env |= {"NOTIFY_SOCKET": f"@{name}", "REPROQ_DEMO_APP": str(self._ground.checkout), "REPROQ_DEMO_LOGS": str(self._ground.logs_dir)}
+        env |= {"NOTIFY_SOCKET": f"@{name}", **self._ground.variables}
         argv = launch_argv(python_argv("reproq_supervisor", "run", "-c", str(self._ground.config)), user=None, pdeathsig=signal.SIGTERM)
-        # In a session of its own, so that a Ctrl-C reaches the demo alone, which then stops the daemon in order.
+        # In a session of its own, so that a Ctrl-C reaches the command alone, which then stops the daemon in order.
         with self._interruption.held(), self._ground.daemon_log.open("ab") as log:
             self._process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
