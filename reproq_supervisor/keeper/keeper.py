@@ -34,6 +34,8 @@ from reproq_supervisor.telemetry.state_lines import write_state
 
 WAKE_POLL_S = 0.5
 """The longest time between two looks for due rows: a row that becomes due sooner than known is found by then."""
+UNORDERED_INTERVAL_S = 2.0
+"""Between two looks whether producers that began before a change of a queue's aging have ended."""
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 _LET_GO_AFTER_S = 0.1
@@ -270,7 +272,8 @@ class Keeper:
 
     async def _sync_settings(self, store: KeeperStore) -> Ran:
         aging = {name: float(queue["priority_aging"]) for name, queue in self._queues.items()}
-        return Ran(len(await store.sync_queue_settings(aging)))
+        count = len(await store.sync_queue_settings(aging))
+        return Ran(count, UNORDERED_INTERVAL_S if store.has_unordered else math.inf)
 
     async def _wake_due(self, store: KeeperStore) -> Ran:
         asked_at = clock.boot_time_s()

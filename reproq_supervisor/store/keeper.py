@@ -51,6 +51,8 @@ class KeeperStore:
         self._connection = connection
         self._term = term
         self.schedules = ScheduleStore(connection, UNFENCED, connection) if term is None else ScheduleStore(term, {}, connection)
+        self._unordered: set[str] = set()
+        self._unordered_mark = 0
 
     @classmethod
     async def connect(cls, dsn: str, *, application_name: str = "reproq keeper", prepare: bool = True, holder: str | None = None) -> Self:
@@ -143,16 +145,34 @@ class KeeperStore:
             after = next_after
 
     async def sync_queue_settings(self, priority_aging_s: Mapping[str, float]) -> list[str]:
-        """Store the aging of queues (seconds per unit of priority, 0 = strict) and reorder those where it changed; return their names."""
+        """Store the aging of queues (seconds per unit of priority, 0 = strict) and reorder those where it changed; return their names.
+
+        When it returns, all that waited is in the new order. What a producer inserts meanwhile, in a transaction that began before, comes
+        in the old one: while `has_unordered`, call it again from time to time.
+        """
         rows = await self._connection.ask(
             "keeping",
             "set_queue_settings",
             {"queues": list(priority_aging_s), "agings_s": [float(aging) for aging in priority_aging_s.values()]},
         )
         changed = sorted(row[0] for row in rows)
-        for queue in changed:
+        if changed:
+            self._unordered |= set(changed)
+            ((self._unordered_mark,),) = await self._connection.ask("reproq_queue_idle", "mark", {})
+        elif self._unordered:
+            ((settled,),) = await self._connection.ask("reproq_queue_idle", "is_settled", {"mark": self._unordered_mark})
+            if not settled:
+                return []
+        for queue in changed or sorted(self._unordered):
             await self._rekey(queue)
+        if not changed:
+            self._unordered.clear()
         return changed
+
+    @property
+    def has_unordered(self) -> bool:
+        """Whether transactions that began before a change of aging may still bring runs in the old order."""
+        return bool(self._unordered)
 
     async def prune_idle(self, older_than_s: float = 120) -> None:
         """Forget sleepers that have not renewed their flag for so long: they are gone."""

@@ -142,10 +142,9 @@ BEGIN
         SET state = CASE WHEN e.delay > 0 THEN 'parked' ELSE 'ready' END,
             park_reason = CASE WHEN e.delay > 0 THEN 'due' END,
             due_at = CASE WHEN e.counted THEN clock + e.delay * interval '1 s' ELSE l.due_at END,
-            order_key = CASE WHEN e.counted
-                             THEN reproq_order_key(clock + e.delay * interval '1 s', l.priority, coalesce(
-                                 (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = l.queue_name), 60))
-                             ELSE l.order_key END,
+            -- By the aging of now, also where the place is kept: while it ran, the queue may have got another one.
+            order_key = reproq_order_key(CASE WHEN e.counted THEN clock + e.delay * interval '1 s' ELSE l.due_at END, l.priority, coalesce(
+                (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = l.queue_name), 60)),
             attempts = CASE WHEN e.counted THEN l.attempts ELSE greatest(l.attempts - 1, 0) END,
             releases = CASE WHEN e.capped THEN l.releases + 1 ELSE l.releases END,
             deaths = CASE WHEN e.capped AND e.given ->> 'kind' = 'worker_crashed' THEN least(l.deaths + 1, 1000) ELSE l.deaths END,
