@@ -55,6 +55,10 @@ bench: venv ## Measure tasks/s beside the raw SQL on the same schema, latency an
 bench-recovery: venv ## Measure how long after the death of each kind of process its work goes on
 	$(RUN) -m benchmarks.recovery $(ARGS)
 
+.PHONY: bench-wake
+bench-wake: venv ## Measure how late a delayed task starts on an idle pool
+	$(RUN) -m benchmarks.wake $(ARGS)
+
 .PHONY: bench-modes
 bench-modes: venv ## Measure tasks/s of the modes process, thread and async side by side
 	$(RUN) -m benchmarks.modes $(ARGS)

@@ -165,6 +165,42 @@ def test_whatever_makes_a_run_ready_notifies(
     assert notified(lambda: keeper.run(keeper.store.wake_due())) == told
 
 
+def test_what_is_due_sooner_than_the_keeper_looks_is_told_to_sleepers(
+    put: Put, ear: Ear, shard: Shard, shard_of: Callable[..., Shard]
+) -> None:
+    """However it came to wait: by its producer's wish, or for its next attempt."""
+    put()
+    busy = shard_of("busy")
+    retried = busy.claim_one()
+    fall_asleep(shard)
+    put(delay_s=0.3)
+    assert ear.heard() == ["ready:default"]
+    busy.fail(retried, delay_s=0.3)
+    assert ear.heard() == ["ready:default"]
+    put(delay_s=5)
+    assert ear.heard() == []
+
+
+def test_who_sleeps_is_told_when_to_look_again_and_finds_what_is_due_by_then(put: Put, shard: Shard, database: Database) -> None:
+    fall_asleep(shard)
+    (run,) = put(delay_s=0.3)
+    told_s = shard.cycle(claims=(("default", 1),)).next_token_s
+    assert told_s is not None
+    assert 0 <= told_s <= 0.3
+    # No keeper is there: the look itself makes it ready.
+    (claimed,) = eventually(lambda: shard.claim(1), interval=0.01, what="it is due")
+    assert claimed.result_id == run
+    ((late_s,),) = database.query("SELECT extract(epoch FROM claimed_at - due_at)::float8 FROM task_lane")
+    assert late_s >= 0
+
+
+def test_who_does_not_sleep_leaves_what_is_due_to_the_keeper(put: Put, shard: Shard, database: Database) -> None:
+    put(delay_s=0.3)
+    assert shard.cycle(claims=(("default", 1),)).next_token_s is None
+    database.query("UPDATE task_lane SET due_at = now() - interval '1 s'")
+    assert shard.claim(1) == ()
+
+
 def test_a_wish_to_cancel_is_told(put: Put, ear: Ear, shard: Shard, database: Database) -> None:
     put(2)
     one, other = shard.claim(2)

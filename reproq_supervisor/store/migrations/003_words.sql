@@ -1,5 +1,5 @@
 -- Small functions that give one meaning to one word; the larger ones are made of these.
--- revision: 5
+-- revision: 6
 -- locks: none.
 --
 -- Those that take only values are plain SQL, which the planner puts in place of the call. It does so only if the function is declared no
@@ -108,6 +108,9 @@ BEGIN
                    format('SELECT %L::text', channel));
 END
 $$;
+
+-- Sooner than the keeper looks by itself for what is due (keeper/keeper.py): such runs are told to those who sleep, who look for themselves.
+CREATE OR REPLACE FUNCTION reproq_soon() RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT interval '600 ms' $$;
 
 -- Tell whoever sleeps on one of these queues. Silent, and nearly free, when nobody does: one notification a row would halve a producer's
 -- rate.

@@ -1,6 +1,6 @@
 -- Every producer is equal: an insert of any form (plain, bulk, COPY, ON CONFLICT, an older product's) makes the lane rows in the same
 -- statement.
--- revision: 7
+-- revision: 8
 -- locks: ACCESS EXCLUSIVE on task_runs while a default and the triggers are set (milliseconds; waits for all who use it).
 --
 -- The lane rows are made per statement, with a transition table: 15 to 19 us a row in bulk against 38 to 46 with a row trigger (11 to 12
@@ -99,8 +99,9 @@ BEGIN
                     WHERE status IN ('READY', 'RUNNING', 'WAITING')) m
               LEFT JOIN crowd c ON c.result_id = m.result_id) n
         LEFT JOIN reproq_queue_settings s ON s.queue_name = n.queue_name
-        RETURNING task_lane.queue_name, task_lane.state, task_lane.on_key)
-    SELECT array_agg(DISTINCT p.queue_name) FILTER (WHERE p.state = 'ready' OR p.on_key IS NOT NULL), array_agg(DISTINCT p.on_key)
+        RETURNING task_lane.queue_name, task_lane.state, task_lane.on_key, task_lane.due_at)
+    SELECT array_agg(DISTINCT p.queue_name) FILTER (WHERE p.state = 'ready' OR p.on_key IS NOT NULL
+                                                    OR (p.state = 'parked' AND p.due_at < clock + reproq_soon())), array_agg(DISTINCT p.on_key)
     INTO queues, names FROM placed p;
     PERFORM reproq_note_keys(names);
     -- Read after the insert, in a snapshot of its own (the function is volatile): see the wake-up rule in store/shard.py.

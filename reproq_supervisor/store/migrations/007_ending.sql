@@ -189,7 +189,8 @@ BEGIN
     PERFORM reproq_free_keys(freed);
 
     -- The state stands apart, or the planner may take it for a reason to walk all that is ready.
-    SELECT array_agg(DISTINCT l.queue_name) FILTER (WHERE l.state = 'ready') INTO queues FROM task_lane l WHERE l.result_id = ANY (p_ids);
+    SELECT array_agg(DISTINCT l.queue_name) FILTER (WHERE l.state = 'ready' OR (l.park_reason = 'due' AND l.due_at < clock + reproq_soon()))
+    INTO queues FROM task_lane l WHERE l.result_id = ANY (p_ids);
     IF queues IS NOT NULL THEN
         PERFORM reproq_notify_ready(queues);
     END IF;

@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 10
+-- revision: 11
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -393,8 +393,16 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET en
     WHERE r.result_id = ANY (p_ids) AND r.worker_ids ->> -1 = p_leased_by AND l.state IS DISTINCT FROM 'running'
 $$;
 
+-- Seconds until the next run is due that waits for its time; negative when it has been, NULL when there is none.
+CREATE OR REPLACE FUNCTION reproq_next_due_s() RETURNS double precision
+LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+    SELECT extract(epoch FROM l.due_at - clock_timestamp())::double precision
+    FROM task_lane l WHERE l.state = 'parked' AND l.park_reason = 'due' ORDER BY l.due_at, l.result_id LIMIT 1
+$$;
+
 -- A shard's whole conversation. One row for each thing to tell, by *what*: ended (status), lost, cancel; busy, an ending or a start that is
--- not written because somebody has locked the run; unrenewed as reproq_renew, claimed, suspect, looked and cut as reproq_claim tells.
+-- not written because somebody has locked the run; unrenewed as reproq_renew, claimed, suspect, looked and cut as reproq_claim tells;
+-- throttled, when a look may find more after took_s: a token will be there, or a run will be due.
 DROP FUNCTION IF EXISTS reproq_cycle(
     text, double precision, bigint[], bigint[], text[], text[], double precision[], double precision[], text[], bigint[], bigint[],
     double precision[], bigint[], bigint[], bigint[], text[], integer[], double precision[], timestamptz[], bigint[], boolean);
@@ -415,6 +423,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     ended bigint[] := '{}';
     has_claimed boolean := false;
+    next_due_s double precision;
 BEGIN
     IF cardinality(p_end_ids) > 0 THEN
         FOR result_id, status IN
@@ -466,6 +475,15 @@ BEGIN
         END LOOP;
     END IF;
     IF cardinality(p_queues) > 0 THEN
+        IF p_is_idle THEN
+            -- Whoever sleeps has the time to look what will be due, and hears of what is due sooner than the keeper looks. Not in every cycle:
+            -- under an old snapshot the look walks over all that was ever parked.
+            next_due_s := reproq_next_due_s();
+            IF next_due_s <= 0 THEN
+                PERFORM reproq_wake_due(100);
+                next_due_s := reproq_next_due_s();
+            END IF;
+        END IF;
         IF reproq_settle_keys(100) THEN
             what := 'contended';
             RETURN NEXT;
@@ -478,7 +496,7 @@ BEGIN
             RETURN NEXT;
         END LOOP;
         PERFORM reproq_settle_flows(100);  -- of those that expired, and were ended by the claim
-        took_s := reproq_next_token_s();
+        took_s := least(reproq_next_token_s(), CASE WHEN next_due_s < extract(epoch FROM reproq_soon()) THEN greatest(next_due_s, 0) END);
         IF took_s IS NOT NULL THEN
             what := 'throttled';
             RETURN NEXT;
