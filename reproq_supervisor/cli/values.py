@@ -26,6 +26,11 @@ def as_id(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return int(value)
 
 
+def as_maybe_id(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Return the id of a task run, None where none was given."""
+    return None if value is None else as_id(ctx, param, value)
+
+
 def as_ids(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[int, ...]:
     """Return several ids."""
     return tuple(as_id(ctx, param, each) for each in value)

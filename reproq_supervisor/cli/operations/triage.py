@@ -13,7 +13,7 @@ from reproq_supervisor.cli.operations.filters import filter_options
 from reproq_supervisor.cli.operations.triage_view import as_place, place_words, show_story, story_data
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.tasks.result import UnknownRunError
-from reproq_supervisor.cli.values import as_id, as_ids
+from reproq_supervisor.cli.values import as_ids, as_maybe_id
 from reproq_supervisor.core.runs import RunId, RunStatus
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def list_(options: Options, wanted: "Filter | None", limit: int, before: "Place 
 
 
 @triage.command(epilog=example("reproq-supervisor triage inspect 42", "reproq-supervisor triage inspect 42 --json"))
-@click.argument("result_id", metavar="[ID]", callback=lambda c, p, v: v and as_id(c, p, v), required=False)
-@click.option("--id", "named_id", metavar="ID", callback=lambda c, p, v: v and as_id(c, p, v), help="The same.")
+@click.argument("result_id", metavar="[ID]", callback=as_maybe_id, required=False)
+@click.option("--id", "named_id", metavar="ID", callback=as_maybe_id, help="The same.")
 @common_options
 def inspect(options: Options, result_id: int | None, named_id: int | None) -> None:
     """Tell all there is to know about a task: attempts, errors, keys, workflow, who holds it, and what it was given."""
