@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.runs import Runs
+from tests.support.shard import RunningShard
+from tests.support.shared_pool import SharedPool
 from tests.support.supervised import Supervised
 
 
@@ -25,3 +28,16 @@ def supervised() -> Iterator[Callable[..., Supervised]]:
             return daemon
 
         yield make
+
+
+@pytest.fixture
+def shard(pool: SharedPool) -> RunningShard:
+    """The shard of the module's `pool`, with what it said so far."""
+    pool[0].listen()
+    return pool[0]
+
+
+@pytest.fixture
+def runs(pool: SharedPool) -> Runs:
+    """The runs of the module's `pool`; modules whose tests each have a shard of their own have this fixture, too."""
+    return pool[1]

@@ -5,31 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from reproq_supervisor.store.migrate import migrate
 from tests.support.eventually import eventually
 from tests.support.postgres import Cluster
 from tests.support.runs import ODD, Runs
-from tests.support.shard import RunningShard, running_shard
+from tests.support.shard import RunningShard
+from tests.support.shared_pool import SharedPool, shared_pool
 
 
 @pytest.fixture(scope="module")
-def pool(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningShard, Runs]]:
+def pool(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPool]:
     folder = tmp_path_factory.mktemp("forks")
-    with (
-        cluster.new_database(cluster.ensure_template(migrate)) as database,
-        running_shard(database, executors=1, logs_dir=folder / "logs", log=folder / "shard.log") as shard,
-    ):
-        yield shard, Runs(database)
-
-
-@pytest.fixture
-def shard(pool: tuple[RunningShard, Runs]) -> RunningShard:
-    return pool[0]
-
-
-@pytest.fixture
-def runs(pool: tuple[RunningShard, Runs]) -> Runs:
-    return pool[1]
+    with shared_pool(cluster, folder, executors=1) as pool:
+        yield pool
 
 
 @pytest.mark.parametrize("task", ["fork_and_return", "fork_and_exit", "fork_and_fail"])

@@ -9,36 +9,21 @@ from typing import Any
 
 import pytest
 
-from reproq_supervisor.store.migrate import migrate
 from tests.support.eventually import eventually
 from tests.support.marked import parent_of, state_of
 from tests.support.postgres import Cluster, Database
 from tests.support.runs import ODD, Runs
 from tests.support.shard import EXEC, RunningShard, running_shard
+from tests.support.shared_pool import SharedPool, shared_pool
 
 ISOLATIONS: dict[str, dict[str, Any]] = {"fork": {"isolation": "fork"}, "exec": {"isolation": "exec", "exec": EXEC}}
 
 
 @pytest.fixture(scope="module", params=sorted(ISOLATIONS))
-def pool(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningShard, Runs]]:
+def pool(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPool]:
     folder = tmp_path_factory.mktemp(request.param)
-    options = {**ISOLATIONS[request.param], "logs_dir": folder / "logs", "log": folder / "shard.log"}
-    with (
-        cluster.new_database(cluster.ensure_template(migrate)) as database,
-        running_shard(database, executors=2, grace=0.5, **options) as shard,
-    ):
-        yield shard, Runs(database)
-
-
-@pytest.fixture
-def shard(pool: tuple[RunningShard, Runs]) -> RunningShard:
-    pool[0].listen()
-    return pool[0]
-
-
-@pytest.fixture
-def runs(pool: tuple[RunningShard, Runs]) -> Runs:
-    return pool[1]
+    with shared_pool(cluster, folder, executors=2, grace=0.5, **ISOLATIONS[request.param]) as pool:
+        yield pool
 
 
 def test_the_death_of_a_task_is_its_own(shard: RunningShard, runs: Runs) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from reproq_supervisor.store.migrate import migrate
 from tests.support.eventually import eventually
 from tests.support.marked import state_of
 from tests.support.postgres import Cluster, Database
 from tests.support.runs import DEMO, ODD, Run, Runs
 from tests.support.shard import EXEC, RunningShard, running_shard
+from tests.support.shared_pool import SharedPool, shared_pool
 
 PROGRAM = str(Path(__file__).resolve().parents[1] / "support" / "foreign.sh")
 KEPT = 64 * 1024
@@ -30,24 +30,10 @@ def foreign(**more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def pool(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningShard, Runs]]:
+def pool(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPool]:
     folder = tmp_path_factory.mktemp("exec")
-    with (
-        cluster.new_database(cluster.ensure_template(migrate)) as database,
-        running_shard(database, executors=2, grace=0.5, logs_dir=folder / "logs", log=folder / "shard.log", **foreign()) as shard,
-    ):
-        yield shard, Runs(database)
-
-
-@pytest.fixture
-def shard(pool: tuple[RunningShard, Runs]) -> RunningShard:
-    pool[0].listen()
-    return pool[0]
-
-
-@pytest.fixture
-def runs(pool: tuple[RunningShard, Runs]) -> Runs:
-    return pool[1]
+    with shared_pool(cluster, folder, executors=2, grace=0.5, **foreign()) as pool:
+        yield pool
 
 
 def end_of(runs: Runs, what: str, *args: Any, **options: Any) -> Run:

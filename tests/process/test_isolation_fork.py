@@ -8,33 +8,19 @@ from pathlib import Path
 import pytest
 
 from reproq_supervisor.core.policy.fresh import executors_to_keep
-from reproq_supervisor.store.migrate import migrate
 from tests.support.eventually import eventually
 from tests.support.marked import children_of
 from tests.support.postgres import Cluster
 from tests.support.runs import ODD, Runs
-from tests.support.shard import RunningShard, running_shard
+from tests.support.shard import RunningShard
+from tests.support.shared_pool import SharedPool, shared_pool
 
 
 @pytest.fixture(scope="module")
-def pool(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningShard, Runs]]:
+def pool(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPool]:
     folder = tmp_path_factory.mktemp("fork")
-    with (
-        cluster.new_database(cluster.ensure_template(migrate)) as database,
-        running_shard(database, executors=2, isolation="fork", grace=0.5, logs_dir=folder / "logs", log=folder / "shard.log") as shard,
-    ):
-        yield shard, Runs(database)
-
-
-@pytest.fixture
-def shard(pool: tuple[RunningShard, Runs]) -> RunningShard:
-    pool[0].listen()
-    return pool[0]
-
-
-@pytest.fixture
-def runs(pool: tuple[RunningShard, Runs]) -> Runs:
-    return pool[1]
+    with shared_pool(cluster, folder, executors=2, isolation="fork", grace=0.5) as pool:
+        yield pool
 
 
 def test_each_task_finds_a_fresh_process(runs: Runs) -> None:

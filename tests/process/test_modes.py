@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from reproq_supervisor.store.migrate import migrate
 from tests.support.eventually import eventually
 from tests.support.postgres import Cluster, Database
 from tests.support.runs import ODD, SHARED, Runs
 from tests.support.shard import RunningShard, running_shard
+from tests.support.shared_pool import SharedPool, shared_pool
 
 SLOTS = 6
 
@@ -24,25 +24,11 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def pool(mode: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningShard, Runs]]:
+def pool(mode: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPool]:
     """A shard with one executor, which all tests of a mode share."""
     folder = tmp_path_factory.mktemp(mode)
-    with (
-        cluster.new_database(cluster.ensure_template(migrate)) as database,
-        running_shard(database, mode=mode, slots=SLOTS, grace=1.0, logs_dir=folder / "logs", log=folder / "shard.log") as shard,
-    ):
-        yield shard, Runs(database)
-
-
-@pytest.fixture
-def shard(pool: tuple[RunningShard, Runs]) -> RunningShard:
-    pool[0].listen()
-    return pool[0]
-
-
-@pytest.fixture
-def runs(pool: tuple[RunningShard, Runs]) -> Runs:
-    return pool[1]
+    with shared_pool(cluster, folder, mode=mode, slots=SLOTS, grace=1.0) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -9,25 +9,15 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.postgres import Cluster
 from tests.support.runs import ODD, Runs
-from tests.support.shard import RunningShard, running_shard
+from tests.support.shared_pool import SharedPool, shared_pool
 
 
 @pytest.fixture(scope="module")
-def pool(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningShard, Runs]]:
+def pool(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPool]:
     """One shard with two executors for all tests of this module: none may hurt the next."""
-    from reproq_supervisor.store.migrate import migrate
-
     folder = tmp_path_factory.mktemp("demo")
-    with (
-        cluster.new_database(cluster.ensure_template(migrate)) as database,
-        running_shard(database, executors=2, logs_dir=folder / "logs", log=folder / "shard.log") as shard,
-    ):
-        yield shard, Runs(database)
-
-
-@pytest.fixture
-def runs(pool: tuple[RunningShard, Runs]) -> Runs:
-    return pool[1]
+    with shared_pool(cluster, folder, executors=2) as pool:
+        yield pool
 
 
 def test_a_task_returns_its_value(runs: Runs) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reproq_supervisor.cli.daemon.record import DaemonRecord, NoDaemonError
+from reproq_supervisor.cli.daemon.record import DaemonRecord, NoDaemonError, how_to_start
 from reproq_supervisor.cli.database import find_dsn
 from reproq_supervisor.cli.options import Options
 from reproq_supervisor.cli.output import Output
@@ -105,3 +105,16 @@ def test_the_file_of_a_worker_names_a_database_too(tmp_path: Path) -> None:
     (tmp_path / "worker.toml").write_text("[worker]\nconcurrency = 3\n")
     with pytest.raises(ConfigError, match="dsn: expected the URL of a database"):
         find_dsn(Options("worker.toml", None, Output()))
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        (None, "reproq-supervisor run -c supervisor.yaml"),
+        ("app.yaml", "reproq-supervisor run -c app.yaml"),
+        ("reproq.yaml", "reproq-supervisor worker -c reproq.yaml"),
+        ("/etc/app.toml", "reproq-supervisor worker -c /etc/app.toml"),
+    ],
+)
+def test_whoever_finds_no_daemon_is_told_how_to_start_it(config: str | None, command: str) -> None:
+    assert how_to_start(Options(config, None, Output())) == command

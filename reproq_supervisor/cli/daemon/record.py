@@ -115,4 +115,9 @@ def absolute(config_path: str | None) -> str | None:
 
 def how_to_start(options: Options) -> str:
     """Return the command that starts the daemon of these options."""
-    return "reproq-supervisor run" + (f" -c {options.config_path}" if options.config_path else "")
+    from reproq_supervisor.settings.contract.load import is_worker_file
+
+    path = options.config_path
+    if path is None:
+        return "reproq-supervisor run"
+    return f"reproq-supervisor {'worker' if is_worker_file(path) else 'run'} -c {path}"

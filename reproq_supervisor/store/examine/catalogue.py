@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from reproq_supervisor.store.examine.finding import Connection, Finding, Level
+from reproq_supervisor.store.examine.finding import Connection, Finding, error, note, ok, warning
 from reproq_supervisor.store.migrate import plan
 from reproq_supervisor.store.statements import load
 
@@ -13,12 +13,12 @@ def schema(connection: Connection) -> Iterator[Finding]:
     missing = plan(connection)
     required = [step.name for step in missing if step.is_required]
     if required:
-        yield Finding(Level.ERROR, "schema", f"not up to date, missing: {', '.join(required)}", MIGRATE)
+        yield error("schema", f"not up to date, missing: {', '.join(required)}", MIGRATE)
         return
-    yield Finding(Level.OK, "schema", "up to date")
+    yield ok("schema", "up to date")
     if missing:
         names = ", ".join(step.name for step in missing)
-        yield Finding(Level.WARNING, "older layout", f"left over, and makes every write dearer: {names}", MIGRATE)
+        yield warning("older layout", f"left over, and makes every write dearer: {names}", MIGRATE)
 
 
 def indexes(connection: Connection) -> Iterator[Finding]:
@@ -26,18 +26,16 @@ def indexes(connection: Connection) -> Iterator[Finding]:
         drop = f"drop it if nobody needs it: DROP INDEX CONCURRENTLY {name}"
         if columns:
             message = f"index {name} mentions {', '.join(columns)}: the end of every run writes to it, and to all others of the table"
-            yield Finding(Level.WARNING, "indexes", message, drop)
+            yield warning("indexes", message, drop)
         else:
-            yield Finding(Level.NOTE, "indexes", f"index {name} is not ours and makes every insert dearer", drop)
+            yield note("indexes", f"index {name} is not ours and makes every insert dearer", drop)
     for (name,) in connection.execute(load("doctor")["invalid_indexes"]):
         message = f"index {name} is invalid: it is kept up but never used"
-        yield Finding(Level.WARNING, "indexes", message, f"REINDEX INDEX CONCURRENTLY {name}")
+        yield warning("indexes", message, f"REINDEX INDEX CONCURRENTLY {name}")
 
 
 def triggers(connection: Connection) -> Iterator[Finding]:
     """Find triggers that do not fire. Also with a schema that is not up to date: it is how a missing one shows there."""
     for name, is_there in connection.execute(load("doctor")["silent_triggers"]):
         state = "disabled" if is_there else "missing"
-        yield Finding(
-            Level.ERROR, "triggers", f"trigger {name} is {state}: runs of some producers are lost", f"{MIGRATE}, then restart the keeper"
-        )
+        yield error("triggers", f"trigger {name} is {state}: runs of some producers are lost", f"{MIGRATE}, then restart the keeper")

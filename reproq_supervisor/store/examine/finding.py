@@ -31,6 +31,26 @@ class Finding:
     remedy: str = ""
 
 
+def ok(check: str, message: str) -> Finding:
+    """All is well."""
+    return Finding(Level.OK, check, message)
+
+
+def note(check: str, message: str, remedy: str = "") -> Finding:
+    """Something to know."""
+    return Finding(Level.NOTE, check, message, remedy)
+
+
+def warning(check: str, message: str, remedy: str) -> Finding:
+    """It works, and will not for ever."""
+    return Finding(Level.WARNING, check, message, remedy)
+
+
+def error(check: str, message: str, remedy: str) -> Finding:
+    """Something does not work."""
+    return Finding(Level.ERROR, check, message, remedy)
+
+
 Check = Callable[[Connection], Iterator[Finding]]
 
 

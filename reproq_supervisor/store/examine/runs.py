@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from reproq_supervisor.store.examine.finding import Connection, Finding, Level, one_row
+from reproq_supervisor.store.examine.finding import Connection, Finding, error, note, ok, one_row, warning
 from reproq_supervisor.store.statements import load
 
 NEWEST_CHECKED = 1_000_000
@@ -12,16 +12,15 @@ _OVERDUE_S = 60.0
 def invariant(connection: Connection) -> Iterator[Finding]:
     faults = connection.execute(load("doctor")["invariant"], {"newest": NEWEST_CHECKED}).fetchall()
     for fault, count in faults:
-        yield Finding(Level.ERROR, "invariant", f"{count} runs: {fault}", "restart the keeper: it repairs this when it starts")
+        yield error("invariant", f"{count} runs: {fault}", "restart the keeper: it repairs this when it starts")
     if not faults:
-        yield Finding(Level.OK, "invariant", "every run that has not ended has its lane row, and no other has")
+        yield ok("invariant", "every run that has not ended has its lane row, and no other has")
 
 
 def statuses(connection: Connection) -> Iterator[Finding]:
     """Find words that no version of the contract knows: neither claimed nor counted as ended."""
     for status, count in connection.execute(load("doctor")["unknown_statuses"], {"newest": NEWEST_CHECKED}):
-        yield Finding(
-            Level.ERROR,
+        yield error(
             "statuses",
             f"{count} runs have the unknown status {status!r}: nobody will ever run or prune them",
             "set it to READY to run them, or to CANCELLED",
@@ -31,8 +30,7 @@ def statuses(connection: Connection) -> Iterator[Finding]:
 def expired(connection: Connection) -> Iterator[Finding]:
     count, oldest_s = one_row(connection, "expired_leases", overdue_s=_OVERDUE_S)
     if count:
-        yield Finding(
-            Level.WARNING,
+        yield warning(
             "leases",
             f"{count} leases expired, the first {oldest_s:.0f} s ago, and nobody takes them back",
             "start a daemon: its keeper does",
@@ -43,8 +41,7 @@ def unsettled(connection: Connection) -> Iterator[Finding]:
     """Find ends of runs in workflows that nobody has settled."""
     (count,) = one_row(connection, "unsettled", older_s=_OVERDUE_S)
     if count:
-        yield Finding(
-            Level.WARNING,
+        yield warning(
             "workflows",
             f"{count} runs wait for a parent or for members that have ended",
             "start a daemon: its keeper looks every half minute",
@@ -55,8 +52,7 @@ def overdue(connection: Connection) -> Iterator[Finding]:
     """Find runs whose time has come and that nobody wakes."""
     count, oldest_s = one_row(connection, "overdue_runs", overdue_s=_OVERDUE_S)
     if count:
-        yield Finding(
-            Level.WARNING,
+        yield warning(
             "due runs",
             f"{count} runs have been due for up to {oldest_s:.0f} s and still sleep",
             "start a daemon: its keeper wakes",
@@ -66,8 +62,7 @@ def overdue(connection: Connection) -> Iterator[Finding]:
 def workers(connection: Connection) -> Iterator[Finding]:
     (count,) = one_row(connection, "stale_workers")
     if count:
-        yield Finding(
-            Level.NOTE,
+        yield note(
             "workers",
             f"{count} workers have not been seen for a day: entries of an older product, or of a lost host",
             "a keeper removes them",

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from reproq_supervisor.store.examine.finding import Connection, Finding, Level, one_row
+from reproq_supervisor.store.examine.finding import Connection, Finding, error, note, one_row, warning
 from reproq_supervisor.store.statements import load
 
 OLDEST_SERVER = 150000
@@ -14,11 +14,11 @@ _SKEW_S = 5.0
 def server(connection: Connection) -> Iterator[Finding]:
     version, encoding, is_standby = one_row(connection, "server")
     if version < OLDEST_SERVER:
-        yield Finding(Level.ERROR, "server", f"PostgreSQL: expected 15 or later, got {version // 10000}", "upgrade the server")
+        yield error("server", f"PostgreSQL: expected 15 or later, got {version // 10000}", "upgrade the server")
     if encoding != "UTF8":
-        yield Finding(Level.ERROR, "server", f"encoding: expected UTF8, got {encoding}", "create the database with ENCODING 'UTF8'")
+        yield error("server", f"encoding: expected UTF8, got {encoding}", "create the database with ENCODING 'UTF8'")
     if is_standby:
-        yield Finding(Level.ERROR, "server", "expected a primary, got a standby, which cannot be written to", "use the primary's address")
+        yield error("server", "expected a primary, got a standby, which cannot be written to", "use the primary's address")
 
 
 def clocks(connection: Connection) -> Iterator[Finding]:
@@ -30,22 +30,20 @@ def clocks(connection: Connection) -> Iterator[Finding]:
     if abs(skew_s) > _SKEW_S:
         direction = "ahead of" if skew_s > 0 else "behind"
         message = f"the clock of the database is {abs(skew_s):.0f} s {direction} this host's; due times and leases follow the database's"
-        yield Finding(Level.WARNING, "clocks", message, "run a time service (NTP) on both")
+        yield warning("clocks", message, "run a time service (NTP) on both")
 
 
 def transactions(connection: Connection) -> Iterator[Finding]:
     """Find what keeps dead rows from being removed: claims grow slower by and by."""
     for pid, name, state, open_s in connection.execute(load("doctor")["open_transactions"], {"longer_than_s": LONG_TRANSACTION_S}):
-        yield Finding(
-            Level.WARNING,
+        yield warning(
             "transactions",
             f"pid {pid} ({name or 'no name'}, {state}) has had a transaction open for {open_s:.0f} s; no dead row is removed meanwhile, "
             "and claims grow slower",
             f"end it where it was begun, or: SELECT pg_terminate_backend({pid})",
         )
     for gid, prepared_s in connection.execute(load("doctor")["prepared_transactions"], {"longer_than_s": LONG_TRANSACTION_S}):
-        yield Finding(
-            Level.WARNING,
+        yield warning(
             "prepared transactions",
             f"{gid} was prepared {prepared_s:.0f} s ago and neither committed nor rolled back; no dead row is removed meanwhile",
             f"COMMIT PREPARED or ROLLBACK PREPARED '{gid}'",
@@ -55,7 +53,7 @@ def transactions(connection: Connection) -> Iterator[Finding]:
 def rights(connection: Connection) -> Iterator[Finding]:
     """Find what the role of this connection may not do, though daemon and commands have to."""
     for kind, name, right in connection.execute(load("doctor")["missing_rights"]):
-        yield Finding(Level.ERROR, "rights", f"the role may not {right} {name}", f"GRANT {right} ON {kind} {name} TO the role")
+        yield error("rights", f"the role may not {right} {name}", f"GRANT {right} ON {kind} {name} TO the role")
     (is_superuser,) = one_row(connection, "superuser")
     if is_superuser:
-        yield Finding(Level.NOTE, "rights", "the role is a superuser: one that owns its schema is enough")
+        yield note("rights", "the role is a superuser: one that owns its schema is enough")
