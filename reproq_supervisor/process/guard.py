@@ -25,11 +25,13 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from reproq_supervisor.core.frames import encode_message
+from reproq_supervisor.core.frames import FrameReader, encode_message
 from reproq_supervisor.process.launch import launch_argv
+from reproq_supervisor.process.own_log import follow_log_of
 from reproq_supervisor.process.prctl import become_subreaper, set_name, set_pdeathsig
 from reproq_supervisor.process.probe import Probe, describe_processes, stopped_processes
 from reproq_supervisor.process.proctable import children_of_self
+from reproq_supervisor.process.server_log import ServerLog
 from reproq_supervisor.process.spawn import adopt_channel, python_argv, spawn_child
 from reproq_supervisor.process.title import ProcessTitle
 
@@ -60,18 +62,29 @@ class Guard:
         self._socket_path = socket_path
         self._signals: set[int] = set()
         self._wake_fd = self._take_signals()
-        started = spawn_child(launch_argv(argv, user=user, pdeathsig=signal.SIGQUIT), os.environ)
-        started.channel.close()
-        self._server, self._pidfd = started.pid, started.pidfd
+        self._frames = FrameReader()
+        self._log = ServerLog.if_needed()
+        self._server, self._pidfd = self._start(argv, user)
         self._selector = selectors.DefaultSelector()
         for source in (self._channel, self._pidfd, self._wake_fd):
             self._selector.register(source, selectors.EVENT_READ)
+        if self._log is not None:
+            self._selector.register(self._log, selectors.EVENT_READ)
         self._probe: Probe | None = None
         self._asked_mono = 0.0
         self._next_mono = 0.0
         self._is_ready = False
         self._in_trouble = False
         self._kill_mono: float | None = None
+
+    def _start(self, argv: Sequence[str], user: str | None) -> tuple[int, int]:
+        """Start the server; return its pid and pidfd."""
+        log_fd = self._log.write_fd if self._log is not None else None
+        started = spawn_child(launch_argv(argv, user=user, pdeathsig=signal.SIGQUIT), os.environ, stderr=log_fd)
+        started.channel.close()
+        if self._log is not None:
+            self._log.hand_over()
+        return started.pid, started.pidfd
 
     def _take_signals(self) -> int:
         read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -96,6 +109,7 @@ class Guard:
             self._selector.select(max(0.0, min(self._next_mono, self._kill_mono or self._next_mono) - time.monotonic()))
             self._hear()
         kill_children()
+        self._forward_log()  # its last words
         if ended.si_code == os.CLD_EXITED:
             return ended.si_status
         if self._kill_mono is None:
@@ -114,18 +128,28 @@ class Guard:
         signals, self._signals = self._signals, set()
         if signal.SIGCHLD in signals:
             self._reap_strangers()
+        self._forward_log()
         if signal.SIGQUIT in signals or self._supervisor_is_gone():
             self._end_at_once()
         elif signals & {signal.SIGINT, signal.SIGTERM}:
             signal.pidfd_send_signal(self._pidfd, signal.SIGINT)  # its "fast" shutdown
 
+    def _forward_log(self) -> None:
+        if self._log is not None and not self._log.forward() and self._log in self._selector.get_map():
+            self._selector.unregister(self._log)  # at its end it would be readable for ever
+
     def _supervisor_is_gone(self) -> bool:
+        """Take what the supervisor says; answer whether it will say nothing more."""
         try:
-            return not self._channel.recv(4096)
+            data = self._channel.recv(4096)
         except BlockingIOError:
             return False
         except ConnectionResetError:
             return True
+        for message in self._frames.feed_messages(data):
+            if message.get("type") == "reopen" and self._log is not None:
+                follow_log_of(os.getppid())
+        return not data
 
     def _end_at_once(self) -> None:
         if self._kill_mono is not None:

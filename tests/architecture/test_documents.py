@@ -57,10 +57,10 @@ def test_what_a_page_lets_the_reader_type_is_run_or_says_why_not(page: Path, tmp
     for step in steps_of(page):
         match step:
             case Fragment("python", text, line):
-                compile(text, f"{page.name}:{line}", "exec")
+                assert compile(text, f"{page.name}:{line}", "exec")
             case Fragment("yaml", text):
                 (tmp_path / "fragment.yaml").write_text(text)
-                load(str(tmp_path / "fragment.yaml"))
+                assert load(str(tmp_path / "fragment.yaml")).settings
 
 
 def test_the_manual_has_every_setting() -> None:

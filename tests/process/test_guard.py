@@ -7,14 +7,15 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
-from reproq_supervisor.core.frames import FrameReader
+from reproq_supervisor.core.frames import FrameReader, encode_message
 from reproq_supervisor.process.embedded import Embedded, prepare
 from reproq_supervisor.process.guard import guard_argv
 from reproq_supervisor.process.probe import SOCKET_NAME
@@ -30,9 +31,9 @@ HANG_S = 30.0
 class Guarded:
     """A guard and its server, and all that the guard says."""
 
-    def __init__(self, embedded: Embedded) -> None:
+    def __init__(self, embedded: Embedded, log_fd: int | None = None) -> None:
         argv = guard_argv(embedded.argv, user=embedded.user, socket_path=f"{embedded.socket_dir}/{SOCKET_NAME}")
-        self.child: SpawnedChild = spawn_child(argv, os.environ)
+        self.child: SpawnedChild = spawn_child(argv, os.environ, stderr=log_fd)
         self.child.channel.setblocking(False)
         self._reader = FrameReader()
         self.messages: list[dict[str, Any]] = []
@@ -81,7 +82,7 @@ def wait_gone(processes: list[psutil.Process]) -> None:
     eventually(lambda: not living(processes), timeout=HANG_S, what="nothing of the server is left")
 
 
-Start = Callable[[], Guarded]
+Start = Callable[..., Guarded]
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,8 @@ def start(embedded: Embedded) -> Iterator[Start]:
     started: list[Guarded] = []
     everything: list[psutil.Process] = []
 
-    def start_one() -> Guarded:
-        guarded = Guarded(embedded)
+    def start_one(log_fd: int | None = None) -> Guarded:
+        guarded = Guarded(embedded, log_fd)
         started.append(guarded)
         everything.extend(guarded.processes())
         return guarded
@@ -174,3 +175,45 @@ def test_a_thawed_server_is_taken_back(start: Start) -> None:
     eventually(lambda: guarded.said("event"), timeout=HANG_S, what="the trouble is told")
     guarded.server.resume()
     guarded.wait_said("beat", guarded.said("beat") + 1)
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[int]:
+    """Let this process, the guard's parent, log to *path* for the block."""
+    fd, before = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC), os.dup(2)
+    os.dup2(fd, 2)
+    try:
+        yield fd
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(fd)
+
+
+def test_what_the_server_writes_follows_a_log_that_was_moved(start: Start, embedded: Embedded, tmp_path: Path) -> None:
+    def complain(words: str) -> None:
+        with psycopg.connect(embedded.dsn, dbname="postgres") as connection, suppress(psycopg.errors.RaiseException):
+            connection.execute(f"DO $$ BEGIN RAISE EXCEPTION '{words}'; END $$")
+
+    first, second = tmp_path / "log.1", tmp_path / "log"
+    with logging_to(first) as fd:
+        guarded = start(fd)
+        complain("before the move")
+        eventually(lambda: "before the move" in first.read_text(), what="it is in the log")
+    with logging_to(second):
+        guarded.child.channel.send(encode_message({"type": "reopen"}))
+        eventually(lambda: Path(f"/proc/{guarded.child.pid}/fd/2").readlink() == second, what="the guard has followed")
+        complain("after the move")
+        eventually(lambda: "after the move" in second.read_text(), what="it is in the new log")
+    assert "after the move" not in first.read_text()
+    guarded.signal(signal.SIGINT)
+    assert guarded.wait_exit() == 0
+    assert "database system is shut down" in second.read_text(), "its last words"
+
+
+def test_a_server_whose_guard_was_killed_needs_no_log(start: Start, tmp_path: Path) -> None:
+    with logging_to(tmp_path / "log") as fd:
+        guarded = start(fd)
+    processes = guarded.processes()
+    guarded.signal(signal.SIGKILL)
+    wait_gone(processes)

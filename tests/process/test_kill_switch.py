@@ -80,8 +80,11 @@ def test_a_switch_whose_process_is_gone_does_nothing(victim: Victim) -> None:
     switch = KillSwitch(victim.pid)
     victim.kill()
     victim.wait(30)
-    switch.kill()
-    switch.close()
+    with subprocess.Popen(["sleep", "600"]) as bystander:
+        switch.kill()
+        switch.close()
+        assert bystander.poll() is None
+        bystander.kill()
 
 
 def test_there_is_none_for_a_process_that_does_not_exist(victim: Victim) -> None:

@@ -101,4 +101,5 @@ def test_the_watchdog_is_fed_four_times_in_its_interval(environ: dict[str, str],
 def test_a_manager_that_is_not_there_hurts_nobody(address: str) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": address}, 4711)
     notifier.tell((("READY", "1"),))
+    assert notifier.watchdog_s is None
     notifier.close()

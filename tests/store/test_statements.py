@@ -27,6 +27,7 @@ def test_a_statement_can_be_prepared(database: Database, table: str, name: str) 
                 connection.execute(text.encode())  # a definition cannot be prepared
         else:
             connection.execute(f"PREPARE it AS {text}".encode())
+            assert connection.execute("SELECT count(*) FROM pg_prepared_statements WHERE name = 'it'").fetchone() == (1,)
 
 
 def test_names_are_unique_within_a_file() -> None:

@@ -171,9 +171,10 @@ def test_nothing_is_left_of_requests_that_came_too_late() -> None:
 
 
 def test_what_was_sent_and_has_not_come_is_taken_away_at_the_end() -> None:
-    soft = ThreadSoft()
+    soft, ends = ThreadSoft(), 0
 
     def run() -> None:
+        nonlocal ends
         soft.begin(1)
         asker = threading.Thread(target=soft.stop, args=(1, SoftReason.TIMEOUT))
         try:
@@ -183,10 +184,12 @@ def test_what_was_sent_and_has_not_come_is_taken_away_at_the_end() -> None:
             pass
         soft.end()
         for _ in range(1000):
-            pass
+            pass  # a stray exception would come here at the latest
+        ends += 1
 
     for _ in range(200):
         in_thread(run)
+    assert ends == 200
 
 
 def test_a_coroutine_in_a_thread_is_cancelled() -> None:

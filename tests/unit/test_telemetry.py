@@ -165,7 +165,9 @@ def test_settings_and_environment_choose_format_and_level(pipe: Pipe) -> None:
 def test_a_reader_that_is_gone_is_no_error(pipe: Pipe) -> None:
     spare, pipe.reader = pipe.reader, os.open(os.devnull, os.O_RDONLY)
     os.close(spare)
-    Log(pipe.writer, LogFormat.LOGFMT).write(record(1))
+    log = Log(pipe.writer, LogFormat.LOGFMT)
+    log.write(record(1))
+    assert log._dropped == 1, "counted, to be told when somebody reads"
 
 
 def test_a_file_that_was_moved_away_is_written_anew(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from reproq_supervisor.core.supervision.messages import DUMP, REOPEN
 from reproq_supervisor.core.supervision.operation import Wish
 from reproq_supervisor.core.supervision.plan import Plan, Settings
 from reproq_supervisor.core.supervision.state import Classify, State
+from reproq_supervisor.core.supervision.units import Role
 
 _ROUTINE = frozenset({"beat", "snapshot", "event"})
 
@@ -146,7 +147,7 @@ class Supervision:
                     state.wishes.append(Wish(None))
             case SignalName.USR1:
                 state.do(ReopenLog())
-                telling.tell_all(state, REOPEN)
+                telling.tell_all(state, REOPEN, Role.POSTGRES)
             case SignalName.USR2:
                 state.do(DumpState(status(state, now)))
                 telling.tell_all(state, DUMP)

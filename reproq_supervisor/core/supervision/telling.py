@@ -47,9 +47,9 @@ def tell_pause(state: State, pool: str) -> None:
             state.do(Send(process.serial, PAUSE if pool in state.paused else RESUME))
 
 
-def tell_all(state: State, message: dict[str, Any]) -> None:
-    """Tell every shard and keeper that listens, those on their way out too."""
-    for process in state.roster.of_role(Role.SHARD, Role.KEEPER):
+def tell_all(state: State, message: dict[str, Any], *more: Role) -> None:
+    """Tell every shard and keeper that listens, those on their way out too, and children of *more* roles."""
+    for process in state.roster.of_role(Role.SHARD, Role.KEEPER, *more):
         if process.hello_mono is not None and process.alive:
             state.do(Send(process.serial, message))
 
