@@ -58,6 +58,32 @@ def test_an_older_systemd_gets_no_directive_that_it_does_not_know() -> None:
     assert set(new) - set(old) == set(SINCE)
 
 
+# By systemd's manual (systemd.unit, .service, .exec, .kill, .resource-control), "Added in version"; what is older than 200 is 0.
+_ADDED = {
+    0: """Description Wants After WantedBy Type NotifyAccess ExecStart ExecReload KillMode User Group WorkingDirectory EnvironmentFile UMask
+        LimitNICE LimitNOFILE PrivateTmp TimeoutStartSec TimeoutStopSec WatchdogSec Restart RestartSec RestartPreventExitStatus
+        NoNewPrivileges CapabilityBoundingSet SystemCallFilter""",
+    209: "DevicePolicy PrivateDevices SystemCallArchitectures SystemCallErrorNumber",
+    214: "RestrictAddressFamilies ProtectHome ProtectSystem",
+    232: """StartLimitIntervalSec RestrictRealtime ReadWritePaths PrivateUsers RemoveIPC ProtectControlGroups ProtectKernelModules
+        ProtectKernelTunables""",
+    235: """RestrictNamespaces KeyringMode LockPersonality StateDirectory RuntimeDirectory LogsDirectory ConfigurationDirectory
+        StateDirectoryMode RuntimeDirectoryMode LogsDirectoryMode""",
+    243: "PrivateMounts ProtectHostname RestrictSUIDSGID OOMPolicy",
+    248: "ProtectKernelLogs ProtectClock LoadCredential ProtectProc PrivateIPC",
+}
+_ADDED_IN = {name: version for version, names in _ADDED.items() for name in names.split()}
+
+
+@pytest.mark.parametrize("is_root", [False, True])
+@pytest.mark.parametrize(
+    "settings", [EXTERNAL, {"database": "embedded"}, {**EXTERNAL, "logs_dir": "/srv/logs", "pools": {"a": {"nice": -5}}}]
+)
+def test_the_oldest_systemd_knows_every_directive(settings: dict[str, Any], *, is_root: bool) -> None:
+    found = unit(settings, systemd=OLDEST, is_root=is_root, env_file=Path("/etc/env"))
+    assert [name for name in found if _ADDED_IN.get(name, OLDEST + 1) > OLDEST] == []
+
+
 def test_reload_by_signal_needs_no_command() -> None:
     found = unit(notify_reload=True, systemd=NOTIFY_RELOAD_SINCE)
     assert found["Type"] == ["notify-reload"]
