@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -98,6 +99,17 @@ def test_a_catch_all_is_seen_however_it_is_written(source: str, *, found: bool) 
     assert any(_catches_all(node) for node in ast.walk(ast.parse(source))) is found
 
 
+def test_a_test_that_sleeps_says_why() -> None:
+    """Simulated work needs no more than that; whoever waits for something waits for it (`tests.support.eventually`)."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if _sleeps(node) and "  # " not in path.read_text().splitlines()[node.lineno - 1]
+    ]
+    assert not wrong
+
+
 def test_nothing_is_left_for_later() -> None:
     folders = (PACKAGE, "tests", *_PROGRAMS)
     assert not [path for folder in folders for path in (ROOT / folder).rglob("*.py") if _MARKS.search(path.read_text())]
@@ -145,6 +157,13 @@ def _catches_all(node: ast.AST) -> bool:
             return any(_is_everything(each) for each in caught)
         case _:
             return False
+
+
+def _sleeps(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Answer whether *node* is a call of `sleep`; sleeping for nothing only lets others go first."""
+    if not isinstance(node, ast.Call) or getattr(node.func, "attr", getattr(node.func, "id", "")) != "sleep":
+        return False
+    return not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
 
 
 def _is_everything(caught: ast.expr) -> bool:
