@@ -22,7 +22,7 @@ SELECT '{"task_path": "app.task"}', n::text, 'app.task', 'SUCCESSFUL', now(), NU
 _READS = """
 SELECT sum(seq_scan)::int, sum(seq_tup_read)::int, sum(coalesce(idx_tup_fetch, 0))::int,
        sum(heap_blks_hit + heap_blks_read)::int, sum(coalesce(idx_blks_hit, 0) + coalesce(idx_blks_read, 0))::int
-FROM pg_stat_user_tables JOIN pg_statio_user_tables USING (relid) WHERE relid = ANY ('{task_runs,task_lane}'::regclass[])
+FROM pg_stat_user_tables JOIN pg_statio_user_tables USING (relid) WHERE relid = ANY ('{task_runs,task_lane,reproq_flow_ends,reproq_key_arrivals,workflow_runs,rate_limits}'::regclass[])
 """
 _OURS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'reproq%'"
 

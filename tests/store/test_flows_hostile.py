@@ -142,6 +142,88 @@ def test_a_workflow_that_somebody_keeps_locked_stands_before_no_other(shard: Sha
     assert {c.result_id for c in shard.claim(9)} == {runs[1], callback}
 
 
+def test_a_member_that_succeeded_may_be_deleted(shard: Shard, database: Database) -> None:
+    """The callback waits for those that are left, whether the end of the deleted one was settled or not."""
+    workflow, members, callback = chord(database, 3)
+    first, second, third = shard.claim(9)
+    shard.succeed(first)
+    database.query("DELETE FROM task_runs WHERE result_id = %s", members[0])
+    with locked(database, workflow):
+        shard.succeed(second)
+        database.query("DELETE FROM task_runs WHERE result_id = %s", members[1])
+    assert shard.claim(9) == ()
+    shard.succeed(third)
+    assert shard.claim_one().result_id == callback
+    assert flow(database, workflow)[:2] == ("WAITING_CALLBACK", 1)
+    assert words(database) == 0
+
+
+def test_all_members_that_succeeded_may_be_deleted_before_they_were_settled(shard: Shard, database: Database) -> None:
+    workflow, _, callback = chord(database, 2)
+    with locked(database, workflow):
+        for claimed in shard.claim(9):
+            shard.succeed(claimed)
+        database.query("DELETE FROM task_runs WHERE status = 'SUCCESSFUL'")
+    assert shard.claim_one().result_id == callback
+
+
+def test_members_of_a_workflow_that_has_ended_are_deleted_without_a_word(shard: Shard, database: Database) -> None:
+    workflow, members, _ = chord(database, 2)
+    for _ in range(2):
+        for claimed in shard.claim(9):
+            shard.succeed(claimed)
+    assert flow(database, workflow)[0] == "SUCCESSFUL"
+    database.query("DELETE FROM task_runs WHERE result_id = ANY (%s)", members)
+    assert words(database) == 0
+
+
+@pytest.mark.parametrize(("ends_well", "follows"), [(True, "READY"), (False, "FAILED")])
+def test_a_parent_that_is_deleted_before_its_end_was_settled_is_followed_all_the_same(
+    shard: Shard, database: Database, ends_well: bool, follows: str
+) -> None:
+    runs = chain(database, 2)
+    claimed = shard.claim_one()
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT reproq_lock_keys(ARRAY(SELECT 'flow:' || workflow_id FROM task_runs))")
+        if ends_well:
+            shard.succeed(claimed)
+        else:
+            fail_finally(shard, claimed)
+        database.query("DELETE FROM task_runs WHERE result_id = %s", runs[0])
+    shard.cycle(claims=(("nothing", 1),))
+    assert record(database, runs[1])["status"] == follows
+
+
+def test_a_callback_that_lacks_members_for_ever_fails(shard: Shard, database: Database) -> None:
+    """As when a member was deleted, or its producer died, before the row of the workflow was there."""
+    workflow = uuid4()
+    callback = insert(database, "WAITING", workflow, None, 2)
+    insert(database, "READY", workflow)
+    shard.succeed(shard.claim_one())
+    database.query("INSERT INTO workflow_runs (workflow_id, expected_count, callback_result_id) VALUES (%s, 2, %s)", workflow, callback)
+    database.query("SELECT reproq_sweep_flows(0, 100)")
+    assert shard.claim(9) == ()
+    assert record(database, callback)["status"] == "WAITING", "the second one may still come"
+    database.query("SELECT reproq_sweep_flows(0, 100, 0)")
+    assert shard.claim(9) == ()
+    assert (record(database, callback)["status"], flow(database, workflow)[0]) == ("FAILED", "FAILED")
+    assert words(database) == 0
+
+
+def test_a_callback_whose_workflow_has_no_row_for_ever_fails(shard: Shard, database: Database) -> None:
+    _, _, callback = chord(database, 1)
+    database.query("DELETE FROM workflow_runs")
+    database.query("SELECT reproq_sweep_flows(0, 100, 0)")
+    shard.succeed(shard.claim_one())
+    assert record(database, callback)["status"] == "WAITING", "a member ran"
+    database.query("SELECT reproq_sweep_flows(0, 100)")
+    assert shard.claim(9) == ()
+    assert record(database, callback)["status"] == "WAITING", "it may come"
+    database.query("SELECT reproq_sweep_flows(0, 100, 0)")
+    assert shard.claim(9) == ()
+    assert record(database, callback)["status"] == "FAILED"
+
+
 def test_failure_reaches_two_thousand_descendants_at_once(shard: Shard, database: Database) -> None:
     length = 2000
     database.query(

@@ -1,5 +1,5 @@
 -- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
--- revision: 8
+-- revision: 9
 -- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
 --
 -- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
@@ -64,9 +64,12 @@ CREATE TABLE IF NOT EXISTS reproq_flow_ends (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     flow      text NOT NULL,  -- 'flow:' and the id of the workflow, or 'run:' and that of a run without one
     result_id bigint NOT NULL,
-    status    text NOT NULL
+    status    text NOT NULL,
+    left_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX IF NOT EXISTS reproq_flow_ends_flow ON reproq_flow_ends (flow);
+ALTER TABLE reproq_flow_ends ADD COLUMN IF NOT EXISTS left_at timestamptz NOT NULL DEFAULT clock_timestamp();
+CREATE INDEX IF NOT EXISTS reproq_flow_ends_left ON reproq_flow_ends (left_at, id);
+DROP INDEX IF EXISTS reproq_flow_ends_flow;
 
 -- Leaves word that a run has ended, if it has.
 CREATE OR REPLACE FUNCTION reproq_note_end(run_id bigint) RETURNS void
@@ -78,10 +81,13 @@ $$;
 
 -- Keys to look at again: somebody came to wait, or freed one without its lock. Insert-only for whoever holds no lock.
 CREATE TABLE IF NOT EXISTS reproq_key_arrivals (
-    id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    key text NOT NULL
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key     text NOT NULL,
+    left_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX IF NOT EXISTS reproq_key_arrivals_key ON reproq_key_arrivals (key);
+ALTER TABLE reproq_key_arrivals ADD COLUMN IF NOT EXISTS left_at timestamptz NOT NULL DEFAULT clock_timestamp();
+CREATE INDEX IF NOT EXISTS reproq_key_arrivals_left ON reproq_key_arrivals (left_at, id);
+DROP INDEX IF EXISTS reproq_key_arrivals_key;
 
 -- Runs that hold *name* now. Ask under its lock, in a statement of its own after the one that took the lock.
 CREATE OR REPLACE FUNCTION reproq_key_used(name text) RETURNS integer
@@ -181,27 +187,46 @@ BEGIN
 END
 $$;
 
--- Looks again at up to p_limit of the keys that somebody left word of. Returns whether more are left, to be looked at soon.
+-- Looks again at up to p_limit of the keys that somebody left word of. Returns whether more may be left, to be looked at soon.
 CREATE OR REPLACE FUNCTION reproq_settle_keys(p_limit integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    names text[];
+    most_words CONSTANT integer := 5000;
+    since timestamptz := reproq_look_since('keys');
+    began_at timestamptz := clock_timestamp();
+    passed bigint := pg_stat_get_xact_tuples_returned('reproq_key_arrivals_left'::regclass);
+    seen integer := 0;
+    words bigint[] := '{}';
+    names text[] := '{}';
+    refused text[] := '{}';
+    are_left boolean := false;
+    word record;
 BEGIN
-    IF NOT EXISTS (SELECT FROM reproq_key_arrivals) THEN
-        RETURN false;
+    -- From word to word, locking: those of a key that somebody keeps locked must not stand before the others.
+    FOR word IN SELECT a.id, a.key FROM reproq_key_arrivals a WHERE a.left_at >= since ORDER BY a.left_at, a.id LOOP
+        seen := seen + 1;
+        IF word.key = ANY (refused) THEN
+            CONTINUE;
+        ELSIF word.key <> ALL (names) THEN
+            IF NOT pg_try_advisory_xact_lock(hashtextextended(word.key, 7204)) THEN
+                refused := refused || word.key;
+                CONTINUE;
+            END IF;
+            names := names || word.key;
+        END IF;
+        words := words || word.id;
+        are_left := cardinality(names) >= p_limit OR cardinality(words) >= most_words;
+        EXIT WHEN are_left;
+    END LOOP;
+    PERFORM reproq_note_look('keys', since, pg_stat_get_xact_tuples_returned('reproq_key_arrivals_left'::regclass) - passed - seen,
+                             clock_timestamp() - began_at);
+    IF words <> '{}' THEN
+        -- In a statement after the locks: what was committed before is seen by the counts that follow, what comes later stays.
+        DELETE FROM reproq_key_arrivals a WHERE a.id = ANY (words);
+        PERFORM reproq_wake_waiters(names, array_fill(NULL::integer, ARRAY[cardinality(names)]));
     END IF;
-    -- From key to key, locking: what is left of one that somebody keeps locked must not stand before the others.
-    names := ARRAY(
-        WITH RECURSIVE keys AS (
-            (SELECT a.key FROM reproq_key_arrivals a ORDER BY a.key LIMIT 1)
-            UNION ALL
-            SELECT (SELECT a.key FROM reproq_key_arrivals a WHERE a.key > k.key ORDER BY a.key LIMIT 1) FROM keys k WHERE k.key IS NOT NULL)
-        SELECT k.key FROM keys k WHERE k.key IS NOT NULL AND pg_try_advisory_xact_lock(hashtextextended(k.key, 7204)) LIMIT p_limit);
-    -- In a statement after the locks: what was committed before is seen by the counts that follow, what comes later stays.
-    DELETE FROM reproq_key_arrivals a WHERE a.key = ANY (names);
-    PERFORM reproq_wake_waiters(names, array_fill(NULL::integer, ARRAY[cardinality(names)]));
-    RETURN EXISTS (SELECT FROM reproq_key_arrivals);
+    RETURN are_left OR refused <> '{}';
 END
 $$;
 

@@ -207,6 +207,28 @@ CREATE OR REPLACE TRIGGER trg_task_runs_before_delete BEFORE DELETE ON task_runs
 WHEN (OLD.status NOT IN ('SUCCESSFUL', 'FAILED', 'CANCELLED'))
 EXECUTE FUNCTION reproq_run_before_delete();
 
+-- One that has ended may go, but whoever waits because of it must not wait for ever: a child whose parent's end nobody has settled yet, and
+-- a callback that counts those who succeeded. See 011_flows for the words.
+CREATE OR REPLACE FUNCTION reproq_ended_before_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    INSERT INTO reproq_flow_ends (flow, result_id, status)
+    SELECT coalesce('flow:' || c.workflow_id, 'run:' || c.result_id), c.result_id,
+           CASE WHEN OLD.status = 'SUCCESSFUL' THEN 'FREED' ELSE 'ORPHANED' END
+    FROM task_runs c WHERE c.parent_id = OLD.result_id AND c.status = 'WAITING'
+    UNION ALL
+    SELECT 'flow:' || w.workflow_id, OLD.result_id, 'DROPPED'
+    FROM workflow_runs w
+    WHERE OLD.status = 'SUCCESSFUL' AND w.workflow_id = OLD.workflow_id AND w.callback_result_id <> OLD.result_id AND w.status <> 'SUCCESSFUL';
+    RETURN OLD;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER trg_task_runs_ended_before_delete BEFORE DELETE ON task_runs FOR EACH ROW
+WHEN (OLD.status IN ('SUCCESSFUL', 'FAILED', 'CANCELLED'))
+EXECUTE FUNCTION reproq_ended_before_delete();
+
 CREATE OR REPLACE FUNCTION reproq_runs_before_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN

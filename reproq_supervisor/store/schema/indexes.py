@@ -55,7 +55,7 @@ LANE_INDEXES = (
     # By leased_by, not by state = 'running', which says the same: the planner would take the index of all leases for it instead.
     Index("task_lane_lock_holders", "task_lane", "(lock_name) WHERE lock_name IS NOT NULL AND leased_by IS NOT NULL"),
     Index("task_lane_limit_holders", "task_lane", "(limit_name) WHERE limit_name IS NOT NULL AND leased_by IS NOT NULL"),
-    Index("task_lane_workflow", "task_lane", "(workflow_id) WHERE workflow_id IS NOT NULL"),
+    Index("task_lane_members", "task_lane", "(workflow_id, result_id) WHERE workflow_id IS NOT NULL"),
     Index("task_lane_waiting", "task_lane", "(result_id) WHERE state = 'waiting'"),
     Index("task_lane_on_key", "task_lane", "(on_key, queue_name, order_key, due_at, result_id) WHERE on_key IS NOT NULL"),
 )
@@ -67,6 +67,8 @@ _OLDER = (
     *("idx_task_runs_claim", "idx_task_runs_claim_due", "idx_task_runs_lock_key", "idx_task_runs_concurrency_active"),
     *("idx_task_runs_parent_id", "idx_task_runs_workflow_id", "idx_task_runs_failed_at", "idx_task_runs_task_path"),
     *("task_runs_status_26197d_idx", "task_runs_queue_n_50e8d6_idx", "task_runs_conc_status_idx", "task_runs_parent_id_866fda04"),
+    # Of earlier versions of ours.
+    "task_lane_workflow",
 )
 # By which an older worker chooses what it claims; kept, or made, while one works beside us.
 COEXISTENCE_INDEXES = (
@@ -83,7 +85,7 @@ COEXISTENCE_INDEXES = (
         "(concurrency_key, leased_until) WHERE status = 'RUNNING' AND concurrency_key IS NOT NULL",
     ),
 )
-_TABLES = ("task_runs", "periodic_tasks", "reproq_queue_controls", "reproq_workers")
+_TABLES = ("task_runs", "task_lane", "periodic_tasks", "reproq_queue_controls", "reproq_workers")
 
 
 def older_indexes(connection: Connection) -> Iterator[str]:

@@ -33,7 +33,7 @@ LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE i.indrelid IN (to_regclass('task_runs'), to_regclass('task_lane'))
   AND c.relname NOT IN ('task_runs_pkey', 'task_runs_dedupe', 'task_runs_failed', 'task_runs_workflow', 'task_runs_parent', 'task_runs_expires',
                         'task_lane_pkey', 'task_lane_ready', 'task_lane_due', 'task_lane_leases', 'task_lane_lock_holders',
-                        'task_lane_limit_holders', 'task_lane_workflow', 'task_lane_waiting', 'task_lane_on_key')
+                        'task_lane_limit_holders', 'task_lane_members', 'task_lane_waiting', 'task_lane_on_key')
   -- Older workers need these.
   AND NOT (c.relname IN ('idx_task_runs_claim', 'idx_task_runs_claim_due', 'idx_task_runs_lock_key', 'idx_task_runs_concurrency_active')
            AND EXISTS (SELECT FROM reproq_coexistence))
@@ -49,7 +49,7 @@ WHERE NOT i.indisvalid AND c.relnamespace = (SELECT relnamespace FROM pg_class W
 -- (name, is there) of our triggers that are not there or do not fire; none before there is a lane.
 SELECT t.name, p.oid IS NOT NULL
 FROM unnest(ARRAY['trg_task_runs_before_insert', 'trg_task_runs_after_insert', 'trg_task_runs_foreign_update', 'trg_task_runs_path_update',
-                  'trg_task_runs_before_delete', 'trg_task_runs_before_truncate']) AS t (name)
+                  'trg_task_runs_before_delete', 'trg_task_runs_ended_before_delete', 'trg_task_runs_before_truncate']) AS t (name)
 LEFT JOIN pg_trigger p ON p.tgrelid = to_regclass('task_runs') AND p.tgname = t.name
 WHERE to_regclass('task_lane') IS NOT NULL AND (p.oid IS NULL OR p.tgenabled IN ('D', 'R'))
 
