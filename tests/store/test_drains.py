@@ -22,7 +22,8 @@ SELECT '{"task_path": "app.task"}', n::text, 'app.task', 'SUCCESSFUL', now(), NU
 _READS = """
 SELECT sum(seq_scan)::int, sum(seq_tup_read)::int, sum(coalesce(idx_tup_fetch, 0))::int,
        sum(heap_blks_hit + heap_blks_read)::int, sum(coalesce(idx_blks_hit, 0) + coalesce(idx_blks_read, 0))::int
-FROM pg_stat_user_tables JOIN pg_statio_user_tables USING (relid) WHERE relid = ANY ('{task_runs,task_lane,reproq_flow_ends,reproq_key_arrivals,workflow_runs,rate_limits}'::regclass[])
+FROM pg_stat_user_tables JOIN pg_statio_user_tables USING (relid)
+WHERE relid = ANY ('{task_runs,task_lane,reproq_flow_ends,reproq_key_arrivals,workflow_runs,rate_limits}'::regclass[])
 """
 _OURS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'reproq%'"
 
@@ -185,20 +186,51 @@ def test_it_does_not_matter_how_long_plans_are_kept(planned: Database, reads_of:
     assert_bounded(reads_of(lambda: Crew(planned).work_off(planned)))
 
 
+def plain(database: Database, count: int) -> None:
+    put(database, count)
+
+
+def members(database: Database, count: int) -> None:
+    """Half of them of one workflow, the others of many small ones."""
+    database.query(
+        """WITH flows AS (SELECT n, gen_random_uuid() AS id, CASE n WHEN 0 THEN %(count)s / 2 ELSE 10 END AS size
+                          FROM generate_series(0, %(count)s / 20) n),
+           runs AS (INSERT INTO task_runs (spec_json, spec_hash, task_path, status, wait_count, workflow_id, dedupe_key)
+                    SELECT '{"task_path": "app.task"}', m::text, 'app.task', CASE m WHEN 0 THEN 'WAITING' ELSE 'READY' END,
+                           CASE m WHEN 0 THEN f.size ELSE 0 END, f.id, NULL
+                    FROM generate_series(0, %(count)s / 2) m JOIN flows f ON m <= f.size ORDER BY m > 0, f.n, m
+                    RETURNING result_id, workflow_id, status)
+           INSERT INTO workflow_runs (workflow_id, expected_count, callback_result_id)
+           SELECT f.id, f.size, r.result_id FROM flows f JOIN runs r ON r.workflow_id = f.id AND r.status = 'WAITING'""".replace(
+            "%(count)s", str(count)
+        )
+    )
+
+
+def rated(database: Database, count: int) -> None:
+    """All of one rate, whose bucket is never empty."""
+    database.query("INSERT INTO rate_limits VALUES ('queue:default', 1e9, 1000000, 1000000) ON CONFLICT DO NOTHING")
+    put(database, count)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("produce", [plain, members, rated], ids=lambda produce: produce.__name__)
 def test_the_last_of_a_large_backlog_costs_what_the_first_did_under_an_open_transaction(
-    planned: Database, reads_of: Callable[[Callable[[], None]], Reads]
+    planned: Database, reads_of: Callable[[Callable[[], None]], Reads], produce: Callable[[Database, int], None]
 ) -> None:
-    part, parts = 6000, 5
-    put(planned, part * parts)
+    part, parts = 4000, 5
+    produce(planned, part * parts)
+    for table in ("reproq_flow_ends", "reproq_key_arrivals", "workflow_runs", "rate_limits"):
+        planned.query(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
 
     def claim_part() -> None:
         shard = Shard(planned.dsn)
         with ended(shard):
             claimed: tuple[Claimed, ...] = ()
-            for _ in range(part // 200):
+            for _ in range(part // BATCH):
                 endings = tuple(Ending(c.result_id, c.lease_no, Outcome.SUCCEED, b"null") for c in claimed)
-                claimed = shard.cycle(endings=endings, claims=(("default", 200),)).claimed
+                claimed = shard.cycle(endings=endings, claims=(("default", BATCH),)).claimed
+                assert len(claimed) == BATCH
             shard.cycle(endings=tuple(Ending(c.result_id, c.lease_no, Outcome.SUCCEED, b"null") for c in claimed))
 
     with planned.connect(autocommit=False) as connection:
@@ -207,4 +239,4 @@ def test_the_last_of_a_large_backlog_costs_what_the_first_did_under_an_open_tran
         read = [reads_of(claim_part) for _ in range(parts)]
     assert planned.query("SELECT count(*) FROM task_runs WHERE status = 'SUCCESSFUL'") == [(part * parts,)]
     pages = [each.heap_pages + each.index_pages for each in read]
-    assert max(pages) < 2 * pages[0], pages
+    assert max(pages) < 1.4 * pages[0], pages
