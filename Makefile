@@ -79,6 +79,15 @@ bench-coexist: venv ## Measure what it costs to provide for an older worker that
 bench-migrate: venv ## Measure the migration of a million runs of each older layout, and how long producers wait meanwhile
 	$(RUN) -m benchmarks.migrate $(ARGS)
 
+.PHONY: huge
+huge: export REPROQ_HUGE_ROWS = 1000000
+huge: venv ## Check that a claim beside a million waiting and a million finished tasks touches few pages
+	$(RUN) -m pytest tests/store/test_huge.py $(ARGS)
+
+.PHONY: bench-keys
+bench-keys: venv ## Measure tasks/s over many keys and few hot ones beside tasks without keys
+	$(RUN) -m benchmarks.keys $(ARGS)
+
 .PHONY: churn
 churn: export REPROQ_CHURN_TASKS = 10000
 churn: venv ## Run 10,000 tasks in a fork each, and check that no zombie and no descriptor is left
