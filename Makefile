@@ -99,7 +99,7 @@ coexist: venv ## Let eight older workers and four shards share 4,000 runs, cut t
 	$(RUN) -m pytest tests/store/test_coexist_concurrency.py $(ARGS)
 
 .PHONY: soak
-soak: venv soak-torture ## Kill, freeze and reload at random while tasks run, and check that none is lost
+soak: venv soak-torture soak-model ## Kill, freeze and reload at random while tasks run, and check that none is lost
 	$(RUN) -m benchmarks.soak $(ARGS)
 
 .PHONY: soak-torture
@@ -107,6 +107,11 @@ soak-torture: venv ## Run torture ten times, each with 20,000 tasks and its daem
 	for seed in 1 2 3 4 5 6 7 8 9 10; do \
 		$(RUN) -P -m reproq_supervisor torture --private --chaos-database --count 20000 --timeout 15m --seed $$seed || exit 1; \
 	done
+
+.PHONY: soak-model
+soak-model: export REPROQ_MODEL_EXAMPLES = 20000
+soak-model: venv ## Compare the store with its rules in plain Python over 20,000 random histories: takes about an hour
+	$(RUN) -m pytest tests/store/test_model.py $(ARGS)
 
 .PHONY: docs
 docs docs-serve: export NO_MKDOCS_2_WARNING = 1
