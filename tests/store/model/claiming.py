@@ -70,6 +70,7 @@ class Claiming(Machine):
             "SELECT result_id, lease_no FROM reproq_claim('open', %s, %s, %s) WHERE what = 'claimed'", (LEASE_S, [queue], [wanted])
         ).fetchall()
         self.seized, self.claiming = rows, True
+        self.seized_at = self.rules.now
         for run, _ in rows:
             assert self.rules.has_room(self.rules.runs[run], {})
 
@@ -83,7 +84,7 @@ class Claiming(Machine):
         self.world.claimer.commit()
         for run, lease_no in self.seized:
             assert self.rules.has_room(self.rules.runs[run], {}), "what it took was taken by nobody else meanwhile"
-            self.rules.hold(self.rules.runs[run], "open", lease_no, LEASE_S * SECOND)
+            self.rules.hold(self.rules.runs[run], "open", lease_no, self.seized_at + LEASE_S * SECOND - self.rules.now)
 
     # -- holders ----------------------------------------------------------------------------------------------------------
 

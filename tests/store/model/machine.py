@@ -76,6 +76,7 @@ class Machine(RuleBasedStateMachine):
         self.sizes = {"m": 2, "n": 1}
         self.opened: list[Run] = []  # of the producer's open transaction
         self.seized: list[tuple[int, int]] = []  # of the claimer's: run, number of the lease
+        self.seized_at = 0
         self.producing = self.claiming = False
         self.count = 0
         self.old_claims: list[Claimed] = []
