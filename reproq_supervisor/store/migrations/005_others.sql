@@ -1,6 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 10
+-- revision: 11
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP

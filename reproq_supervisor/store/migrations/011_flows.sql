@@ -1,5 +1,5 @@
 -- Workflows: chains (a run waits for its parent) and chords (a callback waits for all members), decided by the rows that remain.
--- revision: 3
+-- revision: 4
 -- locks: none while migrating.
 --
 -- Whoever ends a run of a workflow leaves word of it in reproq_flow_ends, in the same commit, and whoever comes next, at first the very same
