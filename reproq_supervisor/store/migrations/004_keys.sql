@@ -89,17 +89,7 @@ ALTER TABLE reproq_key_arrivals ADD COLUMN IF NOT EXISTS left_at timestamptz NOT
 CREATE INDEX IF NOT EXISTS reproq_key_arrivals_left ON reproq_key_arrivals (left_at, id);
 DROP INDEX IF EXISTS reproq_key_arrivals_key;
 
--- Runs that hold *name* now. Ask under its lock, in a statement of its own after the one that took the lock.
-CREATE OR REPLACE FUNCTION reproq_key_used(name text) RETURNS integer
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
-SET plan_cache_mode = force_generic_plan AS $$
-BEGIN
-    IF name LIKE 'lock:%' THEN
-        RETURN (SELECT count(*) FROM task_lane l WHERE l.lock_name = name AND l.leased_by IS NOT NULL);
-    END IF;
-    RETURN (SELECT count(*) FROM task_lane l WHERE l.limit_name = name AND l.leased_by IS NOT NULL);
-END
-$$;
+DROP FUNCTION IF EXISTS reproq_key_used(text);
 
 -- Takes the locks of these keys without waiting; says of each whether it got it.
 CREATE OR REPLACE FUNCTION reproq_lock_keys(names text[]) RETURNS boolean[]
@@ -119,48 +109,67 @@ END
 $$;
 
 -- Wakes waiters of keys whose locks we hold: of each queue the best that fit now, at most most[i] of them (NULL = as many as have room).
--- A larger limit of a later waiter counts for it alone: the best hundred of a queue are looked at.
+-- A larger limit of a later waiter counts for it alone: the best hundred of a queue are looked at. One statement for all keys: a cycle frees
+-- a hundred of them, and a statement or two for each cost as much again as the whole cycle without keys.
 CREATE OR REPLACE FUNCTION reproq_wake_waiters(names text[], most integer[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    queue text;
-    used integer;
-    woken integer;
-    queues text[] := '{}';
+    fits bigint[];
+    keys text[];
+    woken bigint[];
+    queues text[];
 BEGIN
-    FOR i IN 1 .. coalesce(cardinality(names), 0) LOOP
-        queue := (SELECT l.queue_name FROM task_lane l WHERE l.on_key = names[i] ORDER BY l.queue_name LIMIT 1);
-        CONTINUE WHEN queue IS NULL;
-        used := reproq_key_used(names[i]);
-        WHILE queue IS NOT NULL LOOP
-            WITH best AS MATERIALIZED (
-                SELECT l.result_id, l.order_key, l.due_at, CASE WHEN l.limit_name = names[i] THEN l.limit_size ELSE 1 END AS size
-                FROM task_lane l
-                WHERE l.on_key = names[i] AND l.queue_name = queue
-                ORDER BY l.queue_name, l.order_key, l.due_at, l.result_id
-                LIMIT 100),
-            fitting AS MATERIALIZED (
-                SELECT b.result_id FROM best b WHERE b.size > used
-                ORDER BY b.order_key, b.due_at, b.result_id
-                LIMIT greatest(least(most[i], (SELECT max(b.size) - used FROM best b)), 0)),
-            picked AS MATERIALIZED (
-                SELECT l.result_id FROM fitting f JOIN task_lane l ON l.result_id = ANY (ARRAY[f.result_id]) AND l.on_key = names[i]
-                FOR UPDATE OF l SKIP LOCKED),
-            up AS (
-                UPDATE task_lane l SET state = 'ready', park_reason = NULL, on_key = NULL
-                FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING 1)
-            SELECT (SELECT count(*) FROM fitting) - (SELECT count(*) FROM up) AS missed INTO woken;
-            IF woken > 0 THEN
-                -- Somebody has one of them locked, and may put it back as it was.
-                PERFORM reproq_note_keys(ARRAY[names[i]]);
-            END IF;
-            queues := queues || queue;
-            queue := (SELECT l.queue_name FROM task_lane l WHERE l.on_key = names[i] AND l.queue_name > queue ORDER BY l.queue_name LIMIT 1);
-        END LOOP;
-    END LOOP;
-    IF cardinality(queues) > 0 THEN
+    IF coalesce(cardinality(names), 0) = 0 THEN
+        RETURN;
+    END IF;
+    WITH RECURSIVE lines AS (
+        SELECT u.name, u.most, (SELECT l.queue_name FROM task_lane l WHERE l.on_key = u.name ORDER BY l.queue_name LIMIT 1) AS queue
+        FROM unnest(names, most) AS u (name, most)
+        UNION ALL
+        SELECT n.name, n.most,
+               (SELECT l.queue_name FROM task_lane l WHERE l.on_key = n.name AND l.queue_name > n.queue ORDER BY l.queue_name LIMIT 1)
+        FROM lines n WHERE n.queue IS NOT NULL),
+    counted AS MATERIALIZED (
+        SELECT n.name, n.most, n.queue,
+               CASE WHEN n.name LIKE 'lock:%'
+                    THEN (SELECT count(*) FROM task_lane l WHERE l.lock_name = n.name AND l.leased_by IS NOT NULL)
+                    ELSE (SELECT count(*) FROM task_lane l WHERE l.limit_name = n.name AND l.leased_by IS NOT NULL) END AS used
+        FROM lines n WHERE n.queue IS NOT NULL),
+    fitting AS MATERIALIZED (
+        SELECT f.result_id, c.name
+        FROM counted c
+        CROSS JOIN LATERAL (
+            SELECT b.result_id
+            FROM (SELECT l.result_id, l.queue_name, l.order_key, l.due_at, CASE WHEN l.limit_name = c.name THEN l.limit_size ELSE 1 END AS size
+                  FROM task_lane l
+                  WHERE l.on_key = c.name AND l.queue_name = c.queue
+                  ORDER BY l.queue_name, l.order_key, l.due_at, l.result_id
+                  LIMIT 100) b
+            WHERE b.size > c.used
+            ORDER BY b.queue_name, b.order_key, b.due_at, b.result_id
+            LIMIT coalesce(c.most, (
+                SELECT greatest(max(s.size) - c.used, 0)
+                FROM (SELECT CASE WHEN l.limit_name = c.name THEN l.limit_size ELSE 1 END AS size
+                      FROM task_lane l
+                      WHERE l.on_key = c.name AND l.queue_name = c.queue
+                      ORDER BY l.queue_name, l.order_key, l.due_at, l.result_id
+                      LIMIT 100) s))) f),
+    picked AS MATERIALIZED (
+        SELECT l.result_id FROM fitting f JOIN task_lane l ON l.result_id = ANY (ARRAY[f.result_id]) AND l.on_key = f.name
+        FOR UPDATE OF l SKIP LOCKED),
+    up AS (
+        UPDATE task_lane l SET state = 'ready', park_reason = NULL, on_key = NULL
+        FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING l.result_id, l.queue_name)
+    SELECT ARRAY(SELECT f.result_id FROM fitting f), ARRAY(SELECT f.name FROM fitting f), array_agg(u.result_id), array_agg(DISTINCT u.queue_name)
+    INTO fits, keys, woken, queues FROM up u;
+    IF cardinality(fits) > coalesce(cardinality(woken), 0) THEN
+        -- Somebody has some of them locked, and may put them back as they were.
+        PERFORM reproq_note_keys(ARRAY(
+            SELECT u.name FROM unnest(fits, keys) AS u (id, name) WHERE u.id <> ALL (coalesce(woken, '{}'))));
+    END IF;
+    IF queues IS NOT NULL THEN
         PERFORM reproq_notify_ready(queues);
     END IF;
 END
@@ -258,7 +267,12 @@ BEGIN
                          WHERE k.name IS NOT NULL GROUP BY k.name) d
                    ORDER BY d.n LIMIT most_names);
     got := reproq_lock_keys(names);
-    used := ARRAY(SELECT CASE WHEN u.has THEN reproq_key_used(u.name) END FROM unnest(names, got) WITH ORDINALITY AS u (name, has, n) ORDER BY u.n);
+    -- In a statement after the locks. Counted in place: a call of a function for each would cost as much again.
+    used := ARRAY(SELECT CASE WHEN NOT u.has THEN NULL
+                              WHEN u.name LIKE 'lock:%'
+                              THEN (SELECT count(*)::integer FROM task_lane l WHERE l.lock_name = u.name AND l.leased_by IS NOT NULL)
+                              ELSE (SELECT count(*)::integer FROM task_lane l WHERE l.limit_name = u.name AND l.leased_by IS NOT NULL) END
+                  FROM unnest(names, got) WITH ORDINALITY AS u (name, has, n) ORDER BY u.n);
     FOR run IN
         SELECT l.result_id, l.lock_name, l.limit_name, l.limit_size, array_position(names, l.lock_name) AS a,
                array_position(names, l.limit_name) AS b
