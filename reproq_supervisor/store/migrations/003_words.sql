@@ -1,5 +1,5 @@
 -- Small functions that give one meaning to one word; the larger ones are made of these.
--- revision: 6
+-- revision: 7
 -- locks: none.
 --
 -- Those that take only values are plain SQL, which the planner puts in place of the call. It does so only if the function is declared no

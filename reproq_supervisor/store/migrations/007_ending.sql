@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 10
+-- revision: 9
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
