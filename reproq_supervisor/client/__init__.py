@@ -8,8 +8,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reproq_supervisor.client.arguments import ArgumentsError
     from reproq_supervisor.client.async_client import AsyncClient
     from reproq_supervisor.client.client import Client
+    from reproq_supervisor.client.default import use
     from reproq_supervisor.client.errors import (
         ClientError,
         NotEndedError,
@@ -19,12 +21,16 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from reproq_supervisor.client.result import Progress, TaskResult
+    from reproq_supervisor.client.tasks import Task, task
     from reproq_supervisor.client.workflows import Chord, chain, chord, group
     from reproq_supervisor.core.new_run import NewRun
 
 _HOMES = {
     "async_client": ("AsyncClient",),
+    "arguments": ("ArgumentsError",),
     "client": ("Client",),
+    "default": ("use",),
+    "tasks": ("Task", "task"),
     "errors": ("ClientError", "NotEndedError", "TaskCancelledError", "TaskFailedError", "UnknownRunError", "WaitTimeoutError"),
     "result": ("Progress", "TaskResult"),
     "workflows": ("Chord", "chain", "chord", "group"),
@@ -33,6 +39,7 @@ _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for nam
 _HOME_OF["NewRun"] = "reproq_supervisor.core.new_run"
 
 __all__ = [
+    "ArgumentsError",
     "AsyncClient",
     "Chord",
     "Client",
@@ -40,6 +47,7 @@ __all__ = [
     "NewRun",
     "NotEndedError",
     "Progress",
+    "Task",
     "TaskCancelledError",
     "TaskFailedError",
     "TaskResult",
@@ -48,6 +56,8 @@ __all__ = [
     "chain",
     "chord",
     "group",
+    "task",
+    "use",
 ]
 
 

@@ -1,6 +1,7 @@
 """The clients on a real database: what is enqueued, in whose transaction, and what comes back."""
 
 import asyncio
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from reproq_supervisor.client import (
     chain,
     chord,
     group,
+    use,
 )
 from reproq_supervisor.client.arguments import ArgumentsError
 from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
@@ -34,6 +36,7 @@ from reproq_supervisor.store.enqueue import COPY_FROM
 from reproq_supervisor.store.errors import StoreUnavailable
 from tests.property.test_client_arguments import JSON, TEXTS
 from tests.store.actors import Shard, assert_invariant, record
+from tests.support.client_tasks import add
 from tests.support.postgres import Database
 
 HANG_S = 60
@@ -266,3 +269,25 @@ def test_every_event_loop_has_connections_of_its_own(database: Database) -> None
             return await client.enqueue(run())
 
     assert len({asyncio.run(enqueue()) for _ in range(3)}) == 3
+
+
+def test_a_task_is_enqueued_by_the_client_in_use(client: Client, database: Database, shard: Shard) -> None:
+    async def from_coroutines() -> None:
+        async with AsyncClient(database.dsn) as client:
+            use(client)
+            await add.aenqueue(6)
+            async with await psycopg.AsyncConnection.connect(database.dsn) as connection:
+                await add.aenqueue_in(connection, 7)
+
+    use(client)
+    try:
+        add.enqueue(1, b=2)
+        add.enqueue_many([(3,), {"a": 4, "b": 5}])
+        with psycopg.connect(database.dsn) as connection:
+            add.enqueue_in(connection, 8)
+            connection.rollback()
+        asyncio.run(from_coroutines())
+    finally:
+        use(None)
+    specs = [json.loads(claimed.spec) for claimed in shard.claim(9)]
+    assert [(spec["args"], spec["kwargs"]) for spec in specs] == [([1], {"b": 2}), ([3], {}), ([], {"a": 4, "b": 5}), ([6], {}), ([7], {})]
