@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         UnknownRunError,
         WaitTimeoutError,
     )
-    from reproq_supervisor.client.result import Progress, TaskResult
+    from reproq_supervisor.client.result import TaskResult
     from reproq_supervisor.client.tasks import Task, task
     from reproq_supervisor.client.workflows import Chord, chain, chord, group
     from reproq_supervisor.core.new_run import NewRun
+    from reproq_supervisor.core.progress import Progress
+    from reproq_supervisor.executor.context import ContextError, TaskContext, current
 
 _HOMES = {
     "async_client": ("AsyncClient",),
@@ -32,11 +34,13 @@ _HOMES = {
     "default": ("use",),
     "tasks": ("Task", "task"),
     "errors": ("ClientError", "NotEndedError", "TaskCancelledError", "TaskFailedError", "UnknownRunError", "WaitTimeoutError"),
-    "result": ("Progress", "TaskResult"),
+    "result": ("TaskResult",),
     "workflows": ("Chord", "chain", "chord", "group"),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 _HOME_OF["NewRun"] = "reproq_supervisor.core.new_run"
+_HOME_OF["Progress"] = "reproq_supervisor.core.progress"
+_HOME_OF |= dict.fromkeys(("ContextError", "TaskContext", "current"), "reproq_supervisor.executor.context")
 
 __all__ = [
     "ArgumentsError",
@@ -44,17 +48,20 @@ __all__ = [
     "Chord",
     "Client",
     "ClientError",
+    "ContextError",
     "NewRun",
     "NotEndedError",
     "Progress",
     "Task",
     "TaskCancelledError",
+    "TaskContext",
     "TaskFailedError",
     "TaskResult",
     "UnknownRunError",
     "WaitTimeoutError",
     "chain",
     "chord",
+    "current",
     "group",
     "task",
     "use",

@@ -6,19 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from reproq_supervisor.client.errors import NotEndedError, TaskCancelledError, TaskFailedError
+from reproq_supervisor.core.progress import Progress, progress_in
 from reproq_supervisor.core.runs import TERMINAL, RunId, RunStatus
 
 if TYPE_CHECKING:
     from reproq_supervisor.store.commands import RunView
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run says it has come; *total* and *message* only if it says so."""
-
-    done: float
-    total: float | None = None
-    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +89,3 @@ class TaskResult:
                 raise failure(self.id, self.task_path, dict(self.errors[-1]) if self.errors else {})
             case _:
                 raise NotEndedError(f"task run {self.id} ({self.task_path}): expected its end, found {self.status}; use wait({self.id})")
-
-
-def progress_in(metadata: Mapping[str, Any]) -> Progress | None:
-    """Return the progress that *metadata* tells, None where it tells none."""
-    said = metadata.get("progress")
-    if not isinstance(said, dict) or not _is_number(said.get("done")):
-        return None
-    total, message = said.get("total"), said.get("message")
-    return Progress(said["done"], total if _is_number(total) else None, message if isinstance(message, str) else None)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -21,7 +21,7 @@ from reproq_supervisor.client.default import default_async_client, default_clien
 from reproq_supervisor.client.options import GivenOptions, TaskOptions, key_of, seconds
 from reproq_supervisor.core.new_run import NewRun
 from reproq_supervisor.core.runs import RunId
-from reproq_supervisor.executor.api import TaskContext
+from reproq_supervisor.executor.context import TaskContext
 
 if TYPE_CHECKING:
     from reproq_supervisor.store.connect import AsyncConnection, Connection

@@ -103,6 +103,15 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What the holder of a lease has its run note down about itself: JSON text, the whole of `metadata_json`."""
+
+    result_id: RunId
+    lease_no: LeaseNo
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CycleRequest:
     """One conversation of a shard with the database: everything in it is one commit.
 

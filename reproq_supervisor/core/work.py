@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 TOKEN = struct.Struct("!Q")
-_TASK = struct.Struct("!QqIIiHHI")
+_TASK = struct.Struct("!QqIIiHHIqd")
 _RESULT = struct.Struct("!QBBdd")
 _STOP = struct.Struct("!QB")
 _OUTPUT = struct.Struct("!Q")
+_NOTE = struct.Struct("!QB")
+_NOTE_MARK = 255  # where a result has its verdict
 
 MAX_TASK_PATH_BYTES = 4096
 MAX_RESULT_BYTES = 1024 * 1024
 """The most that a task may return, as JSON text."""
+MAX_METADATA_BYTES = 64 * 1024
+"""The most that a run may note down about itself, as JSON text."""
 
 
 class PayloadMode(StrEnum):
@@ -31,7 +35,13 @@ class PayloadMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One task as an executor receives it. `spec` is the JSON text of the record."""
+    """One task as an executor receives it.
+
+    Attributes:
+      spec: the JSON text of the record.
+      lease_no: of the lease that it runs under.
+      limit_s: how long it may run; 0 where nobody says.
+    """
 
     seq: int
     result_id: int
@@ -41,6 +51,8 @@ class Work:
     queue_name: str
     task_path: str
     spec: bytes
+    lease_no: int = 0
+    limit_s: float = 0.0
 
 
 class Verdict(IntEnum):
@@ -86,6 +98,8 @@ def encode_batch(works: Iterable[Work]) -> bytes:
                 len(queue),
                 len(path),
                 len(work.spec),
+                work.lease_no,
+                work.limit_s,
             )
         )
         parts += (queue, path, work.spec)
@@ -96,7 +110,7 @@ def decode_batch(payload: bytes) -> Iterator[Work]:
     """Yield the tasks of a hand-out frame, in order."""
     at, end = 0, len(payload)
     while at < end:
-        seq, result_id, attempt, max_attempts, priority, queue_n, path_n, spec_n = _TASK.unpack_from(payload, at)
+        seq, result_id, attempt, max_attempts, priority, queue_n, path_n, spec_n, lease_no, limit_s = _TASK.unpack_from(payload, at)
         at += _TASK.size
         queue = payload[at : at + queue_n].decode()
         at += queue_n
@@ -104,7 +118,7 @@ def decode_batch(payload: bytes) -> Iterator[Work]:
         at += path_n
         spec = payload[at : at + spec_n]
         at += spec_n
-        yield Work(seq, result_id, attempt, max_attempts, priority, queue, path, spec)
+        yield Work(seq, result_id, attempt, max_attempts, priority, queue, path, spec, lease_no, limit_s)
 
 
 def encode_result(result: Result) -> bytes:
@@ -141,3 +155,15 @@ def encode_output_note(seq: int) -> bytes:
 def decode_output_note(payload: bytes) -> int | None:
     """Return the hand-out whose capture files came with the frame, if that is what it is."""
     return int(_OUTPUT.unpack(payload)[0]) if len(payload) == _OUTPUT.size else None
+
+
+def encode_note(seq: int, metadata: bytes) -> bytes:
+    """Return the payload of a frame with what a running task notes down about itself, as JSON text."""
+    return _NOTE.pack(seq, _NOTE_MARK) + metadata
+
+
+def decode_note(payload: bytes) -> tuple[int, bytes] | None:
+    """Return (hand-out, metadata) if that is what the frame is."""
+    if len(payload) <= _NOTE.size or payload[_NOTE.size - 1] != _NOTE_MARK:
+        return None
+    return int(_NOTE.unpack_from(payload)[0]), payload[_NOTE.size :]

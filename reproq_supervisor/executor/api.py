@@ -1,6 +1,4 @@
-"""What task code may use: the exceptions that stop or steer it, and the context it can ask for."""
-
-from dataclasses import dataclass
+"""What task code may use to stop or steer its run; `context` has what it can ask about it."""
 
 from reproq_supervisor.core.policy.retry import LONGEST_DELAY_S
 
@@ -43,15 +41,3 @@ def _seconds(delay_s: float) -> float:
 
 class Fail(Exception):
     """Raise it to fail the run for good: no attempt is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskContext:
-    """First argument of a task that takes a context (`takes_context` of the task or its spec)."""
-
-    result_id: str
-    attempt: int
-    max_attempts: int
-    task_path: str
-    queue_name: str
-    priority: int

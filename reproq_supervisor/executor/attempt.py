@@ -10,9 +10,13 @@ from typing import Any, Protocol
 from reproq_supervisor.core.policy.retry import asked_delay_s
 from reproq_supervisor.core.runs import ErrorKind
 from reproq_supervisor.core.work import Result, Verdict, Work
-from reproq_supervisor.executor.api import Fail, Retry, SoftTimeout, TaskContext
+from reproq_supervisor.executor.api import Fail, Retry, SoftTimeout
+from reproq_supervisor.executor.context import TaskContext, entered
 from reproq_supervisor.executor.encode import BadResultError, encode_error, encode_result, message_of
+from reproq_supervisor.executor.host import Host
 from reproq_supervisor.executor.resolve import ForbiddenTaskError, Resolver, TaskNotFoundError
+
+_NOBODY = Host()
 
 
 class InvalidSpecError(ValueError):
@@ -21,13 +25,27 @@ class InvalidSpecError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a spec asks for; `is_named_by_spec` is false when only the record names the task."""
+    """What a spec asks for.
+
+    Attributes:
+      is_named_by_spec: false when only the record names the task.
+      metadata: what earlier attempts, or who enqueued it, noted down about the run.
+    """
 
     path: str
     args: list[Any]
     kwargs: dict[str, Any]
     takes_context: bool
     is_named_by_spec: bool
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task with its arguments, and the context of its run."""
+
+    call: functools.partial[Any]
+    context: TaskContext
 
 
 class Soft(Protocol):
@@ -43,23 +61,30 @@ class Soft(Protocol):
         """Run *coroutine* to its end, in a loop of its own."""
 
 
-def run_attempt(work: Work, resolver: Resolver, soft: Soft, max_result_bytes: int) -> Result:
+def run_attempt(work: Work, resolver: Resolver, soft: Soft, max_result_bytes: int, host: Host = _NOBODY) -> Result:
     """Run *work* to its end, whatever the task does short of killing the process."""
+    prepared: Prepared | None = None
+    host.open(work.seq)
     try:
-        return returned(work, _invoke(work.seq, prepare(work, resolver), soft), max_result_bytes)
+        prepared = prepare(work, resolver, host)
+        with entered(prepared.context, is_alone=host.is_alone):
+            value = _invoke(work.seq, prepared.call, soft)
+        return returned(work, value, max_result_bytes)
     except BaseException as error:  # boundary: user code may raise anything, SystemExit and KeyboardInterrupt included
         return raised(work, error)
+    finally:
+        if prepared is not None:
+            prepared.context.end()
+        host.close(work.seq)
 
 
-def prepare(work: Work, resolver: Resolver) -> functools.partial[Any]:
+def prepare(work: Work, resolver: Resolver, host: Host) -> Prepared:
     """Return the task's callable with its arguments; whatever is wrong with them is raised."""
     call = read_call(work)
     target = resolver.resolve(call.path)
-    args = call.args
-    if call.takes_context or target.takes_context:
-        context = TaskContext(str(work.result_id), work.attempt, work.max_attempts, call.path, work.queue_name, work.priority)
-        args = [context, *args]
-    return functools.partial(target.call, *args, **call.kwargs)
+    context = TaskContext(work, call.path, call.metadata, host)
+    args = [context, *call.args] if call.takes_context or target.takes_context else call.args
+    return Prepared(functools.partial(target.call, *args, **call.kwargs), context)
 
 
 def returned(work: Work, value: Any, max_result_bytes: int) -> Result:
@@ -123,7 +148,8 @@ def read_call(work: Work) -> Call:
         raise InvalidSpecError(f"spec_json.args: expected an array, got {type(args).__name__}")
     if not isinstance(kwargs, dict):
         raise InvalidSpecError(f"spec_json.kwargs: expected an object, got {type(kwargs).__name__}")
-    return Call(path, args, kwargs, bool(spec.get("takes_context")), bool(named))
+    metadata = spec.get("metadata")
+    return Call(path, args, kwargs, bool(spec.get("takes_context")), bool(named), metadata if isinstance(metadata, dict) else {})
 
 
 def _invoke(seq: int, call: Callable[[], Any], soft: Soft) -> Any:

@@ -23,11 +23,16 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class BadResultError(ValueError):
-    """The returned value cannot be stored; the message says what to return instead."""
+    """A value cannot be stored; the message says which, and what is expected."""
 
 
 def encode_result(value: Any, max_bytes: int) -> bytes:
-    """Return *value* as JSON text.
+    """Return *value* as JSON text; raises as `encode_value`."""
+    return encode_value(value, max_bytes, "result")
+
+
+def encode_value(value: Any, max_bytes: int, name: str) -> bytes:
+    """Return *value*, called *name* in errors, as JSON text.
 
     Dates and times become ISO 8601; Decimal, UUID and paths become strings; tuples become lists.
 
@@ -37,17 +42,17 @@ def encode_result(value: Any, max_bytes: int) -> bytes:
     try:
         text = _ENCODER.encode(value).encode()
     except UnicodeEncodeError as error:
-        raise BadResultError("result: expected text in UTF-8, got a lone surrogate") from error
+        raise BadResultError(f"{name}: expected text in UTF-8, got a lone surrogate") from error
     except ValueError as error:
-        raise BadResultError(f"result: expected JSON, got {_why_refused(error)}") from error
+        raise BadResultError(f"{name}: expected JSON, got {_why_refused(error)}") from error
     except TypeError as error:
-        raise BadResultError(f"result: expected JSON, got {error}") from error
+        raise BadResultError(f"{name}: expected JSON, got {error}") from error
     except RecursionError as error:
-        raise BadResultError("result: expected JSON, got a value nested too deep") from error
+        raise BadResultError(f"{name}: expected JSON, got a value nested too deep") from error
     if len(text) > max_bytes:
-        raise BadResultError(f"result: expected at most {max_bytes} bytes of JSON, got {len(text)}; store it elsewhere")
+        raise BadResultError(f"{name}: expected at most {max_bytes} bytes of JSON, got {len(text)}; store it elsewhere")
     if b"\\u0000" in text and _NUL.search(text):
-        raise BadResultError("result: expected text that PostgreSQL can store, got the NUL character")
+        raise BadResultError(f"{name}: expected text that PostgreSQL can store, got the NUL character")
     return text
 
 

@@ -22,6 +22,7 @@ from reproq_supervisor.executor.attempt import run_attempt
 from reproq_supervisor.executor.capture import Capture
 from reproq_supervisor.executor.command import Command
 from reproq_supervisor.executor.command_attempt import CommandAttempt
+from reproq_supervisor.executor.host import LoneHost
 from reproq_supervisor.executor.inherit import inherit_contexts
 from reproq_supervisor.executor.intake import read_token
 from reproq_supervisor.executor.loop import LoopExecutor
@@ -101,16 +102,17 @@ def _serve_alone(start: ExecutorStart) -> None:
     os.close(start.stdout_fd)
     os.close(start.stderr_fd)
     impose(plan.limits)
-    serve(BlockingLink(start.work), start.tokens_fd, _runner(start, soft), capture, single_use=plan.single_use)
+    link = BlockingLink(start.work)
+    serve(link, start.tokens_fd, _runner(start, link, soft), capture, single_use=plan.single_use)
 
 
-def _runner(start: ExecutorStart, soft: SoftSignal) -> Runner:
+def _runner(start: ExecutorStart, link: BlockingLink, soft: SoftSignal) -> Runner:
     """Return what runs an attempt, with the signals that it wants let through."""
     resolver = Resolver(start.plan.allowed)
     if start.plan.command is not None:
         return CommandAttempt(start.plan.command, resolver, start.table, start.row, heartbeat_s=start.plan.heartbeat_s).run
     unblock_signals()
-    return partial(run_attempt, resolver=resolver, soft=soft, max_result_bytes=MAX_RESULT_BYTES)
+    return partial(run_attempt, resolver=resolver, soft=soft, max_result_bytes=MAX_RESULT_BYTES, host=LoneHost(link, soft))
 
 
 def _serve_several(start: ExecutorStart) -> None:

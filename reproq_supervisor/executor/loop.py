@@ -29,6 +29,8 @@ from typing import TypeVar
 from reproq_supervisor.core.work import MAX_RESULT_BYTES, Result, Work
 from reproq_supervisor.executor.api import SoftTimeout
 from reproq_supervisor.executor.attempt import prepare, raised, returned
+from reproq_supervisor.executor.context import enter
+from reproq_supervisor.executor.host import SharedHost
 from reproq_supervisor.executor.intake import Intake
 from reproq_supervisor.executor.interrupt import may_raise_in
 from reproq_supervisor.executor.outbox import Outbox
@@ -69,6 +71,7 @@ class LoopExecutor:
         self._link = link
         self._intake = Intake(tokens_fd)
         self._outbox = Outbox(link)
+        self._host = SharedHost(self._outbox)
         self._resolver = resolver
         self._streams = streams
         self._table = table
@@ -87,7 +90,7 @@ class LoopExecutor:
 
     def serve(self, *, keep_output: bool) -> None:
         """Run handed-out work until the shard closes the socket. What tasks left behind on the loop is dropped then."""
-        self._runs = ThreadRuns(self._resolver, self._soft, self._outbox, self._streams, keep_output=keep_output)
+        self._runs = ThreadRuns(self._resolver, self._soft, self._outbox, self._host, self._streams, keep_output=keep_output)
         signal.signal(SOFT_SIGNAL, self._on_signal)
         asyncio.set_event_loop(self._loop)
         start_thread("reception", self._receive)
@@ -117,6 +120,7 @@ class LoopExecutor:
         if len(self._asked) > _MOST_ASKED:
             # It ended before it was asked. Copied in one step: the loop's thread takes out of it meanwhile.
             self._asked.pop(list(self._asked)[0], None)  # noqa: RUF015
+        self._host.note_stop(seq, reason)
         self._soft.stop(seq, reason)
         self._call(self._cancel, seq)
         if not self._nudging:
@@ -165,16 +169,20 @@ class LoopExecutor:
         started = time.perf_counter()
         try:
             # An import would keep the loop from all others.
-            prepared = self._resolver.knows(work.task_path)
-            call = prepare(work, self._resolver) if prepared else await self._in_thread(partial(prepare, work, self._resolver))
+            find = partial(prepare, work, self._resolver, self._host)
+            prepared = find() if self._resolver.knows(work.task_path) else await self._in_thread(find)
         except BaseException as error:  # boundary: importing runs user code
             return raised(work, error)
-        if not inspect.iscoroutinefunction(call.func):
+        if not inspect.iscoroutinefunction(prepared.call.func):
             return await self._in_thread(partial(self._runs.run, work))
+        self._host.open(work.seq)
+        enter(prepared.context)
         output = self._runs.new_output(work.seq)
         OUTPUT.set(output)
         _RUN.set(run)
-        result = await self._attempt(work, run, call)
+        result = await self._attempt(work, run, prepared.call)
+        prepared.context.end()
+        self._host.close(work.seq)
         self._runs.end_output(output)
         return replace(result, elapsed_s=time.perf_counter() - started)
 

@@ -7,8 +7,9 @@ A plain task has `SoftTimeout` raised in the main thread. In a coroutine an exce
 another task of it, and be lost: there the coroutine is cancelled, and the exception is raised only in the task that keeps the loop busy.
 """
 
+import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ class SoftSignal:
         self._running = 0  # hand-out that runs; 0 = none
         self._coroutine: asyncio.Task[Any] | None = None
         self._asked: SoftReason | None = None
+        self._held_back = False
+        self._is_due = False
 
     def install(self) -> None:
         """Handle `SOFT_SIGNAL` in this process; `siginterrupt` stays on, so blocking calls end."""
@@ -67,8 +70,28 @@ class SoftSignal:
         finally:
             self._coroutine = None
 
+    @contextlib.contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Stop nothing before the end of the block, and then what should have been; for the main thread."""
+        self._held_back = True
+        try:
+            yield
+        finally:
+            self._held_back = False
+            if self._is_due:
+                self._is_due = False
+                self.handle(SOFT_SIGNAL, None)
+
+    def asked(self, seq: int) -> SoftReason | None:
+        """Return why hand-out *seq* was asked to stop, None if it was not."""
+        asked, reason = self._table.soft(self._row)
+        return reason if asked == seq else None
+
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Stop what runs, if it is what the table says."""
+        if self._held_back:
+            self._is_due = True
+            return
         seq, reason = self._table.soft(self._row)
         if not self._running or seq != self._running:
             return

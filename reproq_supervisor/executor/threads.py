@@ -10,12 +10,14 @@ from functools import partial
 
 from reproq_supervisor.core.work import MAX_RESULT_BYTES, Result, Work
 from reproq_supervisor.executor.attempt import Soft, run_attempt
+from reproq_supervisor.executor.host import SharedHost
 from reproq_supervisor.executor.intake import Intake
 from reproq_supervisor.executor.outbox import Outbox
 from reproq_supervisor.executor.reception import receive_all
 from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft_threads import ThreadSoft
 from reproq_supervisor.executor.streams import OUTPUT, RunOutput, TaskStreams
+from reproq_supervisor.process.deadlines import SoftReason
 from reproq_supervisor.process.link import BlockingLink
 
 
@@ -26,10 +28,13 @@ class ThreadRuns:
       keep_output: whether what tasks write is kept.
     """
 
-    def __init__(self, resolver: Resolver, soft: Soft, outbox: Outbox, streams: TaskStreams, *, keep_output: bool) -> None:
+    def __init__(
+        self, resolver: Resolver, soft: Soft, outbox: Outbox, host: SharedHost, streams: TaskStreams, *, keep_output: bool
+    ) -> None:
         self._resolver = resolver
         self._soft = soft
         self._outbox = outbox
+        self._host = host
         self._streams = streams
         self._keep_output = keep_output
         self._own_pid = os.getpid()
@@ -42,7 +47,7 @@ class ThreadRuns:
         output = self.new_output(work.seq)
         OUTPUT.set(output)
         started = time.perf_counter()
-        result = run_attempt(work, self._resolver, self._soft, MAX_RESULT_BYTES)
+        result = run_attempt(work, self._resolver, self._soft, MAX_RESULT_BYTES, self._host)
         if os.getpid() != self._own_pid:
             os._exit(0)  # the task forked and came back twice: only the parent is an executor
         self.end_output(output)
@@ -64,9 +69,15 @@ def serve_in_threads(
 ) -> None:
     """Run handed-out work in *slots* threads until the shard closes the socket."""
     intake, outbox, soft = Intake(tokens_fd), Outbox(link), ThreadSoft()
-    runs = ThreadRuns(resolver, soft, outbox, streams, keep_output=keep_output)
+    host = SharedHost(outbox)
+    runs = ThreadRuns(resolver, soft, outbox, host, streams, keep_output=keep_output)
+
+    def stop(seq: int, reason: SoftReason) -> None:
+        host.note_stop(seq, reason)
+        soft.stop(seq, reason)
+
     threads = [start_thread(f"slot {number}", partial(_work_off, intake, outbox, runs)) for number in range(slots)]
-    receive_all(link, intake, outbox, on_work=lambda: None, on_stop=soft.stop)
+    receive_all(link, intake, outbox, on_work=lambda: None, on_stop=stop)
     for thread in threads:
         thread.join()
 

@@ -171,6 +171,7 @@ class Conversation:
             await self._count_in_time()
             asked = max(0, self._wanted())
             boot_sent = clock.boot_time_s()
+            await self._write_notes()
             request = self._ledger.request(asked, boot_sent)
             if request is None or (self._hungry and request.only_claims):
                 await self._idle()
@@ -183,6 +184,13 @@ class Conversation:
             self._on_reply(held, lost, reply.cancel)
             # Let results and control messages in between two cycles.
             await asyncio.sleep(0)
+
+    async def _write_notes(self) -> None:
+        """Write what runs have noted down. Apart from the cycle: most tasks never do, and a look at what is held costs less."""
+        notes = self._ledger.notes()
+        if notes:
+            assert self._store is not None
+            self._ledger.apply_notes(notes, await self._store.note(notes))
 
     async def _announce_in_time(self) -> None:
         """Say in the table of workers that this one is here: at once, then every half minute, as readers of the contract expect."""
@@ -209,24 +217,24 @@ class Conversation:
     async def flush(self, deadline_mono: float) -> bool:
         """Write back what has ended, without claiming; True when nothing is left. For the end of a shard, after `run` has ended."""
         while time.monotonic() < deadline_mono:
-            boot_sent = clock.boot_time_s()
-            request = self._ledger.request(0, boot_sent)
             if not self._ledger.unwritten:
                 return True
             left = deadline_mono - time.monotonic()
-            if request is None or not request.endings:
-                # All of them wait for somebody's lock.
-                await asyncio.sleep(min(_FIRST_RETRY_S, max(0.0, left)))
-                continue
             try:
                 async with asyncio.timeout(left):
                     if self._store is None:
                         await self._connect()
                     assert self._store is not None
-                    reply = await self._store.cycle(request)
+                    await self._write_notes()
+                    boot_sent = clock.boot_time_s()
+                    request = self._ledger.request(0, boot_sent)
+                    reply = await self._store.cycle(request) if request is not None and request.endings else None
             except (StoreUnavailable, TimeoutError):
                 await self._close()
-                await asyncio.sleep(min(_FIRST_RETRY_S, max(0.0, left)))
+                request = reply = None
+            if request is None or reply is None:
+                # The database is away, or all of them wait for somebody's lock.
+                await asyncio.sleep(min(_FIRST_RETRY_S, max(0.0, deadline_mono - time.monotonic())))
                 continue
             self._ledger.apply(request, reply, boot_sent)
         return False

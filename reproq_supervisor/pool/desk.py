@@ -105,6 +105,7 @@ class Desk:
         for held in lost:
             self._stop_lost(held)
         for held in new:
+            held.told_limit_s = self.watch.limits.time_limit_s(held.claimed.timeout_s)
             size = len(held.claimed.spec)
             self._mean_bytes += (0.5 if size > self._mean_bytes else 0.02) * (size - self._mean_bytes)
             if held.claimed.result_id in self._stopping:

@@ -38,12 +38,15 @@ class Held:
       lease_until: boot time at which our lease ends, counted from before the claim or renewal was sent.
       started_mono: when its execution began as far as we know; None before it is the head of its executor.
       soft_reason: why it was asked to stop, None while nobody asked.
+      told_limit_s: the time limit that its context tells it.
       limit_s: the time limit that it ran into.
       kill_at_mono: when its executor is killed if it does not stop.
       shown: its record says RUNNING.
       is_next: it starts as soon as it is shown.
       busy_until_mono: when to try again to write what somebody's lock kept from its record.
       unrenewed_until_mono: when to try again to renew a lease that somebody's lock kept from it.
+      note: what it noted down about itself, as JSON text, until the database has it.
+      note_after_mono: when that may be written.
     """
 
     claimed: Claimed
@@ -53,12 +56,15 @@ class Held:
     seq: int = 0
     started_mono: float | None = None
     soft_reason: SoftReason | None = None
+    told_limit_s: float = 0.0
     limit_s: float | None = None
     kill_at_mono: float | None = None
     shown: bool = False
     is_next: bool = False
     busy_until_mono: float = 0.0
     unrenewed_until_mono: float = 0.0
+    note: bytes | None = None
+    note_after_mono: float = 0.0
     end: End | None = None
 
     def work(self) -> Work:
@@ -73,6 +79,8 @@ class Held:
             claimed.queue_name,
             claimed.task_path,
             claimed.spec,
+            claimed.lease_no,
+            self.told_limit_s,
         )
 
     def runs_longer_than(self, seconds: float, now_mono: float) -> bool:

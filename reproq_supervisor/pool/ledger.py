@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from reproq_supervisor.core.policy.claim_plan import Turns
 from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES
-from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, Ending, LeaseNo, Outcome, RunId, RunStatus, Started
+from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, Ending, LeaseNo, Note, Outcome, RunId, RunStatus, Started
 from reproq_supervisor.pool.held import Held, HeldRuns, Phase
 
 MOST_ENDINGS = 1000
@@ -15,7 +15,8 @@ SHOW_AFTER_S = 0.5
 """A run that executes longer than this is shown as RUNNING in its record, within the second the contract allows."""
 WATCH_EVERY_S = 0.4
 """How often running tasks are checked for a request to cancel them."""
-
+NOTE_EVERY_S = 1.0
+"""How often what a running task notes down is written."""
 BUSY_FOR_S = 2.0
 """How long a run is left alone that somebody else has locked: every try costs the cycle a wait for the lock."""
 
@@ -61,7 +62,7 @@ class Ledger:
         for held in self._held.values():
             claimed = held.claimed
             is_busy = now < held.busy_until_mono
-            if held.phase is Phase.ENDED and not is_busy:
+            if held.phase is Phase.ENDED and not is_busy and held.note is None:
                 if len(endings) < MOST_ENDINGS:
                     endings.append(held.ending(now))
                 continue
@@ -81,6 +82,32 @@ class Ledger:
         claims = tuple(self.turns.take(wanted)) if wanted > 0 else ()
         room_bytes = MOST_HELD_BYTES - self._held.open_bytes
         return CycleRequest(self.lease_s, tuple(endings), tuple(started), tuple(renew), tuple(watch), claims, room_bytes)
+
+    def notes(self) -> list[Note]:
+        """Return what runs have noted down and may be written now: once a second for each, and at once when it has ended.
+
+        They are written before the ending is, which gives up the lease.
+        """
+        now = time.monotonic()
+        return [
+            Note(held.claimed.result_id, held.claimed.lease_no, held.note)
+            for held in self._held.values()
+            if held.note is not None and now >= held.busy_until_mono and (held.phase is Phase.ENDED or now >= held.note_after_mono)
+        ]
+
+    def apply_notes(self, notes: list[Note], busy: frozenset[RunId]) -> None:
+        """Take in that *notes* are written, those of *busy* excepted, which somebody has locked."""
+        now = time.monotonic()
+        for note in notes:
+            held = self._held.get(note.result_id)
+            if held is None or held.claimed.lease_no != note.lease_no:
+                continue
+            if note.result_id in busy:
+                held.busy_until_mono = now + BUSY_FOR_S
+            else:
+                held.note_after_mono = now + NOTE_EVERY_S
+                # Not what was noted while this was under way.
+                held.note = None if held.note is note.metadata else held.note
 
     def apply(self, request: CycleRequest, reply: CycleReply, boot_sent: float) -> tuple[list[Held], list[Held]]:
         """Take the answer to *request* in.

@@ -35,6 +35,10 @@ class Limits:
     lease_s: float
     heartbeat_s: float
 
+    def time_limit_s(self, own_s: float) -> float:
+        """Return how long a task may run whose own limit is *own_s*; 0 or less is none."""
+        return min(own_s, self.timeout_s) if own_s > 0 else self.timeout_s
+
 
 class Watch:
     """Looks at every executor, ten times a second."""
@@ -103,8 +107,7 @@ class Watch:
             self.stop(executor, held, SoftReason.LEASE_LOST, lease_s)
         if held.started_mono is None:
             held.started_mono = now
-        own_s = held.claimed.timeout_s
-        limit = min(own_s, self.limits.timeout_s) if own_s > 0 else self.limits.timeout_s
+        limit = self.limits.time_limit_s(held.claimed.timeout_s)
         if held.soft_reason is None and now - held.started_mono >= limit:
             self.timeouts_total += 1
             held.limit_s = limit

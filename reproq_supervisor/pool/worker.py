@@ -12,7 +12,17 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from reproq_supervisor.core import frames
-from reproq_supervisor.core.work import TOKEN, Result, Work, decode_output_note, decode_result, encode_batch, encode_stop
+from reproq_supervisor.core.work import (
+    MAX_METADATA_BYTES,
+    TOKEN,
+    Result,
+    Work,
+    decode_note,
+    decode_output_note,
+    decode_result,
+    encode_batch,
+    encode_stop,
+)
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.in_hand import InHand
 from reproq_supervisor.process.deadlines import SoftReason
@@ -164,6 +174,14 @@ class Executor:
                 return finished
 
     def _take(self, frame: bytes, finished: list[tuple[Held, Result, Output | None]]) -> None:
+        note = decode_note(frame)
+        if note is not None:
+            if len(note[1]) > MAX_METADATA_BYTES:
+                raise ValueError(f"executor {self.pid}: expected at most {MAX_METADATA_BYTES} bytes of metadata, got {len(note[1])}")
+            # A thread that outlives its run may tell one too late.
+            if (held := self.in_hand.get(note[0])) is not None:
+                held.note = note[1]
+            return
         seq = decode_output_note(frame) if self.shared else None
         if seq is None:
             self._finish(decode_result(frame), finished)

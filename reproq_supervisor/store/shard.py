@@ -22,7 +22,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, QueueLoad, RunId, RunStatus
+from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, Note, QueueLoad, RunId, RunStatus
+from reproq_supervisor.store.arrays import number_array, text_array
 from reproq_supervisor.store.coexistence import PRODUCT
 from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.endings import arrays_of
@@ -66,6 +67,19 @@ class ShardStore:
         if reply.claimed:
             self._asleep_on = frozenset()
         return reply
+
+    async def note(self, notes: Sequence[Note]) -> frozenset[RunId]:
+        """Write what runs have noted down about themselves; return those that somebody has locked, for a later try.
+
+        What the lease no longer covers is not written, and neither is what PostgreSQL does not take as JSON.
+        """
+        parameters = {
+            "leased_by": self._worker_id,
+            "ids": number_array(note.result_id for note in notes),
+            "lease_nos": number_array(note.lease_no for note in notes),
+            "metadata": text_array(note.metadata.decode(errors="replace").replace("\0", "\ufffd") for note in notes),
+        }
+        return frozenset(RunId(run) for (run,) in await self._connection.ask("task_lane", "note", parameters))
 
     async def held(self, leases: Iterable[tuple[RunId, LeaseNo]]) -> set[tuple[RunId, LeaseNo]]:
         """Return which of these leases are still ours."""

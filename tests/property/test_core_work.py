@@ -5,7 +5,19 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reproq_supervisor.core.work import MAX_TASK_PATH_BYTES, Result, Verdict, Work, decode_batch, decode_result, encode_batch, encode_result
+from reproq_supervisor.core.work import (
+    MAX_TASK_PATH_BYTES,
+    Result,
+    Verdict,
+    Work,
+    decode_batch,
+    decode_note,
+    decode_result,
+    encode_batch,
+    encode_note,
+    encode_output_note,
+    encode_result,
+)
 
 works = st.builds(
     Work,
@@ -17,6 +29,8 @@ works = st.builds(
     queue_name=st.text(max_size=50),
     task_path=st.text(max_size=50),
     spec=st.binary(max_size=300),
+    lease_no=st.integers(0, 2**63 - 1),
+    limit_s=st.floats(0, 1e9),
 )
 results = st.builds(
     Result,
@@ -60,3 +74,10 @@ def test_a_path_of_four_kibibytes_is_the_longest() -> None:
     for length in (4096, 4097):
         (work,) = decode_batch(encode_batch([Work(1, 1, 1, 1, 0, "q", "a" * length, b"")]))
         assert work.task_path == "a" * 4096
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(min_size=1, max_size=300), results)
+def test_a_note_comes_out_as_it_went_in_and_is_taken_for_nothing_else(seq: int, metadata: bytes, result: Result) -> None:
+    assert decode_note(encode_note(seq, metadata)) == (seq, metadata)
+    assert decode_note(encode_result(result)) is None
+    assert decode_note(encode_output_note(seq)) is None

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from reproq_supervisor.core.work import Result, Verdict, Work
-from reproq_supervisor.executor.api import Fail, Retry, SoftTimeout, TaskContext
+from reproq_supervisor.executor.api import Fail, Retry, SoftTimeout
 from reproq_supervisor.executor.attempt import run_attempt
+from reproq_supervisor.executor.context import TaskContext
 from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft import SoftSignal
 from reproq_supervisor.process.deadlines import DeadlineTable, SoftReason

@@ -1,8 +1,8 @@
 """What an answer of the database changes in what a shard holds."""
 
 from reproq_supervisor.core.policy.claim_plan import Turns
-from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, RunId
-from reproq_supervisor.pool.held import RELEASED, HeldRuns
+from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, Outcome, RunId
+from reproq_supervisor.pool.held import RELEASED, End, HeldRuns
 from reproq_supervisor.pool.ledger import Ledger
 
 LEASE_S = 60.0
@@ -55,3 +55,46 @@ def test_an_ending_that_somebodys_lock_keeps_from_its_record_is_named_until_it_i
     assert book.locked_endings() == [2]
     book.apply(request, CycleReply(), 0.0)
     assert book.locked_endings() == []
+
+
+def test_the_last_note_of_a_run_is_written_before_its_ending() -> None:
+    book, held = ledger()
+    (run,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    run.note = b'{"a": 1}'
+    first = book.notes()
+    run.note = b'{"a": 2}'
+    book.apply_notes(first, frozenset())
+    assert book.notes() == []  # not twice in a second
+    held.end(run, End(Outcome.SUCCEED, b"1"))
+    request = book.request(0, 0.0)
+    assert request is None or request.endings == ()
+    last = book.notes()
+    assert [(note.result_id, note.lease_no, note.metadata) for note in last] == [(1, 1, b'{"a": 2}')]
+    book.apply_notes(last, frozenset())
+    request = book.request(0, 0.0)
+    assert request is not None
+    assert [ending.result_id for ending in request.endings] == [1]
+
+
+def test_a_note_that_meets_a_lock_holds_its_ending_back_and_no_other() -> None:
+    book, held = ledger()
+    (first, second), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1), claimed(2, 1))), 0.0)
+    first.note = b"{}"
+    for run in (first, second):
+        held.end(run, End(Outcome.SUCCEED, b"1"))
+    book.apply_notes(book.notes(), frozenset({RunId(1)}))
+    assert book.notes() == []
+    request = book.request(0, 0.0)
+    assert request is not None
+    assert [ending.result_id for ending in request.endings] == [2]
+
+
+def test_a_note_of_an_earlier_lease_changes_nothing_of_the_present_one() -> None:
+    book, _ = ledger()
+    (first,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    first.note = b"old"
+    notes = book.notes()
+    (second,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 2),)), 0.0)
+    second.note = b"new"
+    book.apply_notes(notes, frozenset())
+    assert second.note == b"new"

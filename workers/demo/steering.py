@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from reproq_supervisor.executor.api import Fail, Retry, TaskContext
+from reproq_supervisor import Fail, Retry, TaskContext
 
 
 def tell_context(context: TaskContext, *args: str) -> list[object]:

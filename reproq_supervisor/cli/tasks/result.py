@@ -12,6 +12,7 @@ from reproq_supervisor.cli.database import DatabaseAwayError, open_database
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.values import as_duration, as_id
 from reproq_supervisor.core.errors import ReproqError
+from reproq_supervisor.core.progress import progress_in
 from reproq_supervisor.core.runs import TERMINAL, RunId, RunStatus
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def plain(run: "RunView") -> dict[str, Any]:
     fields = asdict(run)
     fields["result"] = fields.pop("return_json")
     fields["errors"] = fields.pop("errors_json")
+    fields["metadata"] = fields.pop("metadata_json")
     return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in fields.items()}
 
 
@@ -112,6 +114,8 @@ def _show(output: "Output", run: "RunView") -> None:
     output.line(f"  status    {run.status}{remark(run)}", style=_COLOURS.get(run.status))
     if run.status == RunStatus.SUCCESSFUL:
         output.line(f"  result    {json.dumps(run.return_json, ensure_ascii=False)}")
+    if (progress := progress_in(run.metadata_json)) is not None:
+        output.line(f"  progress  {progress}")
     output.line(f"  queue     {run.queue_name}, priority {run.priority}")
     output.line(f"  attempts  {run.attempts} of {run.max_attempts}")
     due_at = None if run.due_at == run.enqueued_at else run.due_at

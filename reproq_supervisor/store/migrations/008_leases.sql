@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 11
+-- revision: 13
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -73,7 +73,7 @@ BEGIN
         FROM unnest(ids, keys, dues) AS u (result_id, order_key, due_at)
         WHERE cardinality(able) = cardinality(ids) OR u.result_id = ANY (able)),
     judged AS MATERIALIZED (
-        SELECT p.*, r.result_id IS NOT NULL AS is_recorded, r.spec_json, r.task_path, w.unwanted,
+        SELECT p.*, r.result_id IS NOT NULL AS is_recorded, r.spec_json, r.metadata_json, r.task_path, w.unwanted,
                CASE WHEN w.unwanted IS NULL THEN b.bytes ELSE 0 END AS bytes
         FROM picked p
         LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[p.result_id])
@@ -94,7 +94,10 @@ BEGIN
         WHERE l.result_id = ANY (ARRAY[f.result_id]) AND (f.bytes_so_far <= p_bytes OR f.n = 1)
         RETURNING l.attempts, l.priority, l.timeout_seconds, l.max_attempts, l.deaths, f.*)
     SELECT t.result_id, t.attempts, t.priority, coalesce(t.spec_json ->> 'task_path', t.task_path), t.timeout_seconds, t.max_attempts,
-           CASE WHEN t.unwanted IS NULL THEN t.spec_json::text END, t.order_key, t.due_at, t.bytes, t.found, t.unwanted,
+           -- What earlier attempts noted down travels with the spec, to whom it is the same whether it does.
+           CASE WHEN t.unwanted IS NOT NULL THEN NULL
+                WHEN t.metadata_json = '{}' OR jsonb_typeof(t.spec_json) <> 'object' THEN t.spec_json::text
+                ELSE (t.spec_json || jsonb_build_object('metadata', t.metadata_json))::text END, t.order_key, t.due_at, t.bytes, t.found, t.unwanted,
            t.deaths >= suspect_from
     FROM taken t
     WHERE t.is_recorded

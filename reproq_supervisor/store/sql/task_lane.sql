@@ -20,3 +20,7 @@ SELECT result_id, lease_no FROM reproq_held(%(leased_by)s, %(ids)s::bigint[])
 -- How many runs are ready in these queues, up to a bound, and how many workers serve any of them.
 SELECT waiting, workers
 FROM reproq_load(%(worker_id)s, %(queues)s::text[], %(after_keys)s::float8[], %(after_dues)s::timestamptz[], %(after_ids)s::bigint[], %(most)s)
+
+-- name: note
+-- Writes what runs have noted down about themselves. Those that somebody has locked, for a later try.
+SELECT result_id FROM reproq_note(%(leased_by)s, %(ids)s::bigint[], %(lease_nos)s::bigint[], %(metadata)s::text[])
