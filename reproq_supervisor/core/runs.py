@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     FAIL_FINALLY = "fail_finally"  # counted; never retried
     CANCEL = "cancel"  # ends as CANCELLED
     RELEASE = "release"  # given back in the middle of its execution; not counted; capped per run
+    COMPLETED = "completed"  # it has ended itself, together with its own writes; what the shard adds is where its output went
     PUT_BACK = "put_back"  # given back before it started: no trace, no cap, for nothing can be wrong with it
 
 

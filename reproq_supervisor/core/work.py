@@ -61,6 +61,7 @@ class Verdict(IntEnum):
     SUCCEED = 0
     FAIL = 1
     FAIL_FINALLY = 2
+    COMPLETED = 4  # it succeeded, and has written so itself, in one transaction with what it did
     STOPPED = 3  # the soft signal ended it: what that means depends on why the shard sent it
 
 

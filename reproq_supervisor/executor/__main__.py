@@ -19,6 +19,7 @@ from reproq_supervisor.executor.executor import ExecutorPlan
 from reproq_supervisor.executor.nursery import Nursery
 from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
 from reproq_supervisor.executor.streams import TaskStreams
+from reproq_supervisor.executor.task_database import TaskDatabase
 from reproq_supervisor.process import prctl, stacks
 from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.link import send_frame
@@ -36,7 +37,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
     channel = adopt_channel()
-    start, table = _receive_start(channel)
+    start, table, dsn_fd = _receive_start(channel)
     pool = start["pool_settings"]
     prctl.become_subreaper()
     try:
@@ -79,6 +80,7 @@ def main() -> int:
                 command=command,
                 heartbeat_s=float(pool.get("heartbeat", 10.0)),
                 limits=pool.get("limits") or {},
+                database=TaskDatabase(start["worker_id"], dsn_fd),
             ),
             "tick_s": start["tick_s"],
             "log_fd": log_fd,
@@ -108,20 +110,21 @@ def _prepare(start: dict[str, Any], channel: socket.socket) -> Command | None:
     return command
 
 
-def _receive_start(channel: socket.socket) -> tuple[dict[str, Any], DeadlineTable]:
+def _receive_start(channel: socket.socket) -> tuple[dict[str, Any], DeadlineTable, int | None]:
+    """Return the first message, the deadline table, and the descriptor with the database of tasks, where they have one."""
     reader = frames.FrameReader()
-    table_fd = -1
+    descriptors: list[int] = []
     while True:
-        data, descriptors, _, _ = socket.recv_fds(channel, 65536, 2)
-        if descriptors:
-            # The second one, the mark of the worker, needs nothing but to stay open here and in every executor.
-            table_fd = descriptors[0]
-            for each in descriptors:
-                os.set_inheritable(each, False)
+        data, came, _, _ = socket.recv_fds(channel, 65536, 3)
+        # The mark of the worker, between the two, needs nothing but to stay open here and in every executor.
+        descriptors += came
+        for each in came:
+            os.set_inheritable(each, False)
         if not data:
             os._exit(0)
         for frame in reader.feed(data):
-            return _read_start(frame), DeadlineTable.attach(table_fd)
+            start = _read_start(frame)
+            return start, DeadlineTable.attach(descriptors[0]), descriptors[-1] if start["has_database"] else None
 
 
 def _read_start(payload: bytes) -> dict[str, Any]:

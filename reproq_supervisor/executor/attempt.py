@@ -3,7 +3,7 @@
 import functools
 import inspect
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,8 +68,8 @@ def run_attempt(work: Work, resolver: Resolver, soft: Soft, max_result_bytes: in
     try:
         prepared = prepare(work, resolver, host)
         with entered(prepared.context, is_alone=host.is_alone):
-            value = _invoke(work.seq, prepared.call, soft)
-        return returned(work, value, max_result_bytes)
+            value = _invoke(work.seq, prepared, soft, max_result_bytes)
+        return prepared.context.complete(returned(work, value, max_result_bytes))
     except BaseException as error:  # boundary: user code may raise anything, SystemExit and KeyboardInterrupt included
         return raised(work, error)
     finally:
@@ -152,10 +152,17 @@ def read_call(work: Work) -> Call:
     return Call(path, args, kwargs, bool(spec.get("takes_context")), bool(named), metadata if isinstance(metadata, dict) else {})
 
 
-def _invoke(seq: int, call: Callable[[], Any], soft: Soft) -> Any:
+async def completed(coroutine: Coroutine[Any, Any, Any], context: TaskContext, max_result_bytes: int) -> Any:
+    """Return what *coroutine* returns, after the end of its run was written where it asked for that on its loop."""
+    value = await coroutine
+    await context.complete_on_loop(lambda: encode_result(value, max_result_bytes))
+    return value
+
+
+def _invoke(seq: int, prepared: Prepared, soft: Soft, max_result_bytes: int) -> Any:
     try:
         soft.begin(seq)
-        value = call()
-        return soft.run_coroutine(value) if inspect.iscoroutine(value) else value
+        value = prepared.call()
+        return soft.run_coroutine(completed(value, prepared.context, max_result_bytes)) if inspect.iscoroutine(value) else value
     finally:
         soft.end()

@@ -14,15 +14,18 @@ has no place for them, so there they are readable, and lost at the end.
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reproq_supervisor.core.work import MAX_METADATA_BYTES, Work
+from reproq_supervisor.core.work import MAX_METADATA_BYTES, Result, Verdict, Work
+from reproq_supervisor.executor.completing import Completion
 from reproq_supervisor.executor.encode import BadResultError, encode_value
-from reproq_supervisor.executor.host import ContextError, Host
+from reproq_supervisor.executor.host import Host
+from reproq_supervisor.executor.task_database import ContextError
 from reproq_supervisor.process.deadlines import SoftReason
 
 __all__ = ["ContextError", "TaskContext", "current"]
@@ -56,6 +59,7 @@ class TaskContext:
         self._tokens = float(_BURST)
         self._refilled_mono = self._began_mono
         self._has_ended = False
+        self._completion: Completion | None = None
 
     def __repr__(self) -> str:
         return f"<run {self.result_id} of {self.task_path}, attempt {self.attempt} of {self.max_attempts}>"
@@ -108,8 +112,57 @@ class TaskContext:
         """As `save_metadata`, which waits for nothing, for coroutines."""
         self.save_metadata()
 
+    def completing(self) -> Completion:
+        """Return the block whose writes are committed together with the result of this run, once the task has returned.
+
+            with context.completing() as connection:           # async with, for a coroutine
+                connection.execute(...)
+
+        *connection* is psycopg's, to the database of the queue or what `task_database` of the pool says, in a transaction of its own. Put
+        the block last: the transaction stays open until the task has returned. If the block, the rest of the task, or the end itself fails,
+        or another attempt has begun meanwhile, everything is undone.
+
+        Raises:
+          ContextError: tasks of this pool have no database, or there was such a block before.
+        """
+        if self._completion is not None:
+            raise ContextError(f"run {self.result_id}: expected one block `completing` in an attempt, got another")
+        self._completion = Completion(self._host.database(), self._work.result_id, self._work.lease_no, self._began_mono)
+        return self._completion
+
+    def complete(self, result: Result) -> Result:
+        """Write the end if a block waits for that, and return *result* as it then stands. Not for tasks; raises as `finish`."""
+        completion = self._completion
+        if completion is None:
+            return result
+        if completion.waits and not completion.waits_for_loop:
+            completion.finish(result.body, self._last_words())
+        return replace(result, verdict=Verdict.COMPLETED) if completion.is_done else result
+
+    @property
+    def waits_for_thread(self) -> bool:
+        """Whether `complete` would wait for the database. Not for tasks."""
+        return self._completion is not None and self._completion.waits
+
+    async def complete_on_loop(self, encode: Callable[[], bytes]) -> None:
+        """Write the end, if the block of a coroutine waits for that. Not for tasks; raises as `complete`, and what *encode* raises."""
+        if self._completion is not None and self._completion.waits_for_loop:
+            await self._completion.finish_on_loop(encode(), self._last_words())
+
+    def _last_words(self) -> bytes | None:
+        """Return the metadata that goes with the end, None for what was never any; what cannot be stored is left to `end` to tell."""
+        if not self.metadata and self._saved == b"{}":
+            return None
+        try:
+            self._saved = self._encoded()
+        except BadResultError:
+            return None
+        return self._saved
+
     def end(self) -> None:
-        """The attempt is over: save what has changed. Not for tasks."""
+        """The attempt is over: save what has changed, and undo what is not committed. Not for tasks."""
+        if self._completion is not None:
+            self._completion.abandon()
         if self.metadata or self._saved != b"{}":
             try:
                 self.save_metadata()

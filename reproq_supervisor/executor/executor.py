@@ -29,6 +29,7 @@ from reproq_supervisor.executor.loop import LoopExecutor
 from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft import SoftSignal
 from reproq_supervisor.executor.streams import TaskStreams
+from reproq_supervisor.executor.task_database import TaskDatabase
 from reproq_supervisor.executor.threads import serve_in_threads
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable
 from reproq_supervisor.process.limits import impose
@@ -59,6 +60,7 @@ class ExecutorPlan:
     command: Command | None
     heartbeat_s: float
     limits: Mapping[str, float | None]
+    database: TaskDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ def _runner(start: ExecutorStart, link: BlockingLink, soft: SoftSignal) -> Runne
     if start.plan.command is not None:
         return CommandAttempt(start.plan.command, resolver, start.table, start.row, heartbeat_s=start.plan.heartbeat_s).run
     unblock_signals()
-    return partial(run_attempt, resolver=resolver, soft=soft, max_result_bytes=MAX_RESULT_BYTES, host=LoneHost(link, soft))
+    return partial(
+        run_attempt, resolver=resolver, soft=soft, max_result_bytes=MAX_RESULT_BYTES, host=LoneHost(link, soft, start.plan.database)
+    )
 
 
 def _serve_several(start: ExecutorStart) -> None:
@@ -127,9 +131,10 @@ def _serve_several(start: ExecutorStart) -> None:
     unblock_signals()
     link, resolver = BlockingLink(start.work), Resolver(plan.allowed)
     if plan.mode == "thread":
-        serve_in_threads(link, start.tokens_fd, resolver, streams, slots=plan.slots, keep_output=plan.keep_output)
+        serve_in_threads(link, start.tokens_fd, resolver, streams, slots=plan.slots, keep_output=plan.keep_output, database=plan.database)
     else:
-        loop = LoopExecutor(link, start.tokens_fd, resolver, streams, start.table, start.row, slots=plan.slots)
+        table, row = start.table, start.row
+        loop = LoopExecutor(link, start.tokens_fd, resolver, streams, table, row, slots=plan.slots, database=plan.database)
         loop.serve(keep_output=plan.keep_output)
 
 

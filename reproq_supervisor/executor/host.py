@@ -7,12 +7,9 @@ import threading
 from reproq_supervisor.core.work import encode_note
 from reproq_supervisor.executor.outbox import Outbox
 from reproq_supervisor.executor.soft import SoftSignal
+from reproq_supervisor.executor.task_database import NO_DATABASE, ContextError, TaskDatabase
 from reproq_supervisor.process.deadlines import SoftReason
 from reproq_supervisor.process.link import BlockingLink
-
-
-class ContextError(RuntimeError):
-    """A context cannot do what it was asked here, or not any more; the message says why."""
 
 
 class Host:
@@ -35,11 +32,22 @@ class Host:
         """Return why a run was asked to stop, None if it was not."""
         return None
 
+    def database(self) -> TaskDatabase:
+        """Return where runs complete themselves.
+
+        Raises:
+          ContextError: nowhere.
+        """
+        raise ContextError(
+            "completing: expected an executor that holds a lease, got a program of its own (isolation: exec), which has none"
+        )
+
 
 class LoneHost(Host):
     """The shard, for an executor that runs one task at a time in its main thread."""
 
-    def __init__(self, link: BlockingLink, soft: SoftSignal) -> None:
+    def __init__(self, link: BlockingLink, soft: SoftSignal, database: TaskDatabase = NO_DATABASE) -> None:
+        self._database = database
         self._link = link
         self._soft = soft
         self._lock = threading.Lock()
@@ -69,13 +77,17 @@ class LoneHost(Host):
     def asked(self, seq: int) -> SoftReason | None:
         return self._soft.asked(seq)
 
+    def database(self) -> TaskDatabase:
+        return self._database
+
 
 class SharedHost(Host):
     """The shard, for an executor whose tasks run beside each other."""
 
     is_alone = False
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, database: TaskDatabase = NO_DATABASE) -> None:
+        self._database = database
         self._outbox = outbox
         self._stops: dict[int, SoftReason | None] = {}
 
@@ -97,3 +109,6 @@ class SharedHost(Host):
 
     def asked(self, seq: int) -> SoftReason | None:
         return self._stops.get(seq)
+
+    def database(self) -> TaskDatabase:
+        return self._database

@@ -28,7 +28,7 @@ from typing import TypeVar
 
 from reproq_supervisor.core.work import MAX_RESULT_BYTES, Result, Work
 from reproq_supervisor.executor.api import SoftTimeout
-from reproq_supervisor.executor.attempt import prepare, raised, returned
+from reproq_supervisor.executor.attempt import Prepared, completed, prepare, raised, returned
 from reproq_supervisor.executor.context import enter
 from reproq_supervisor.executor.host import SharedHost
 from reproq_supervisor.executor.intake import Intake
@@ -38,6 +38,7 @@ from reproq_supervisor.executor.reception import receive_all
 from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft_threads import LoopThreadSoft
 from reproq_supervisor.executor.streams import OUTPUT, TaskStreams
+from reproq_supervisor.executor.task_database import NO_DATABASE, TaskDatabase
 from reproq_supervisor.executor.threads import ThreadRuns, start_thread
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
 from reproq_supervisor.process.link import BlockingLink
@@ -66,12 +67,21 @@ class LoopExecutor:
     """An executor on an event loop."""
 
     def __init__(
-        self, link: BlockingLink, tokens_fd: int, resolver: Resolver, streams: TaskStreams, table: DeadlineTable, row: int, *, slots: int
+        self,
+        link: BlockingLink,
+        tokens_fd: int,
+        resolver: Resolver,
+        streams: TaskStreams,
+        table: DeadlineTable,
+        row: int,
+        *,
+        slots: int,
+        database: TaskDatabase = NO_DATABASE,
     ) -> None:
         self._link = link
         self._intake = Intake(tokens_fd)
         self._outbox = Outbox(link)
-        self._host = SharedHost(self._outbox)
+        self._host = SharedHost(self._outbox, database)
         self._resolver = resolver
         self._streams = streams
         self._table = table
@@ -180,7 +190,7 @@ class LoopExecutor:
         output = self._runs.new_output(work.seq)
         OUTPUT.set(output)
         _RUN.set(run)
-        result = await self._attempt(work, run, prepared.call)
+        result = await self._attempt(work, run, prepared)
         prepared.context.end()
         self._host.close(work.seq)
         self._runs.end_output(output)
@@ -194,16 +204,17 @@ class LoopExecutor:
                 await asyncio.shield(called)
         return called.result()
 
-    async def _attempt(self, work: Work, run: _Run, call: "partial[object]") -> Result:
+    async def _attempt(self, work: Work, run: _Run, prepared: Prepared) -> Result:
         try:
             try:
                 run.open = True
                 if work.seq in self._asked:
                     raise asyncio.CancelledError  # before it began
-                value = await call()  # type: ignore[misc]
+                value = await completed(prepared.call(), prepared.context, MAX_RESULT_BYTES)
             finally:
                 run.open = False
-            return returned(work, value, MAX_RESULT_BYTES)
+            complete = partial(prepared.context.complete, returned(work, value, MAX_RESULT_BYTES))
+            return await self._in_thread(complete) if prepared.context.waits_for_thread else complete()
         except BaseException as error:  # boundary: user code may raise anything
             reason = self._asked.get(work.seq)
             if isinstance(error, asyncio.CancelledError) and reason is not None:

@@ -17,6 +17,7 @@ from reproq_supervisor.executor.reception import receive_all
 from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft_threads import ThreadSoft
 from reproq_supervisor.executor.streams import OUTPUT, RunOutput, TaskStreams
+from reproq_supervisor.executor.task_database import NO_DATABASE, TaskDatabase
 from reproq_supervisor.process.deadlines import SoftReason
 from reproq_supervisor.process.link import BlockingLink
 
@@ -65,11 +66,18 @@ class ThreadRuns:
 
 
 def serve_in_threads(
-    link: BlockingLink, tokens_fd: int, resolver: Resolver, streams: TaskStreams, *, slots: int, keep_output: bool
+    link: BlockingLink,
+    tokens_fd: int,
+    resolver: Resolver,
+    streams: TaskStreams,
+    *,
+    slots: int,
+    keep_output: bool,
+    database: TaskDatabase = NO_DATABASE,
 ) -> None:
     """Run handed-out work in *slots* threads until the shard closes the socket."""
     intake, outbox, soft = Intake(tokens_fd), Outbox(link), ThreadSoft()
-    host = SharedHost(outbox)
+    host = SharedHost(outbox, database)
     runs = ThreadRuns(resolver, soft, outbox, host, streams, keep_output=keep_output)
 
     def stop(seq: int, reason: SoftReason) -> None:

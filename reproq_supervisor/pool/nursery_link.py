@@ -12,6 +12,7 @@ from reproq_supervisor.core import frames
 from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process import stacks
 from reproq_supervisor.process.link import send_frame
+from reproq_supervisor.process.secret import keep_secret
 from reproq_supervisor.process.spawn import SpawnedChild, python_argv, spawn_child
 
 STACKS_BEFORE_KILL_S = 0.2
@@ -21,8 +22,8 @@ STACKS_BEFORE_KILL_S = 0.2
 class NurseryLink:
     """A running nursery.
 
-    `descriptors` are the deadline table and, where there is one, the mark of the worker. `on_message` gets every message of it, with the
-    new executor for `forked`; `on_death` is called once, when the process itself is dead.
+    `descriptors` are the deadline table and, where there is one, the mark of the worker; `secret` goes after them, as one more.
+    `on_message` gets every message of it, with the new executor for `forked`; `on_death` is called once, when the process itself is dead.
     """
 
     def __init__(
@@ -31,6 +32,8 @@ class NurseryLink:
         descriptors: tuple[int, ...],
         on_message: Callable[[dict[str, Any], Executor | None], None],
         on_death: Callable[[], None],
+        *,
+        secret: str | None = None,
     ) -> None:
         self._slots: int = start["slots"]
         self._shared: bool = start["mode"] != "process"
@@ -49,7 +52,10 @@ class NurseryLink:
         self._next_ping_mono = 0.0
         self._asked_mono: float | None = None  # when it was pinged, as long as no word has come since
         self._asked_for_stacks = False
-        send_frame(self._child.channel, frames.encode_message({"type": "start", **start}), descriptors)
+        secrets = () if secret is None else (keep_secret(secret),)
+        send_frame(self._child.channel, frames.encode_message({"type": "start", **start}), (*descriptors, *secrets))
+        for fd in secrets:
+            os.close(fd)
         self._child.channel.setblocking(False)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._child.channel, self._read)

@@ -52,8 +52,8 @@ class Shard:
         self._exit_code = 0
         self._start = start
         self._channel = channel
-        self._marks = marks  # descriptors that everything gets which may run a task under our id
         self._table = DeadlineTable.create(MOST_EXECUTORS)
+        self._given = (self._table.fd, *marks)  # marks: descriptors that everything gets which may run a task under our id
         self._desk = Desk(start, self._table, on_change=self._on_change, on_event=self._event)
         self._crew = self._desk.crew
         self._conversation = Conversation(
@@ -218,7 +218,7 @@ class Shard:
 
     def _start_nursery(self) -> None:
         message = self._start.nursery_message(os.getpid(), keep_output=self._desk.output.enabled)
-        self._nursery = NurseryLink(message, (self._table.fd, *self._marks), self._on_nursery, self._on_nursery_death)
+        self._nursery = NurseryLink(message, self._given, self._on_nursery, self._on_nursery_death, secret=self._start.task_dsn)
         self._channel.say("nursery", pid=self._nursery.pid)
         allow_all_descriptors()  # six for each executor; after the spawn, so that user code keeps the limit it knows
 

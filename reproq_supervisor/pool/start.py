@@ -12,6 +12,8 @@ from reproq_supervisor.pool.conversation import StoreOptions
 from reproq_supervisor.pool.watch import Limits
 from reproq_supervisor.pool.worker import CAPTURE_BYTES
 
+NO_DATABASE = "none"
+
 
 @dataclass(frozen=True, slots=True)
 class ShardStart:
@@ -153,14 +155,25 @@ class ShardStart:
         """Where the shards of this pool take turns; None without a runtime directory."""
         return Path(self.runtime_dir, f"recycle-{self.child.rpartition('/')[0]}.turns") if self.runtime_dir else None
 
+    @property
+    def task_dsn(self) -> str | None:
+        """The database that tasks may complete themselves in, None for none: ours is not for another user unless the pool says so."""
+        named = self.pool_settings.get("task_database")
+        if named == NO_DATABASE or self.isolation == "exec":
+            return None
+        return named or (None if self.pool_settings.get("user") else self.dsn)
+
     def nursery_message(self, shard_pid: int, *, keep_output: bool) -> dict[str, Any]:
         """Return the first message for the nursery."""
         return {
             "supervisor_pid": self.supervisor_pid,
             "shard_pid": shard_pid,
             "child": self.child,
+            "worker_id": self.worker_id,
+            "has_database": self.task_dsn is not None,
             "app": dict(self.app),
-            "pool_settings": dict(self.pool_settings),
+            # Where the database of tasks is, is read by descriptor, and by nobody who only forks.
+            "pool_settings": {key: value for key, value in self.pool_settings.items() if key != "task_database"},
             "mode": self.mode,
             "slots": self.slots,
             # The result of a program comes over its standard output.

@@ -14,6 +14,8 @@ _OUTCOMES = {Verdict.SUCCEED: Outcome.SUCCEED, Verdict.FAIL: Outcome.FAIL, Verdi
 
 def end_of_result(held: Held, result: Result, logs_uri: str | None, policy_delay_s: float) -> End:
     """Return the end of a run whose executor reported it; *policy_delay_s* is the delay of a retry that asks for none itself."""
+    if result.verdict is Verdict.COMPLETED:
+        return End(Outcome.COMPLETED, logs_uri=logs_uri)
     if result.verdict is Verdict.STOPPED:
         return _end_of_stopped(held, logs_uri, policy_delay_s)
     delay_s = result.delay_s if result.delay_s is not None else policy_delay_s

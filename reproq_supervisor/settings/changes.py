@@ -74,6 +74,7 @@ CLASSES: dict[str, ChangeClass] = {
     "pools.*.limits.cpu_time": ChangeClass.ROLLING,
     "pools.*.umask": ChangeClass.ROLLING,
     "pools.*.user": ChangeClass.ROLLING,
+    "pools.*.task_database": ChangeClass.ROLLING,
     "pools.*.env.*": ChangeClass.ROLLING,
     "pools.*.boot_timeout": ChangeClass.LIVE,
     "pools.*.heartbeat": ChangeClass.ROLLING,  # both ends of a heartbeat must agree, and one would hear of it first

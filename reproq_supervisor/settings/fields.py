@@ -6,6 +6,7 @@ Each type reads what people write, says what it expected, and describes itself i
 import re
 from collections.abc import Callable
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -139,6 +140,15 @@ def _writing(write: Callable[[T], str]) -> PlainSerializer:
 def _unit_schema(pattern: str, example: str) -> WithJsonSchema:
     forms = [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^({pattern})$"}]
     return WithJsonSchema({"anyOf": forms, "examples": [example]})
+
+
+def is_database_url(value: str) -> bool:
+    """Answer whether *value* is a libpq URL."""
+    try:
+        url = urlsplit(value)
+        return url.scheme in ("postgresql", "postgres") and (url.port or 1) > 0
+    except ValueError:
+        return False
 
 
 Duration = Annotated[

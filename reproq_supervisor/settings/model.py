@@ -5,7 +5,6 @@ import os
 import re
 from enum import StrEnum
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, TypeAdapter, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -22,6 +21,7 @@ from reproq_supervisor.settings.fields import (
     TextList,
     at_least,
     expected,
+    is_database_url,
 )
 from reproq_supervisor.settings.pools import Pool
 from reproq_supervisor.settings.schedules import Schedule
@@ -49,14 +49,8 @@ class LogLevel(StrEnum):
 
 
 def _check_database(value: str) -> str:
-    if value != EMBEDDED:
-        try:
-            url = urlsplit(value)
-            usable = url.scheme in ("postgresql", "postgres") and (url.port or 1) > 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise expected("embedded, or a URL such as postgresql://user@host:5432/name")
+    if value != EMBEDDED and not is_database_url(value):
+        raise expected("embedded, or a URL such as postgresql://user@host:5432/name")
     return value
 
 

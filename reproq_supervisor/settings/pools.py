@@ -4,7 +4,7 @@ import shlex
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from reproq_supervisor.core.work import PayloadMode
 from reproq_supervisor.settings.fields import (
@@ -20,6 +20,7 @@ from reproq_supervisor.settings.fields import (
     Whole,
     at_least,
     expected,
+    is_database_url,
 )
 from reproq_supervisor.settings.system import CpuList, ResourceLimits, Umask, User
 
@@ -102,6 +103,12 @@ class Exec(Group):
     """What is kept of its standard error; the rest is counted and dropped."""
 
 
+def _check_task_database(value: str) -> str:
+    if value != "none" and not is_database_url(value):
+        raise expected("null, none, or a URL such as postgresql://user@host:5432/name")
+    return value
+
+
 class Retry(Group):
     """The delay before a failed task runs again: base, doubled with every attempt, up to the cap."""
 
@@ -172,6 +179,9 @@ class Pool(Group):
     """Permissions that new files of tasks do not get, in octal; null: the daemon's."""
     user: User = None
     """Account, by name or number, that the application is imported and run as; needs a daemon that is root. null: the daemon's."""
+    task_database: Annotated[Text, AfterValidator(_check_task_database)] | None = None
+    """Where tasks write that complete themselves, a URL, or none; null: the daemon's own, but none for another `user`. It must be the same
+    database, under another role at most."""
     env: dict[VariableName, VariableText] = Field(default_factory=dict)
     """Environment variables of the pool's processes, on top of the daemon's."""
     boot_timeout: Annotated[Duration, at_least(1)] = 60.0

@@ -50,6 +50,7 @@ def work_and_misbehave(dsn: str, worker_id: str, seed: int, seconds: float) -> l
     from reproq_supervisor.core.runs import Ending, Outcome
     from tests.store.actors import Shard, ended
 
+    outcomes = [outcome for outcome in Outcome if outcome is not Outcome.COMPLETED]  # that one ends nothing
     rng, claimed, recent = random.Random(seed), [], []
     shard, until = Shard(dsn, worker_id), time.monotonic() + seconds
     with ended(shard):
@@ -59,8 +60,7 @@ def work_and_misbehave(dsn: str, worker_id: str, seed: int, seconds: float) -> l
             claimed += [(c.result_id, c.lease_no) for c in claims]
             recent = (recent + claims)[-50:]
             endings = {
-                c.result_id: Ending(c.result_id, c.lease_no, rng.choice(list(Outcome)), f'{{"lease": {c.lease_no}}}'.encode(), 0.0)
-                for c in told
+                c.result_id: Ending(c.result_id, c.lease_no, rng.choice(outcomes), f'{{"lease": {c.lease_no}}}'.encode(), 0.0) for c in told
             }
             shard.cycle(endings=tuple(endings.values()), renew=tuple((c.result_id, c.lease_no) for c in claims))
     return claimed

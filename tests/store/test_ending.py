@@ -201,7 +201,8 @@ def test_sending_endings_again_after_a_lost_reply_is_safe(put: Put, shard: Shard
 def test_many_endings_of_every_kind_in_one_cycle(put: Put, shard: Shard, database: Database) -> None:
     put(300, max_attempts=1)
     claims = shard.claim(300)
-    outcomes = [list(Outcome)[number % len(Outcome)] for number in range(300)]
+    kinds = [outcome for outcome in Outcome if outcome is not Outcome.COMPLETED]  # that one ends nothing
+    outcomes = [kinds[number % len(kinds)] for number in range(300)]
     endings = tuple(Ending(c.result_id, c.lease_no, o, b"{}") for c, o in zip(reversed(claims), outcomes, strict=True))
     reply = shard.cycle(endings=endings)
     assert len(reply.ended) == 300

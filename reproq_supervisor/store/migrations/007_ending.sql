@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 9
+-- revision: 12
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -278,6 +278,10 @@ BEGIN
     IF outcomes && ARRAY['succeed', 'fail_finally', 'cancel'] THEN
         RETURN QUERY SELECT * FROM reproq_finish(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris);
     END IF;
+    IF outcomes && ARRAY['completed'] THEN
+        -- They have ended themselves, in a transaction of their own; whether they have, the look at lost ones tells.
+        PERFORM reproq_note_logs(p_leased_by, p_ids, outcomes, p_logs_uris);
+    END IF;
 END
 $$;
 
@@ -311,7 +315,7 @@ END
 $$;
 
 -- Ends a batch of attempts of one holder. All arrays have one entry for each attempt:
---   outcomes: succeed, fail, fail_finally, cancel, release, put_back;
+--   outcomes: succeed, fail, fail_finally, cancel, release, put_back; completed: it was ended by reproq_complete;
 --   values: JSON text, the result or the error object; of a release the suspicion, see reproq_decide;
 --   delays: seconds until a retry, NULL = policy;
 --   started_ago: seconds since the execution began, NULL = never;

@@ -1,4 +1,4 @@
--- What a running task notes down about itself: the contract's metadata_json, written by the holder of its lease.
+-- What a running task says of itself: the contract's metadata_json, and its own completion.
 -- revision: 1
 -- locks: none while migrating.
 
@@ -35,4 +35,53 @@ BEGIN
     JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
     WHERE l.result_id <> ALL (free);
 END
+$$;
+
+-- Ends a run well from within its own transaction (`context.completing()`): its writes and its result are one commit. Called last in it, so
+-- that the locks on lane and record are short. Returns the run's status; lost, if it is not the caller's any more; busy, if somebody else has
+-- it locked: say it again soon.
+--
+-- SECURITY DEFINER: a task that connects as another role needs rights on its own tables only. What it can end is the run whose worker and
+-- lease number it knows, which are random and growing.
+CREATE OR REPLACE FUNCTION reproq_complete(
+    p_leased_by text, p_result_id bigint, p_lease_no bigint, p_value text, p_started_ago double precision, p_metadata text
+) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '200ms'
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    ended text;
+BEGIN
+    -- Set at the start of the transaction, gone with it: a task that commits in between must not have half of its writes kept.
+    IF current_setting('reproq.completing', true) IS DISTINCT FROM p_lease_no::text THEN
+        RAISE 'the transaction of the block has been ended within the block'
+            USING ERRCODE = 'invalid_transaction_state', HINT = 'COMMIT and ROLLBACK are for the end of the task alone';
+    END IF;
+    BEGIN
+        PERFORM FROM task_lane l WHERE l.result_id = p_result_id AND l.leased_by = p_leased_by AND l.lease_no = p_lease_no FOR UPDATE;
+        IF NOT FOUND THEN
+            RETURN 'lost';
+        END IF;
+        IF p_metadata IS NOT NULL THEN
+            UPDATE task_runs r
+            SET metadata_json = coalesce(reproq_jsonb_or_null(p_metadata), r.metadata_json), rev = r.rev + 1
+            WHERE r.result_id = p_result_id;
+        END IF;
+        SELECT e.status INTO ended
+        FROM reproq_end(p_leased_by, ARRAY[p_result_id], ARRAY[p_lease_no], '{succeed}', ARRAY[p_value], '{NULL}', ARRAY[p_started_ago]) e;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 'busy';
+    END;
+    RETURN coalesce(ended, 'busy');
+END
+$$;
+
+-- Where the output of runs went that have completed themselves: of the given endings those with outcome completed. Only the shard knows it.
+CREATE OR REPLACE FUNCTION reproq_note_logs(p_leased_by text, p_ids bigint[], p_outcomes text[], p_logs_uris text[]) RETURNS void
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    UPDATE task_runs r
+    SET logs_uri = e.logs_uri, rev = r.rev + 1
+    FROM (SELECT * FROM unnest(p_ids, p_outcomes, p_logs_uris) AS u (id, outcome, logs_uri) ORDER BY id) e
+    WHERE e.outcome = 'completed' AND e.logs_uri IS NOT NULL AND r.result_id = ANY (ARRAY[e.id])
+      AND r.status = 'SUCCESSFUL' AND r.worker_ids ->> -1 = p_leased_by
 $$;

@@ -24,3 +24,11 @@ FROM reproq_load(%(worker_id)s, %(queues)s::text[], %(after_keys)s::float8[], %(
 -- name: note
 -- Writes what runs have noted down about themselves. Those that somebody has locked, for a later try.
 SELECT result_id FROM reproq_note(%(leased_by)s, %(ids)s::bigint[], %(lease_nos)s::bigint[], %(metadata)s::text[])
+
+-- name: begin_completion
+-- Marks the transaction as one that ends a run: the mark goes with it, whoever ends it.
+SELECT set_config('reproq.completing', %(lease_no)s, true)
+
+-- name: complete
+-- Ends a run well within its own transaction: its status, lost or busy.
+SELECT reproq_complete(%(leased_by)s, %(id)s::bigint, %(lease_no)s::bigint, %(value)s, %(started_ago)s::float8, %(metadata)s)
