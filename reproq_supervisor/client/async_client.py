@@ -14,6 +14,7 @@ from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.asking import Question, ask_async
 from reproq_supervisor.store.commands import CancelOutcome, Stats
 from reproq_supervisor.store.lending import AsyncConnections
+from reproq_supervisor.store.triage import Retried
 
 if TYPE_CHECKING:
     from reproq_supervisor.store.connect import AsyncConnection
@@ -78,6 +79,10 @@ class AsyncClient:
     async def cancel(self, run: int, *, connection: "AsyncConnection | None" = None) -> CancelOutcome:
         """As `Client.cancel`."""
         return (await self._change(questions.cancelling([run]), connection))[RunId(run)]
+
+    async def retry(self, run: int, *, connection: "AsyncConnection | None" = None) -> Retried:
+        """As `Client.retry`."""
+        return (await self._change(questions.retrying([run]), connection))[RunId(run)]
 
     async def stats(self) -> Stats:
         """As `Client.stats`."""

@@ -15,6 +15,7 @@ from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.asking import Question, ask
 from reproq_supervisor.store.commands import CancelOutcome, Stats
 from reproq_supervisor.store.lending import Connections
+from reproq_supervisor.store.triage import Retried
 
 if TYPE_CHECKING:
     from reproq_supervisor.store.connect import Connection
@@ -96,6 +97,10 @@ class Client:
     def cancel(self, run: int, *, connection: "Connection | None" = None) -> CancelOutcome:
         """Cancel the run: one that waits ends at once, one that runs is asked to stop; return which it was."""
         return self._change(questions.cancelling([run]), connection)[RunId(run)]
+
+    def retry(self, run: int, *, connection: "Connection | None" = None) -> Retried:
+        """Run a run once more that failed or was cancelled, as `triage retry` does; return what became of that."""
+        return self._change(questions.retrying([run]), connection)[RunId(run)]
 
     def stats(self) -> Stats:
         """Return what is in every queue."""

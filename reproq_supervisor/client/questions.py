@@ -10,8 +10,10 @@ from reproq_supervisor.store import commands
 from reproq_supervisor.store.asking import Question
 from reproq_supervisor.store.commands import counting, watching
 from reproq_supervisor.store.enqueue import enqueuing as inserting
+from reproq_supervisor.store.triage import Retried
+from reproq_supervisor.store.triage import retrying as beginning_anew
 
-__all__ = ["cancelling", "counting", "enqueuing", "reading", "watching"]
+__all__ = ["cancelling", "counting", "enqueuing", "reading", "retrying", "watching"]
 
 
 def enqueuing(runs: Sequence[NewRun]) -> Question[list[RunId]]:
@@ -34,3 +36,9 @@ def reading(runs: Sequence[int]) -> Question[dict[RunId, TaskResult]]:
 def cancelling(runs: Sequence[int]) -> Question[dict[RunId, commands.CancelOutcome]]:
     """Cancel *runs*, and say what that did."""
     return (yield from commands.cancelling([RunId(run) for run in runs]))
+
+
+def retrying(runs: Sequence[int]) -> Question[dict[RunId, Retried]]:
+    """Make ended *runs* active again, and say what that did."""
+    retried = yield from beginning_anew([RunId(run) for run in runs])
+    return {each.result_id: each for each in retried}

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from reproq_supervisor.core.runs import RunId, RunStatus
+from reproq_supervisor.store.asking import Query, Question, ask
 from reproq_supervisor.store.errors import translated
 from reproq_supervisor.store.filters import Filter
 from reproq_supervisor.store.statements import load
@@ -94,8 +95,12 @@ def matching(connection: psycopg.Connection[Any], wanted: Filter) -> list[RunId]
 
 def retry(connection: psycopg.Connection[Any], runs: Sequence[RunId]) -> list[Retried]:
     """Make ended runs active again, in one transaction, each on its own; what stands in the way of one costs the others nothing."""
-    with translated():
-        rows = connection.execute(load("triage")["retry"], {"ids": list(runs)}).fetchall()
+    return ask(connection, retrying(runs))
+
+
+def retrying(runs: Sequence[RunId]) -> Question[list[Retried]]:
+    """Make ended runs active again, and return what became of each."""
+    rows = yield Query(load("triage")["retry"], {"ids": list(runs)})
     return [Retried(run, RetryOutcome(outcome), other) for run, outcome, other in rows]
 
 

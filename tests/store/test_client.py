@@ -34,6 +34,7 @@ from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
 from reproq_supervisor.store.commands import CancelOutcome
 from reproq_supervisor.store.enqueue import COPY_FROM
 from reproq_supervisor.store.errors import StoreUnavailable
+from reproq_supervisor.store.triage import RetryOutcome
 from tests.property.test_client_arguments import JSON, TEXTS
 from tests.store.actors import Shard, assert_invariant, record
 from tests.support.client_tasks import add
@@ -92,6 +93,23 @@ def test_a_failure_is_raised_where_the_value_is_asked_for(client: Client, shard:
     with pytest.raises(TaskFailedError, match=r"app\.task.*KeyError: no such") as caught:
         client.result(id_).get()
     assert caught.value.error["kind"] == "app_error"
+
+
+def test_a_failed_run_is_run_once_more(client: Client, shard: Shard, database: Database) -> None:
+    id_ = client.enqueue(run(max_attempts=1))
+    shard.fail(shard.claim_one())
+    assert client.retry(id_).outcome is RetryOutcome.RETRIED
+    assert client.retry(id_).outcome is RetryOutcome.ACTIVE
+    with psycopg.connect(database.dsn) as connection:
+        assert client.retry(4711, connection=connection).outcome is RetryOutcome.UNKNOWN
+    shard.succeed(shard.claim_one(), b"2")
+    assert client.wait(id_, HANG_S).get() == 2
+    assert asyncio.run(_retried(database.dsn, id_)) is RetryOutcome.SUCCEEDED
+
+
+async def _retried(dsn: str, id_: RunId) -> RetryOutcome:
+    async with AsyncClient(dsn) as client:
+        return (await client.retry(id_)).outcome
 
 
 def test_a_waiting_run_is_cancelled_at_once(client: Client) -> None:
