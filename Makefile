@@ -59,6 +59,10 @@ bench-recovery: venv ## Measure how long after the death of each kind of process
 bench-wake: venv ## Measure how late a delayed task starts on an idle pool
 	$(RUN) -m benchmarks.wake $(ARGS)
 
+.PHONY: bench-beat
+bench-beat: venv ## Measure how accurately schedules fire, and what ten thousand of them cost
+	$(RUN) -m benchmarks.beat $(ARGS)
+
 .PHONY: bench-modes
 bench-modes: venv ## Measure tasks/s of the modes process, thread and async side by side
 	$(RUN) -m benchmarks.modes $(ARGS)
@@ -99,7 +103,7 @@ coexist: venv ## Let eight older workers and four shards share 4,000 runs, cut t
 	$(RUN) -m pytest tests/store/test_coexist_concurrency.py $(ARGS)
 
 .PHONY: soak
-soak: venv soak-torture soak-model ## Kill, freeze and reload at random while tasks run, and check that none is lost
+soak: venv soak-torture soak-model soak-beat ## Kill, freeze and reload at random while tasks run, and check that none is lost
 	$(RUN) -m benchmarks.soak $(ARGS)
 
 .PHONY: soak-torture
@@ -112,6 +116,11 @@ soak-torture: venv ## Run torture ten times, each with 20,000 tasks and its daem
 soak-model: export REPROQ_MODEL_EXAMPLES = 20000
 soak-model: venv ## Compare the store with its rules in plain Python over 20,000 random histories: takes about an hour
 	$(RUN) -m pytest tests/store/test_model.py $(ARGS)
+
+.PHONY: soak-beat
+soak-beat: export REPROQ_FIGHT_S = 300
+soak-beat: venv ## Let three keepers fire 200 schedules a second for five minutes while they and the database are killed
+	$(RUN) -m pytest tests/process/test_keeper_beat.py -k three_keepers $(ARGS)
 
 .PHONY: docs
 docs docs-serve: export NO_MKDOCS_2_WARNING = 1
