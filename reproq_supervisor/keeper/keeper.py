@@ -185,6 +185,7 @@ class Keeper:
         if not self._up:
             self._up, self._since_mono, self._error = True, time.monotonic(), None
             self._tell_event({"name": "database.connected"})
+        await self._stand_for_election()
         if not self._ready:
             self._ready = True
             self._put_off("reclaim", _FIRST_RECLAIM_AFTER_S)

@@ -5,6 +5,7 @@ from typing import Any
 from reproq_supervisor.cli.daemon.status_view import (
     POOL_COLUMNS,
     PROCESS_COLUMNS,
+    duty_rows,
     head_lines,
     pool_rows,
     process_rows,
@@ -83,6 +84,21 @@ def test_the_head_says_what_runs_and_for_how_long() -> None:
     assert text.splitlines()[0] == "reproq-supervisor 0.1.0: running, pid 10, up 1h2m, generation 1"
     assert "external, up" in text
     assert "40.0 MiB in all processes" in text
+
+
+def test_the_head_says_who_keeps() -> None:
+    def keeper(**term: Any) -> dict[str, Any]:
+        return {"ready": True, "account": account(), "snapshot": {"duties": {}, "database": {"up": True}, "term": term}}
+
+    assert "keeper         ready, acts for 5.0s" in head(answer(keeper=keeper(acts=True, term_no=3, holder="me", since_s=5.0)))
+    assert "ready, stands by: other-1 acts for 1h" in head(answer(keeper=keeper(acts=False, term_no=3, holder="other-1", since_s=3600)))
+
+
+def test_each_duty_shows_its_last_run_its_duration_and_its_next_run() -> None:
+    done = {"last_run_s_ago": 0.5, "last_took_s": 0.0021, "next_run_s": 0.5, "last_count": 3, "total": 40, "error": None}
+    never = {"last_run_s_ago": None, "last_took_s": 0.0, "next_run_s": None, "last_count": 0, "total": 0, "error": "no rights"}
+    status = answer(keeper={"ready": True, "account": account(), "snapshot": {"duties": {"beat": done, "prune": never}}})
+    assert duty_rows(status) == [("beat", "0.5s ago", "2.1 ms", "in 0.5s", 3, 40, ""), ("prune", "", "", "", 0, 0, "no rights")]
 
 
 def test_a_pool_is_the_sum_of_its_shards_of_all_generations() -> None:

@@ -8,8 +8,10 @@ import click
 from reproq_supervisor.cli.daemon.control import ask
 from reproq_supervisor.cli.daemon.record import NoDaemonError
 from reproq_supervisor.cli.daemon.status_view import (
+    DUTY_COLUMNS,
     POOL_COLUMNS,
     PROCESS_COLUMNS,
+    duty_rows,
     head_lines,
     pool_rows,
     process_rows,
@@ -27,7 +29,7 @@ _EVERY_S = 1.0
 
 @click.command(epilog=example("reproq-supervisor status", "reproq-supervisor status --watch", "reproq-supervisor status --json"))
 @click.option("--watch", is_flag=True, help="Go on until Ctrl-C; with --json one object a second.")
-@click.option("--processes", is_flag=True, help="Show every process, too.")
+@click.option("--processes", is_flag=True, help="Show every process and every duty of the keeper, too.")
 @common_options
 def status(options: Options, watch: bool, processes: bool) -> None:
     """Show pools, processes and what they do.
@@ -86,6 +88,7 @@ def _render(found: dict[str, Any], *, processes: bool) -> "RenderableType":
     parts += ["", build_table(POOL_COLUMNS, pool_rows(found, memory))]
     if processes:
         parts += ["", build_table(PROCESS_COLUMNS, process_rows(found, memory))]
+        parts += ["", build_table(DUTY_COLUMNS, duty_rows(found))]
     notes = [*remarks(found), *recycled_lines(found)]
     parts += ["", *(Text(line.text, style=line.style or "") for line in notes)] if notes else []
     return Group(*parts)

@@ -12,6 +12,7 @@ Answer = Mapping[str, Any]
 
 # Eighty characters hold them; JSON has the rest. `busy` is running tasks of the slots of ready executors.
 POOL_COLUMNS = ("pool", "state", "shards", "busy", "claimed", "done", "failed", "rate", "restarts", "memory")
+DUTY_COLUMNS = ("duty", "last run", "took", "next", "changed", "in all", "")
 PROCESS_COLUMNS = ("process", "pid", "state", "generation", "up", "memory", "")
 
 
@@ -70,6 +71,22 @@ def process_rows(status: Answer, memory: Mapping[int, int]) -> list[tuple[object
             child["why"] or "",
         )
         for child in status["children"]
+    ]
+
+
+def duty_rows(status: Answer) -> list[tuple[object, ...]]:
+    """Return one row a duty of the keeper, in the columns of `DUTY_COLUMNS`; of one that stands by only what it has done."""
+    return [
+        (
+            name,
+            "" if duty["last_run_s_ago"] is None else f"{rough_age(duty['last_run_s_ago'])} ago",
+            "" if duty["last_run_s_ago"] is None else f"{duty.get('last_took_s', 0.0) * 1000:.1f} ms",
+            "" if duty.get("next_run_s") is None else f"in {rough_age(duty['next_run_s'])}",
+            duty["last_count"],
+            duty["total"],
+            duty["error"] or "",
+        )
+        for name, duty in (status["keeper"]["snapshot"].get("duties") or {}).items()
     ]
 
 
