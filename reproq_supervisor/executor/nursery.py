@@ -263,8 +263,7 @@ class Nursery:
         for executor in self._executors.values():
             os.waitpid(executor.pid, 0)
         self._executors.clear()
-        while self._strangers.kill(self._executors):
-            pass
+        self._strangers.end()
 
 
 def _closed_by(ends: contextlib.ExitStack, fd: int) -> int:
