@@ -20,9 +20,10 @@ INSERT INTO task_runs (spec_json, spec_hash, task_path, status, finished_at, ded
 SELECT '{"task_path": "app.task"}', n::text, 'app.task', 'SUCCESSFUL', now(), NULL FROM generate_series(1, %s) n
 """
 _READS = """
-SELECT sum(seq_scan)::int, sum(seq_tup_read)::int, sum(coalesce(idx_tup_fetch, 0))::int,
+SELECT sum(seq_scan) FILTER (WHERE is_large)::int, sum(seq_tup_read) FILTER (WHERE is_large)::int, sum(coalesce(idx_tup_fetch, 0))::int,
        sum(heap_blks_hit + heap_blks_read)::int, sum(coalesce(idx_blks_hit, 0) + coalesce(idx_blks_read, 0))::int
 FROM pg_stat_user_tables JOIN pg_statio_user_tables USING (relid)
+CROSS JOIN LATERAL (SELECT relid = ANY ('{task_runs,task_lane}'::regclass[]) AS is_large) size
 WHERE relid = ANY ('{task_runs,task_lane,reproq_flow_ends,reproq_key_arrivals,workflow_runs,rate_limits}'::regclass[])
 """
 _OURS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'reproq%'"

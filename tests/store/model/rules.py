@@ -208,13 +208,14 @@ class Rules:
 
     def fail(self, run: Run, due: Callable[[], int], *, is_crash: bool) -> None:
         """End an attempt that failed. *due* answers when the next one is, where there is one."""
+        kind = "lease_expiry" if is_crash else "app_error"
         if run.wish:
-            self.end(run, "CANCELLED", "cancelled")
+            self.end(run, "CANCELLED", kind)
         elif run.attempts >= run.max_attempts:
-            self.end(run, "FAILED", "lease_expiry" if is_crash else "app_error")
+            self.end(run, "FAILED", kind)
         else:
             self.give_back(run, counted=True, due=due())
-            run.kind = "lease_expiry" if is_crash else "app_error"
+            run.kind = kind
             run.crashes += is_crash
 
     def release(self, run: Run, *, capped: bool) -> None:
