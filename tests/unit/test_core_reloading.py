@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from reproq_supervisor.core.supervision.commands import Spawn
 from reproq_supervisor.core.supervision.events import ReloadCommitted, ReloadRefused, ReloadStarted
 from reproq_supervisor.core.supervision.facts import ClientId, ClientLeft, SignalName
@@ -146,6 +148,20 @@ def test_a_loader_that_dies_without_an_answer_is_told_to_try_again() -> None:
     core.exit(core.process("loader"), 1)
     refused = answer(core, client)
     assert (refused["code"], refused["error"]) == (75, "the configuration could not be read: the loader exited with code 1")
+
+
+@pytest.mark.parametrize("lacking", ["runtime", "heartbeat"])
+def test_an_answer_that_cannot_be_understood_holds_up_no_later_reload(lacking: str) -> None:
+    """As of a newer program that was installed in the place of the one that runs."""
+    core = running()
+    client = core.ask("reload")
+    mail = {key: value for key, value in settings()["pools"]["mail"].items() if key != lacking}
+    core.load({key: value for key, value in {**settings(), "pools": {"mail": mail}}.items() if key != lacking})
+    refused = answer(core, client)
+    assert (refused["code"], refused["error"]) == (75, "the configuration could not be read: the loader exited with code 0")
+    client = core.ask("reload")
+    core.load(settings())
+    assert answer(core, client)["ok"]
 
 
 def test_a_loader_that_hangs_is_killed_after_half_a_minute() -> None:

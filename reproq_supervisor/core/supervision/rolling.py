@@ -6,6 +6,7 @@ from reproq_supervisor.core.policy.reload import Extent, extent_of, settings_in_
 from reproq_supervisor.core.supervision import filling, switching
 from reproq_supervisor.core.supervision.commands import Notify, Reply
 from reproq_supervisor.core.supervision.events import ReloadCanarying, ReloadEnded, ReloadRefused, ReloadStarted
+from reproq_supervisor.core.supervision.messages import shared_settings
 from reproq_supervisor.core.supervision.operation import (
     CODE,
     ROLL_SLACK_S,
@@ -55,18 +56,24 @@ def take_answer(state: State, process: Process, message: dict[str, Any], now: fl
     operation = state.operation
     if operation is None or operation.loader != process.serial:
         return
-    operation.loader = None
     if message["type"] == "problems":
         problems = [dict(problem) for problem in message["problems"]]
         _refuse_file(state, operation, problems, message.get("source"), now)
         return
     changes = list(state.classify(state.plan.settings, message["settings"]))
-    operation.release = message.get("release")
-    if state.release is not None and operation.release not in (None, state.release):
+    release = message.get("release")
+    if state.release is not None and release not in (None, state.release):
         # Same settings, other source files: the reload after a deployment.
-        changes.append(Change(CODE, "rolling", state.release, operation.release))
+        changes.append(Change(CODE, "rolling", state.release, release))
     plan = Plan(settings_in_force(state.plan.settings, message["settings"], changes))
-    operation.changes = changes
+    extent = extent_of(changes, state.plan, plan)
+    # What every child would be told, and until when it is waited for, if it is all there.
+    shared_settings(plan)
+    for unit in plan.units():
+        plan.deadlines(unit)
+    # Not before: settings that this program does not understand, of a newer one installed in its place, are no answer, and the end of
+    # their loader refuses the operation.
+    operation.loader, operation.release, operation.changes = None, release, changes
     answer = {"ok": True, "changed": False, "plan": [c.as_answer() for c in changes], "generation": state.generation}
     for wish in operation.wishes:
         if wish.dry_run:
@@ -75,7 +82,7 @@ def take_answer(state: State, process: Process, message: dict[str, Any], now: fl
         state.operation = None
         return
     operation.wishes = [wish for wish in operation.wishes if not wish.dry_run]
-    _try(state, operation, plan, extent_of(changes, state.plan, plan), now)
+    _try(state, operation, plan, extent, now)
 
 
 def _try(state: State, operation: Operation, plan: Plan, extent: Extent, now: float) -> None:
