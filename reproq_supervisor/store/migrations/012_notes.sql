@@ -1,5 +1,5 @@
 -- What a running task says of itself: the contract's metadata_json, and its own completion.
--- revision: 1
+-- revision: 2
 -- locks: none while migrating.
 
 -- Writes the notes of runs, each the whole of its metadata_json, as JSON text; one that PostgreSQL refuses changes nothing. Returns the runs
