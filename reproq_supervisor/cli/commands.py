@@ -44,7 +44,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "prune": Entry("operations.prune:prune", "Delete tasks that ended long ago."),
         "reclaim": Entry("operations.reclaim:reclaim", "Take back tasks whose lease has expired."),
         "stats": Entry("tasks.stats:stats", "Count tasks by queue and state."),
-        "torture": Entry("torture.command:torture", "Prove on thousands of tasks that none is lost."),
+        "torture": Entry("torture.command:torture", "Prove on real tasks that nothing is lost."),
         "queue": Entry("queues.queue:queue", "List, pause and resume queues."),
         "limit": Entry("queues.limit:limit", "Set how many tasks a second may start."),
     },

@@ -42,6 +42,7 @@ class Run:
     attempts: int = 0
     releases: int = 0
     deaths: int = 0
+    claim: int = 0
     is_shown: bool = False
     errors: int = 0
     holder: tuple[str, LeaseNo] | None = None
@@ -54,6 +55,7 @@ class World:
     def __init__(self, connection: psycopg.Connection[Any], shards: dict[str, Shard], keeper: Keeper) -> None:
         self.connection = connection
         self.shards = shards
+        self.claims = 0
         self.keeper = keeper
         self.runs: dict[RunId, Run] = {}
         self.leases: list[tuple[str, Claimed]] = []  # every lease there ever was
@@ -88,7 +90,9 @@ class World:
             expected.append(run)
             model.state, model.attempts, model.is_shown = "running", model.attempts + 1, False
         assert [claimed.result_id for claimed in reply.claimed] == expected
+        self.claims += 1
         for claimed in reply.claimed:
+            self.runs[claimed.result_id].claim = self.claims
             assert claimed.attempt == self.runs[claimed.result_id].attempts
             assert claimed.is_suspect == (self.runs[claimed.result_id].deaths >= SUSPECT_FROM)
             self.runs[claimed.result_id].holder = (worker, claimed.lease_no)
@@ -171,14 +175,20 @@ class World:
         self.end_one(self.runs[run], Outcome.FAIL, later=False)
 
     def die(self, n: int, flag: bool) -> None:
-        """A worker is gone, and its runs are released."""
+        """A worker is gone, and its runs are released. The last that it claimed of those that ran is suspected, and later charged."""
         worker = WORKERS[flag]
         held = sorted(run for run, model in self.runs.items() if model.holder and model.holder[0] == worker)
+        suspect = max((run for run in held if self.runs[run].is_shown), key=lambda run: (self.runs[run].claim, run), default=None)
+        self.connection.execute("UPDATE task_lane SET crashes = 0 WHERE result_id = ANY (%s)", (held,))
         assert self.keeper.run(self.keeper.store.release_workers([worker])) == len(held)
         for run in held:
             model = self.runs[run]
-            model.deaths += not model.is_shown
+            if run == suspect and model.deaths >= SUSPECT_FROM:
+                self.end_one(model, Outcome.FAIL, later=False)
+                continue
             self.end_one(model, Outcome.RELEASE if model.is_shown else Outcome.PUT_BACK, later=False)
+            if model.state != "ended":
+                model.deaths += run == suspect or not model.is_shown
 
     def become_due(self, n: int, flag: bool) -> None:
         if not self.runs:

@@ -152,7 +152,7 @@ def decide_size(tuning: SizeTuning, limits: SizeLimits, state: SizeState, load: 
       now: monotonic seconds; one that is earlier than before counts as no time at all.
     """
     now = max(now, state.wants[-1][0], state.sampled_mono)
-    state = _sample(tuning, state, load, now)
+    state = _sample(tuning, _calm_down(tuning, state, now), load, now)
     service_s = load.service_s if load.service_s is not None else tuning.unknown_service_s
     each_s = service_s / load.slots
     for_rate = state.rate_per_s * each_s / tuning.utilisation
@@ -164,7 +164,7 @@ def decide_size(tuning: SizeTuning, limits: SizeLimits, state: SizeState, load: 
         want = max(want, 1)
     state = _remember(tuning, state, want, now)
     size, reason = _resize(tuning, limits, state, want, excess, load, now)
-    state = _settle(tuning, state, size, now)
+    state = _note_size(tuning, state, size, now)
     return state, SizeDecision(size, reason, want, for_rate, for_backlog, state.rate_per_s, service_s)
 
 
@@ -222,15 +222,20 @@ def _resize(
     return size, SizeReason.PATIENCE if max(want, limits.least) < size else SizeReason.STEADY
 
 
-def _settle(tuning: SizeTuning, state: SizeState, size: int, now: float) -> SizeState:
-    """Note a change of size, and what it says of patience: growth soon after a shrinking asks for more, a calm window for less."""
+def _calm_down(tuning: SizeTuning, state: SizeState, now: float) -> SizeState:
+    """Lose some patience after a calm window; before anything is decided, so that the same look again decides the same."""
+    window_s = tuning.down_after_s * state.patience
+    if state.patience <= 1.0 or now - max(state.patient_since_mono, state.changed_mono) < 2 * window_s:
+        return state
+    return replace(state, patience=max(1.0, state.patience / tuning.patience_growth), patient_since_mono=now)
+
+
+def _note_size(tuning: SizeTuning, state: SizeState, size: int, now: float) -> SizeState:
+    """Note a change of size; growth soon after a shrinking asks for more patience."""
+    if size == state.size:
+        return state
     window_s = tuning.down_after_s * state.patience
     if size > state.size and now - state.shrunk_mono < window_s and state.patient_since_mono < state.shrunk_mono:
         patience = min(tuning.most_patience, state.patience * tuning.patience_growth)
         return replace(state, size=size, changed_mono=now, patience=patience, patient_since_mono=now)
-    if size != state.size:
-        shrunk = now if size < state.size else state.shrunk_mono
-        return replace(state, size=size, changed_mono=now, shrunk_mono=shrunk)
-    if state.patience > 1.0 and now - max(state.patient_since_mono, state.changed_mono) >= 2 * window_s:
-        return replace(state, patience=max(1.0, state.patience / tuning.patience_growth), patient_since_mono=now)
-    return state
+    return replace(state, size=size, changed_mono=now, shrunk_mono=now if size < state.size else state.shrunk_mono)

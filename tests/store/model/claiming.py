@@ -104,7 +104,7 @@ class Claiming(Machine):
             case Outcome.SUCCEED:
                 self.rules.end(run, "SUCCESSFUL")
             case Outcome.FAIL:
-                self.rules.fail(run, lambda: self.next_due(run, delay_s), is_crash=False)
+                self.rules.fail(run, lambda: self.next_due(run, delay_s))
             case Outcome.FAIL_FINALLY:
                 self.rules.end(run, "FAILED", "app_error")
             case Outcome.CANCEL:

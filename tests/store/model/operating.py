@@ -7,7 +7,7 @@ from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store import commands, controls
 from tests.store.model.claiming import Claiming
 from tests.store.model.machine import PICK, PRIORITIES, QUEUES
-from tests.store.model.rules import SECOND, Bucket
+from tests.store.model.rules import SECOND, SUSPECT_FROM, Bucket
 
 
 class Operating(Claiming):
@@ -25,16 +25,24 @@ class Operating(Claiming):
         assert self.world.keeper.run(self.world.keeper.store.reclaim()) == len(expired)
         for run in sorted(expired, key=lambda each: each.hold.lease_no if each.hold else 0):
             if run.hold:
-                self.rules.fail(run, lambda run=run: self.next_due(run, None if run.crashes else 0), is_crash=True)  # type: ignore[misc]
+                self.rules.fail(run, lambda run=run: self.next_due(run, None if run.crashes else 0), kind="lease_expiry")  # type: ignore[misc]
 
     @precondition(lambda self: self.is_quiet)
     @rule(worker=st.sampled_from(("worker-0", "worker-1", "open")))
     def a_worker_dies(self, worker: str) -> None:
         held = [run for run in self.rules.runs.values() if run.hold and run.hold.worker == worker]
         assert self.world.keeper.run(self.world.keeper.store.release_workers([worker])) == len(held)
+        shown = [run for run in held if run.hold and run.hold.shown]
+        # What killed the worker may be what it claimed last of all that ran.
+        suspect = max(shown, key=lambda run: (run.hold.since if run.hold else 0, run.id), default=None)
         for run in held:
-            if run.hold:
-                self.rules.release(run, capped=run.hold.shown)
+            if not run.hold:
+                continue
+            if run is suspect and run.deaths >= SUSPECT_FROM and not run.wish:
+                self.rules.fail(run, lambda run=run: self.next_due(run, None if run.crashes else 0), kind="worker_crashed")  # type: ignore[misc]
+                continue
+            run.deaths += run is suspect or not run.hold.shown
+            self.rules.release(run, capped=run.hold.shown, suspect=run is suspect)
 
     @precondition(lambda self: self.is_quiet)
     @rule(at=PICK)

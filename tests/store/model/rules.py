@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 SECOND = 1_000_000
 RELEASE_CAP = 10
+SUSPECT_FROM = 3
 ENDED = ("SUCCESSFUL", "FAILED", "CANCELLED")
 BY_OTHERS = ("parent_failed", "workflow_failed")
 
@@ -18,6 +19,7 @@ class Hold:
     worker: str
     lease_no: int
     until: int
+    since: int
     shown: bool = False
 
 
@@ -45,6 +47,7 @@ class Run:
     attempts: int = 0
     releases: int = 0
     crashes: int = 0
+    deaths: int = 0
     wish: bool = False
     kind: str | None = None
     run_after: int | None = None
@@ -146,7 +149,7 @@ class Rules:
     # -- events -----------------------------------------------------------------------------------------------------------
 
     def hold(self, run: Run, worker: str, lease_no: int, lease: int) -> None:
-        run.hold = Hold(worker, lease_no, self.now + lease)
+        run.hold = Hold(worker, lease_no, self.now + lease, self.now)
         run.attempts += 1
         if bucket := self.bucket_of(run):
             of = self.buckets[bucket]
@@ -206,9 +209,8 @@ class Rules:
         else:
             run.attempts = max(run.attempts - 1, 0)
 
-    def fail(self, run: Run, due: Callable[[], int], *, is_crash: bool) -> None:
+    def fail(self, run: Run, due: Callable[[], int], *, kind: str = "app_error") -> None:
         """End an attempt that failed. *due* answers when the next one is, where there is one."""
-        kind = "lease_expiry" if is_crash else "app_error"
         if run.wish:
             self.end(run, "CANCELLED", kind)
         elif run.attempts >= run.max_attempts:
@@ -216,15 +218,16 @@ class Rules:
         else:
             self.give_back(run, counted=True, due=due())
             run.kind = kind
-            run.crashes += is_crash
+            run.crashes += kind != "app_error"
 
-    def release(self, run: Run, *, capped: bool) -> None:
+    def release(self, run: Run, *, capped: bool, suspect: bool = False) -> None:
         if run.wish:
             self.end(run, "CANCELLED", "cancelled")
         elif capped and run.releases >= RELEASE_CAP:
             self.end(run, "FAILED", "worker_crashed")
         else:
             run.releases += capped
+            run.crashes += suspect
             self.give_back(run, counted=False)
 
     def delete(self, run: Run) -> None:
@@ -247,7 +250,7 @@ class Rules:
 
     def restart(self, run: Run) -> None:
         """Somebody sets the status of a run that has ended to READY."""
-        run.status, run.hold, run.releases, run.crashes = "READY", None, 0, 0
+        run.status, run.hold, run.releases, run.crashes, run.deaths = "READY", None, 0, 0, 0
         run.due = max(run.enqueued, run.run_after or run.enqueued)
         taken = {each.dedupe for each in self.runs.values()}
         run.dedupe = run.hash if run.was_deduped and run.hash not in taken else None
