@@ -37,6 +37,11 @@ def test_what_changed_has_another_revision() -> None:
     assert present() == entered(), "raise the `-- revision` of what changed, then: python -m tests.architecture.test_revisions"
 
 
+def test_no_two_files_have_one_number() -> None:
+    numbers = [name.partition("_")[0] for name in present()]
+    assert len(set(numbers)) == len(numbers)
+
+
 def enter() -> None:
     """Write the list; refuse a file that changed under the revision that is entered."""
     old, new = entered(), present()
