@@ -7,6 +7,7 @@ between. The pipe holds a megabyte, and the server writes a few lines a day: a g
 that is frozen for longer is replaced with its server.
 """
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -22,7 +23,9 @@ class ServerLog:
     def __init__(self) -> None:
         self._read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._read_fd, False)
-        fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        # Refused where that is more than any pipe may have, or this user's pipes have: then it is as long as others.
+        with contextlib.suppress(PermissionError):
+            fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     @classmethod
     def if_needed(cls) -> "ServerLog | None":

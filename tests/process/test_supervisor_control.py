@@ -146,8 +146,8 @@ def test_rubbish_neither_harms_nor_stops_the_daemon(supervised: Make, seed: int)
     [
         ({"command": "nosuch"}, "expected one that the daemon knows"),
         ({"command": "explain", "pool": "nosuch"}, "expected one of mail"),
-        ({"command": "scale", "pool": "mail", "executors": -1}, "expected a number from 0"),
-        ({"command": "scale", "pool": "mail", "executors": True}, "expected a number from 0"),
+        ({"command": "scale", "pool": "mail", "executors": -1}, "expected a number from 1"),
+        ({"command": "scale", "pool": "mail", "executors": True}, "expected a number from 1"),
         ({"command": "scale", "pool": "mail", "executors": 2, "for_s": -5}, "expected seconds above 0"),
     ],
 )

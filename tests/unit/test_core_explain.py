@@ -60,6 +60,11 @@ def test_the_size_is_told_with_its_reason_and_figures() -> None:
         "mail/0 has 6 executors (1 to 8), though it wants fewer now; it shrinks when it did so for two minutes or longer. "
         "It wants 5: 4.82 for 8.2 tasks a second of 0.5 s each, 0.0 for what waits."
     ]
+    figures = {"rate_per_s": 0.0, "service_s": 1.0, "for_rate": 0.0, "for_backlog": 0.0}
+    core.say(
+        core.process("mail/0"), "snapshot", snapshot={"sizing": {"size": 1, "min": 1, "max": 8, "reason": "steady", "want": 0, **figures}}
+    )
+    assert lines(core)[1].startswith("mail/0 has 1 executor (1 to 8), and stays so. It wants 0: ")
     core.say(core.process("mail/0"), "snapshot", snapshot={"sizing": None})
     assert len(lines(core)) == 1
 

@@ -27,7 +27,8 @@ MAIL = Unit(Role.SHARD, "mail")
         ({"command": "explain"}, "pool: expected one of mail, got None"),
         ({"command": "restart", "pool": "nosuch"}, "got 'nosuch'"),
         ({"command": "drain", "pool": 5}, "got 5"),
-        ({"command": "scale", "pool": "mail", "executors": -1}, "executors: expected a number from 0 to 10000"),
+        ({"command": "scale", "pool": "mail", "executors": -1}, "executors: expected a number from 1 (one for each shard) to 10000"),
+        ({"command": "scale", "pool": "mail", "executors": 0}, "a pool stands still by: reproq-supervisor drain mail"),
         ({"command": "scale", "pool": "mail", "executors": 10_001}, "got 10001"),
         ({"command": "scale", "pool": "mail", "executors": True}, "got True"),
         ({"command": "scale", "pool": "mail", "executors": 1.5}, "got 1.5"),
@@ -47,7 +48,7 @@ def test_a_request_that_cannot_be_understood_is_answered_with_what_was_expected(
     assert (core.state.overrides, core.state.paused, core.state.operation) == ({}, set(), None)
 
 
-@pytest.mark.parametrize("executors", [0, 1, 10_000])
+@pytest.mark.parametrize("executors", [1, 10_000])
 def test_a_size_by_hand_reaches_the_shards_and_ends_by_hand(executors: int) -> None:
     core = running()
     shard = core.process("mail/0")

@@ -26,8 +26,8 @@ def _as_size(ctx: click.Context, param: click.Parameter, value: str) -> int | No
 def scale(options: Options, pool: str, executors: int | None, for_s: float | None) -> None:
     """Set the size of a pool for a while.
 
-    N executors, shared out over the shards of the pool; one that is too many finishes its task first. `auto` goes back to the configured
-    size. `status` shows the override.
+    N executors, shared out over the shards of the pool, at least one for each; one that is too many finishes its task first. `auto` goes
+    back to the configured size. `status` shows the override. To have none run anything: `drain`.
     """
     answer = ask(options, "scale", pool=pool, executors=executors, for_s=for_s)
     if options.output.as_json:

@@ -186,7 +186,7 @@ def _keeper(status: Answer) -> Line:
         return Line("  keeper         stopped")
     restarts = sum(max(0, unit["starts"] - 1) for unit in keeper["account"]["units"].values())
     again = f", {restarts} restarts" if restarts else ""
-    dead = f", {status['dead_workers']} dead workers to release" if status["dead_workers"] else ""
+    dead = f", {counted(status['dead_workers'], 'dead worker')} to release" if status["dead_workers"] else ""
     state = f"ready{_term(keeper['snapshot'])}" if keeper["ready"] else "not ready"
     return Line(f"  keeper         {state}{again}{dead}", None if keeper["ready"] else "yellow")
 

@@ -82,7 +82,7 @@ def _about_database(process: Process) -> list[str]:
 
 
 _SIZE_WORDS = {
-    "steady": "which is what it wants",
+    "steady": "and stays so",
     "backlog": "more than before, for the backlog",
     "rate": "more than before, for what arrives",
     "quiet": "fewer than before, for it wanted fewer for two minutes or longer",
@@ -99,8 +99,9 @@ def _about_size(process: Process) -> list[str]:
         return []
     words = _SIZE_WORDS.get(str(sizing.get("reason")), "as it says")
     rate = f"{sizing.get('rate_per_s')} tasks a second of {sizing.get('service_s')} s each"
+    executors = counted(int(sizing.get("size") or 0), "executor")
     return [
-        f"{process.unit.name} has {sizing.get('size')} executors ({sizing.get('min')} to {sizing.get('max')}), {words}. It wants "
+        f"{process.unit.name} has {executors} ({sizing.get('min')} to {sizing.get('max')}), {words}. It wants "
         f"{sizing.get('want')}: {sizing.get('for_rate')} for {rate}, "
         f"{sizing.get('for_backlog')} for what waits."
     ]

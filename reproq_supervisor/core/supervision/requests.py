@@ -72,14 +72,17 @@ def _wish(state: State, wish: Wish, now: float) -> dict[str, Any] | None:
 def _scale(state: State, request: dict[str, Any], now: float) -> dict[str, Any]:
     pool = _pool(state, request)
     executors, for_s = request.get("executors"), request.get("for_s")
+    # A shard without an executor could do nothing with what it claims; whoever wants none to run says so by `drain`.
+    least = len(state.plan.shards(pool))
     if executors is None:
         state.overrides.pop(pool, None)
-    elif isinstance(executors, int) and not isinstance(executors, bool) and 0 <= executors <= MAX_EXECUTORS:
+    elif isinstance(executors, int) and not isinstance(executors, bool) and least <= executors <= MAX_EXECUTORS:
         if for_s is not None and not (isinstance(for_s, int | float) and math.isfinite(for_s) and for_s > 0):
             raise UsageError(f"for_s: expected seconds above 0, got {for_s!r:.100}")
         state.overrides[pool] = Override(executors, math.inf if for_s is None else now + for_s)
     else:
-        raise UsageError(f"executors: expected a number from 0 to {MAX_EXECUTORS}, or null for the configured size, got {executors!r:.100}")
+        expected = f"expected a number from {least} (one for each shard) to {MAX_EXECUTORS}, or null for the configured size"
+        raise UsageError(f"executors: {expected}, got {executors!r:.100}; a pool stands still by: reproq-supervisor drain {pool}")
     state.emit(PoolScaled(pool, executors, for_s))
     telling.tell_settings(state)
     return {"ok": True, "pool": pool, "executors": executors, "for_s": for_s}
