@@ -28,7 +28,13 @@ def test_a_limit_is_set_listed_and_removed(database: Database) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [("--key", "mail"), ("--key", "queue:a", "--rate", "-1"), ("--key", "queue:a", "--burst", "0"), ("--key", "task:", "--rate", "1")],
+    [
+        ("--key", "mail"),
+        ("--key", "queue:a", "--rate", "-1"),
+        ("--key", "queue:a", "--rate", "nan"),
+        ("--key", "queue:a", "--burst", "0"),
+        ("--key", "task:", "--rate", "1"),
+    ],
 )
 def test_a_limit_that_makes_no_sense_is_refused(database: Database, wrong: tuple[str, ...]) -> None:
     done = run_program("limit", "set", *wrong, "--dsn", database.dsn)

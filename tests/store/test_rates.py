@@ -229,3 +229,42 @@ def test_runs_that_wait_for_a_token_wake_under_the_collation_of_a_language(
     assert shard.claim(9) == ()
     limit("queue:default", LATER, tokens=1)
     assert ids(shard.claim(9)) == [second]
+
+
+@pytest.mark.parametrize("tokens", [0.0, 5.0])
+def test_a_clock_that_was_set_back_takes_no_tokens_away(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database, tokens: float
+) -> None:
+    limit("queue:default", 1000, burst=5, tokens=tokens)
+    database.query("UPDATE rate_limits SET last_refilled_at = now() + interval '1 h'")
+    runs = put(12)
+    claimed: list[RunId] = []
+
+    def all_are_claimed() -> bool:
+        claimed.extend(ids(shard.claim(20)))
+        return len(claimed) == len(runs)
+
+    eventually(all_are_claimed, what="tokens that come as if nothing had happened")
+    assert sorted(claimed) == runs
+
+
+@pytest.mark.parametrize("column", ["current_tokens", "last_refilled_at", "tokens_per_second"])
+@pytest.mark.parametrize("value", ["infinity", "-infinity", "nan", "-1e38"])
+def test_whatever_a_hand_writes_into_a_bucket_stops_no_claim(
+    limit: Callable[..., None], put: Put, shard: Shard, keeper: Keeper, database: Database, column: str, value: str
+) -> None:
+    limit("queue:default", 1000, burst=2)
+    if column == "last_refilled_at" and value in ("nan", "-1e38"):
+        value = "0001-01-01 BC"
+    database.query(f"UPDATE rate_limits SET {column} = '{value}' WHERE key = 'queue:default'")
+    limited = put(6)
+    (free,) = put(queue_name="other")
+    claimed = ids(shard.claim(20, queue="other"))
+    assert claimed == [free]
+
+    def all_are_claimed() -> bool:
+        claimed.extend(ids(shard.claim(20)))
+        return len(claimed) == 1 + len(limited)
+
+    eventually(all_are_claimed, what="every run of the queue")
+    keeper.run(keeper.store.settle_keys())

@@ -166,9 +166,9 @@ def test_whatever_makes_a_run_ready_notifies(
 
 
 def test_what_is_due_sooner_than_the_keeper_looks_is_told_to_sleepers(
-    put: Put, ear: Ear, shard: Shard, shard_of: Callable[..., Shard]
+    put: Put, ear: Ear, shard: Shard, shard_of: Callable[..., Shard], database: Database
 ) -> None:
-    """However it came to wait: by its producer's wish, or for its next attempt."""
+    """However it came to wait: by its producer's wish, for its next attempt, or by a page of somebody."""
     put()
     busy = shard_of("busy")
     retried = busy.claim_one()
@@ -177,8 +177,10 @@ def test_what_is_due_sooner_than_the_keeper_looks_is_told_to_sleepers(
     assert ear.heard() == ["ready:default"]
     busy.fail(retried, delay_s=0.3)
     assert ear.heard() == ["ready:default"]
-    put(delay_s=5)
+    (far,) = put(delay_s=5)
     assert ear.heard() == []
+    database.query("UPDATE task_runs SET run_after = now() + interval '0.3 s' WHERE result_id = %s", far)
+    assert ear.heard() == ["ready:default"]
 
 
 def test_who_sleeps_is_told_when_to_look_again_and_finds_what_is_due_by_then(put: Put, shard: Shard, database: Database) -> None:

@@ -1,5 +1,6 @@
 """`limit`: how many runs a second may start."""
 
+import math
 import re
 from dataclasses import asdict
 
@@ -18,6 +19,13 @@ def _as_key(context: click.Context, parameter: click.Parameter, value: str) -> s
     return value
 
 
+def _as_rate(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    # Not a number lies within every range, and to the database it is more than any.
+    if math.isnan(value):
+        raise click.BadParameter(f"expected a number such as 5 or 0.5, got {value!r}")
+    return value
+
+
 _key = click.option("--key", metavar="KEY", required=True, callback=_as_key, help="task:<path>, queue:<name> or global.")
 
 
@@ -32,7 +40,9 @@ def limit() -> None:
 
 @limit.command("set", epilog=example("reproq-supervisor limit set --key queue:mail --rate 5 --burst 20"))
 @_key
-@click.option("--rate", metavar="N", type=click.FloatRange(0, 1e6), default=0.0, show_default=True, help="Tokens a second.")
+@click.option(
+    "--rate", metavar="N", type=click.FloatRange(0, 1e6), callback=_as_rate, default=0.0, show_default=True, help="Tokens a second."
+)
 @click.option("--burst", metavar="N", type=click.IntRange(1, MOST_INT32), default=1, show_default=True, help="Tokens in a full bucket.")
 @common_options
 def set_(options: Options, key: str, rate: float, burst: int) -> None:

@@ -1,6 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 11
+-- revision: 12
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -30,7 +30,7 @@ BEGIN
             CASE WHEN state = 'running' THEN run.last_attempted_at END,
             run.workflow_id, reproq_lock_name(run.lock_key), reproq_limit_name(run.concurrency_key, run.concurrency_limit), run.concurrency_limit)
     ON CONFLICT (result_id) DO NOTHING;
-    IF state = 'ready' THEN
+    IF state = 'ready' OR (state = 'parked' AND due < clock + reproq_soon()) THEN
         PERFORM reproq_notify_ready(ARRAY[run.queue_name]);
     END IF;
 END

@@ -1,5 +1,5 @@
 -- Rates: tokens are spent at the claim, exactly, by any number of claimers on any number of hosts.
--- revision: 3
+-- revision: 4
 -- locks: SHARE ROW EXCLUSIVE on rate_limits while its trigger is made (milliseconds; waits for claims under a limit).
 --
 -- A limit is a row of rate_limits, a bucket of tokens that fills with time. Only a claim that meets runs under an active limit touches it, so
@@ -9,6 +9,20 @@
 --
 -- Which rate applies is decided anew at every claim. A run that is parked on a wide rate when a narrower one is set is found by a review of
 -- what is parked: see reproq_rate_reviews.
+
+-- What a bucket holds at this time, never less than nothing and never more than its burst, whatever a hand has written into the row: a cycle
+-- that fails over it would stop every queue of its pool. A clock that was set back takes no token away.
+CREATE OR REPLACE FUNCTION reproq_level(bucket rate_limits, clock timestamptz) RETURNS double precision
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT least(bucket.burst_size,
+                 CASE WHEN bucket.last_refilled_at > '-infinity' THEN greatest(bucket.current_tokens, 0) ELSE bucket.burst_size END
+                 + CASE WHEN bucket.last_refilled_at < clock AND bucket.last_refilled_at > '-infinity'
+                        THEN bucket.tokens_per_second * extract(epoch FROM clock - bucket.last_refilled_at) ELSE 0 END)::double precision
+$$;
+
+-- The same in whole tokens.
+CREATE OR REPLACE FUNCTION reproq_tokens(bucket rate_limits, clock timestamptz) RETURNS integer
+LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT floor(reproq_level(bucket, clock))::integer $$;
 
 -- Of runs that are ready and locked by this transaction, in their order: those for which there is a token, spent here, or which need none.
 --   The others are parked. busy: how many were left as they are, since somebody has the bucket at this moment. names: for each of p_ids the
@@ -42,7 +56,7 @@ BEGIN
         FROM ranked r),
     spent AS (
         UPDATE rate_limits b
-        SET current_tokens = least(b.burst_size, b.current_tokens + b.tokens_per_second * extract(epoch FROM clock - b.last_refilled_at)) - j.used,
+        SET current_tokens = reproq_level(b, clock) - j.used,
             last_refilled_at = clock
         FROM (SELECT name, count(*) AS used FROM judged WHERE fate = 'able' AND name IS NOT NULL GROUP BY name) j
         WHERE b.key = j.name),
@@ -67,13 +81,6 @@ LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
     WHERE b.key = u.name
 $$;
 
--- Whole tokens in a bucket at this time.
-CREATE OR REPLACE FUNCTION reproq_tokens(bucket rate_limits, clock timestamptz) RETURNS integer
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT floor(least(bucket.burst_size, bucket.current_tokens
-                       + bucket.tokens_per_second * greatest(extract(epoch FROM clock - bucket.last_refilled_at), 0)))::integer
-$$;
-
 -- Wakes who waits for a rate and may find a token now: of each queue the best, as many as there are tokens, and all (a thousand at a time) where
 -- the limit is gone.
 CREATE OR REPLACE FUNCTION reproq_wake_throttled() RETURNS void
@@ -95,6 +102,12 @@ BEGIN
         EXIT WHEN name IS NULL;
         SELECT * INTO bucket FROM rate_limits b WHERE b.key = substr(name, 6) AND b.tokens_per_second > 0 AND b.burst_size > 0;
         tokens := CASE WHEN bucket.key IS NULL THEN most ELSE reproq_tokens(bucket, clock) END;
+        IF tokens < 1 AND bucket.last_refilled_at > clock + interval '1 s' THEN
+            -- The clock was set back: nothing would flow into the bucket until it has come there again.
+            UPDATE rate_limits b SET last_refilled_at = clock
+            WHERE b.key = ANY (ARRAY(SELECT f.key FROM rate_limits f WHERE f.key = bucket.key AND f.last_refilled_at = bucket.last_refilled_at
+                                     FOR UPDATE SKIP LOCKED));
+        END IF;
         CONTINUE WHEN tokens < 1;
         queue := (SELECT l.queue_name FROM task_lane l WHERE l.on_key = name ORDER BY l.queue_name LIMIT 1);
         WHILE queue IS NOT NULL LOOP
@@ -127,8 +140,9 @@ BEGIN
     LOOP
         name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name ORDER BY l.on_key LIMIT 1);
         EXIT WHEN name IS NULL;
-        SELECT (1 - b.current_tokens) / b.tokens_per_second - extract(epoch FROM clock - b.last_refilled_at) INTO wait_s
-        FROM rate_limits b WHERE b.key = substr(name, 6) AND b.tokens_per_second > 0 AND b.burst_size > 0;
+        SELECT CASE WHEN l.level < 1 THEN (1 - l.level) / b.tokens_per_second ELSE 0 END INTO wait_s
+        FROM rate_limits b CROSS JOIN LATERAL (SELECT reproq_level(b, clock) AS level) l
+        WHERE b.key = substr(name, 6) AND b.tokens_per_second > 0 AND b.burst_size > 0;
         next_s := least(next_s, greatest(coalesce(wait_s, 0), 0));
     END LOOP;
     RETURN next_s;

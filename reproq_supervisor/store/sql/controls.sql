@@ -8,9 +8,7 @@ ON CONFLICT (key) DO UPDATE SET tokens_per_second = excluded.tokens_per_second, 
 -- name: limits
 -- (key, tokens a second, burst, tokens now, last refilled, runs that wait for it), by key.
 SELECT b.key, b.tokens_per_second::float8, b.burst_size,
-       CASE WHEN b.tokens_per_second > 0 AND b.burst_size > 0
-            THEN least(b.burst_size, b.current_tokens + b.tokens_per_second * greatest(extract(epoch FROM now() - b.last_refilled_at), 0))
-            ELSE b.current_tokens END::float8,
+       CASE WHEN b.tokens_per_second > 0 AND b.burst_size > 0 THEN reproq_level(b, now()) ELSE b.current_tokens END::float8,
        b.last_refilled_at, (SELECT count(*) FROM task_lane l WHERE l.on_key = 'rate:' || b.key)
 FROM rate_limits b ORDER BY b.key
 
