@@ -65,11 +65,17 @@ class Beat:
             cron, zone = parse_schedule(schedule.cron_expr, schedule.timezone, schedule.name)
             arguments = read_arguments(schedule.payload)
             missed = Missed(schedule.missed)
+            firings = decide_firings(schedule.next_run_at, schedule.last_run_at, now, missed, partial(next_firing, cron, zone))
+            return Planned(schedule, firings, arguments, tuple(at + jitter_of(schedule, at) for at in firings.times))
         except (CronError, ValueError) as error:
             await self._disable(store, schedule, str(error))
-            return None
-        firings = decide_firings(schedule.next_run_at, schedule.last_run_at, now, missed, partial(next_firing, cron, zone))
-        return Planned(schedule, firings, arguments, tuple(at + jitter_of(schedule, at) for at in firings.times))
+        except RecursionError:
+            await self._disable(store, schedule, "payload_json: expected fewer levels of lists and objects")
+        except OverflowError as error:
+            await self._disable(
+                store, schedule, f"jitter_s: expected seconds within the years that there are, got {schedule.jitter_s:g}: {error}"
+            )
+        return None
 
     async def _fire(self, store: ScheduleStore, planned: Sequence[Planned]) -> tuple[int, int]:
         """Return how many schedules were moved on, and how many firings were entered."""

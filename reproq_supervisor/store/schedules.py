@@ -12,8 +12,8 @@ from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.arrays import text_array
 from reproq_supervisor.store.errors import StoreError
 
-_REFUSED_CLASSES = frozenset({"22", "23", "P0"})
-"""Values that cannot be stored, constraints, and what triggers of others raise: it is the row's own fault."""
+_REFUSED_CLASSES = frozenset({"22", "23", "54", "P0"})
+"""Values that cannot be stored, constraints, limits of the server, and what triggers of others raise: it is the row's own fault."""
 _ENTERED_MEANWHILE = "23505"
 """The last guard: somebody who does not lock the schedule entered the firing. The next look sees it."""
 
@@ -125,11 +125,15 @@ class ScheduleStore:
         Raises:
           FiringRefused: a run of one of them cannot be stored.
         """
-        flat = [
-            (number, fire_at, run_after, each.schedule.spec(each.arguments, fire_at))
-            for number, each in enumerate(planned, start=1)
-            for fire_at, run_after in zip(each.firings.times, each.delays, strict=True)
-        ]
+        try:
+            flat = [
+                (number, fire_at, run_after, each.schedule.spec(each.arguments, fire_at))
+                for number, each in enumerate(planned, start=1)
+                for fire_at, run_after in zip(each.firings.times, each.delays, strict=True)
+            ]
+        except (ValueError, RecursionError) as error:
+            # jsonb holds what this has no words for: a number beyond all floats, or too many levels.
+            raise FiringRefused(f"payload_json: {error}") from error
         parameters = {
             "names": text_array([each.schedule.name for each in planned]),
             "versions": [each.schedule.version for each in planned],

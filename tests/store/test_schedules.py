@@ -1,6 +1,7 @@
 """Schedules: each firing enters one run, whoever fires it; what cannot fire is disabled and stops nobody."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,12 +25,12 @@ def invariant(database: Database) -> Any:
 
 @pytest.fixture
 def add(database: Database) -> Add:
-    """Adds a schedule that is due: `add("nightly", cron_expr="@daily", late_s=30)`."""
+    """Adds a schedule that is due: `add("nightly", cron_expr="@daily", late_s=30)`; by itself it fires once, and then in a year."""
 
     def add(name: str, late_s: float = 0.0, **columns: Any) -> None:
         if isinstance(columns.get("payload_json"), list | dict | str):
             columns["payload_json"] = Jsonb(columns["payload_json"])
-        row = {"cron_expr": "* * * * *", "task_path": "app.task", **columns}
+        row = {"cron_expr": "@yearly", "task_path": "app.task", **columns}
         names, values = ", ".join(row), ", ".join(["%s"] * len(row))
         database.query(
             f"INSERT INTO periodic_tasks (name, next_run_at, {names}) VALUES (%s, now() - %s * interval '1 s', {values})",
@@ -122,6 +123,28 @@ def test_one_that_cannot_fire_is_disabled_with_its_reason_and_stops_nobody(add: 
     assert "refuses" in disabled["no task"]
     assert {event["name"] for event in beat.events} == {"schedule.disabled"}
     assert {event["schedule"] for event in beat.events} == set(disabled)
+    assert beat.once() == 0
+
+
+def test_values_that_only_sql_can_store_disable_their_schedule_and_stop_nobody(add: Add, beat: Beating, database: Database) -> None:
+    long = "".join(hashlib.sha256(str(n).encode()).hexdigest() for n in range(150))  # too long for an index, however it is compressed
+    add("levels")
+    add("infinite number")
+    add("jitter without end", jitter_s=1e300)
+    add("jitter beyond all years", jitter_s=1e12)
+    add("long queue", queue_name=long)
+    add("last run in another age")
+    add("fine")
+    database.query("UPDATE periodic_tasks SET payload_json = %s::jsonb WHERE name = 'levels'", "[" * 1500 + "]" * 1500)
+    database.query("UPDATE periodic_tasks SET payload_json = %s::jsonb WHERE name = 'infinite number'", f"[1{'0' * 400}.5]")
+    database.query("UPDATE periodic_tasks SET last_run_at = '99999-01-01' WHERE name = 'last run in another age'")
+    assert beat.once() == 2
+    assert len(runs(database, "fine")) == len(runs(database, "last run in another age")) == 1
+    disabled = dict(database.query("SELECT name, disabled_reason FROM periodic_tasks WHERE NOT enabled"))
+    assert set(disabled) == {"levels", "infinite number", "jitter without end", "jitter beyond all years", "long queue"}
+    assert "payload_json" in disabled["levels"]
+    assert "payload_json" in disabled["infinite number"]
+    assert "jitter_s" in disabled["jitter without end"]
     assert beat.once() == 0
 
 

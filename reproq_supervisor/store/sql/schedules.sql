@@ -3,7 +3,8 @@
 SELECT p.name, p.xmin::text, p.cron_expr, p.timezone, p.task_path, p.payload_json::text, p.queue_name, p.priority, p.max_attempts,
        p.timeout_seconds, p.concurrency_key, p.concurrency_limit, p.jitter_s, p.missed,
        greatest(p.next_run_at, statement_timestamp() - interval '10 years'),
-       CASE WHEN isfinite(p.last_run_at) AND p.last_run_at > statement_timestamp() - interval '10 years' THEN p.last_run_at END,
+       CASE WHEN p.last_run_at BETWEEN statement_timestamp() - interval '10 years' AND statement_timestamp() + interval '10 years'
+            THEN p.last_run_at END,
        statement_timestamp()
 FROM periodic_tasks p
 WHERE p.enabled = true AND p.next_run_at <= statement_timestamp()
