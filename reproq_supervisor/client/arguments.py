@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 
 from reproq_supervisor.client.errors import ClientError
 from reproq_supervisor.core.new_run import NewRun
@@ -41,10 +42,10 @@ def check_run(run: NewRun) -> None:
             _check_text(key, f"{name}: {what}")
     if run.concurrency_key and not run.concurrency_limit:
         raise ArgumentsError(f"{name}: concurrency_limit: expected how many runs with the key may run at once, got 0")
-    if run.run_after is not None and run.run_after.tzinfo is None:
-        raise ArgumentsError(f"{name}: run_after: expected a time with a zone, got {run.run_after!r}")
+    if run.run_after is not None and (not isinstance(run.run_after, datetime) or run.run_after.tzinfo is None):
+        raise ArgumentsError(f"{name}: run_after: expected a time with a zone, got {run.run_after!r}; a duration is a delay")
     for what, seconds in (("delay_s", run.delay_s), ("expires_in_s", run.expires_in_s)):
-        if seconds is not None and not abs(seconds) <= MOST_INT32:
+        if seconds is not None and not (isinstance(seconds, int | float) and abs(seconds) <= MOST_INT32):
             raise ArgumentsError(f"{name}: {what}: expected seconds, at most {MOST_INT32}, got {seconds!r}")
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
-from reproq_supervisor.store.errors import translated
+from reproq_supervisor.store.errors import StoreError, translated
 
 T = TypeVar("T")
 AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
@@ -47,6 +47,7 @@ def ask(connection: psycopg.Connection[Any], question: Question[T], *, atomic: b
       StoreUnavailable: the database cannot be asked now.
       StoreError: it refused; nothing of the question happened.
     """
+    _require_answers(connection)
     around = connection.transaction() if atomic and _is_outside(connection) else nullcontext()
     # A cursor of our own, whatever rows the caller's cursors make, and in whatever form they take parameters.
     with translated(), around, psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
@@ -68,6 +69,7 @@ def ask(connection: psycopg.Connection[Any], question: Question[T], *, atomic: b
 
 async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question[T], *, atomic: bool = True) -> T:
     """As `ask`, on an asynchronous connection."""
+    _require_answers(connection)
     around = connection.transaction() if atomic and _is_outside(connection) else nullcontext()
     with translated():
         async with around, psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
@@ -85,6 +87,12 @@ async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question
                         for row in step.rows:
                             await copy.write_row(row)
                     answer = []
+
+
+def _require_answers(connection: AnyConnection) -> None:
+    # In a pipeline the answer to a statement comes when it likes, and every question needs its answer.
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise StoreError("connection: expected one outside of pipeline mode, got one within `connection.pipeline()`")
 
 
 def _is_outside(connection: AnyConnection) -> bool:

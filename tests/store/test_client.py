@@ -33,7 +33,7 @@ from reproq_supervisor.client.arguments import ArgumentsError
 from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
 from reproq_supervisor.store.commands import CancelOutcome
 from reproq_supervisor.store.enqueue import COPY_FROM
-from reproq_supervisor.store.errors import StoreUnavailable
+from reproq_supervisor.store.errors import StoreError, StoreUnavailable
 from reproq_supervisor.store.triage import RetryOutcome
 from tests.property.test_client_arguments import JSON, TEXTS
 from tests.store.actors import Shard, assert_invariant, record
@@ -167,6 +167,11 @@ def test_an_error_inside_the_callers_transaction_leaves_the_savepoint_to_the_cal
         with pytest.raises(ArgumentsError), connection.transaction():
             client.enqueue(run(args=[float("nan")]), connection=connection)
     assert client.result(kept).status is RunStatus.READY
+
+
+def test_a_connection_in_pipeline_mode_is_refused_by_name(client: Client, database: Database) -> None:
+    with psycopg.connect(database.dsn) as connection, connection.pipeline(), pytest.raises(StoreError, match="pipeline mode"):
+        client.enqueue(run(), connection=connection)
 
 
 def test_waiting_ends_in_time_or_with_the_run(client: Client, shard: Shard) -> None:

@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -77,6 +77,8 @@ def test_other_options_make_another_task() -> None:
         (lambda: send.using(lock_key="a{0}").call(1), "lock_key: expected a format of the arguments"),
         (lambda: add.using(timeout=0.5).call(1), "timeout: expected whole seconds"),
         (lambda: add.using(run_after=datetime(2030, 1, 1)).call(1), "run_after: expected a time with a zone"),  # noqa: DTZ001
+        (lambda: add.using(run_after=cast(Any, timedelta(minutes=1))).call(1), "run_after: expected a time with a zone"),
+        (lambda: add.using(delay=cast(Any, "60")).call(1), "delay_s: expected seconds"),
         (lambda: add.enqueue_many(["a"]), "expected a tuple of arguments, or a dict"),  # type: ignore[list-item]
     ],
 )
