@@ -4,12 +4,14 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from reproq_supervisor.store.keeper import KeeperStore
+from reproq_supervisor.store.keeper import KeeperStore, Woken
 
 REPAIR_INTERVAL_S = 3600.0
 """Of what is found by looking at everything."""
 BATCH = 500
 """Rows of one statement, so that its transaction stays short."""
+LOCKED_S = 0.02
+"""Between two looks while what is due is in somebody's hands, who may keep it for as long as a transaction stays open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +70,10 @@ class Duty:
             "total": self.total,
             "error": self.error,
         }
+
+
+def wake_again_in_s(woken: Woken) -> float:
+    """Return after how long to look again for what is due."""
+    if woken.next_due_s is None:
+        return math.inf
+    return woken.next_due_s if woken.count or woken.next_due_s > 0 else LOCKED_S

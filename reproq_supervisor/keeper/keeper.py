@@ -20,7 +20,7 @@ from typing import Any
 from reproq_supervisor.keeper.beat import Beat
 from reproq_supervisor.keeper.dead_workers import DeadWorkers
 from reproq_supervisor.keeper.declared import DeclaredSchedules
-from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran
+from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran, wake_again_in_s
 from reproq_supervisor.keeper.housekeeping import housekeeping
 from reproq_supervisor.keeper.retention import Retention
 from reproq_supervisor.keeper.truce import Truce
@@ -280,9 +280,7 @@ class Keeper:
         asked_at = clock.boot_time_s()
         woken = await store.wake_due(BATCH)
         self._truce.note_answer(clock.boot_time_s() - asked_at, time.monotonic())
-        if woken.count >= BATCH:
-            return Ran(woken.count, 0.0)
-        return Ran(woken.count, math.inf if woken.next_due_s is None else max(0.0, woken.next_due_s))
+        return Ran(woken.count, wake_again_in_s(woken))
 
     async def _fire(self, store: KeeperStore) -> Ran:
         return await self._beat.run(store.schedules) if self._beats else Ran(0)
