@@ -184,7 +184,7 @@ class World:
         for run in held:
             model = self.runs[run]
             if run == suspect and model.deaths >= SUSPECT_FROM:
-                self.end_one(model, Outcome.FAIL, later=False)
+                self.end_one(model, Outcome.FAIL, later=True)
                 continue
             self.end_one(model, Outcome.RELEASE if model.is_shown else Outcome.PUT_BACK, later=False)
             if model.state != "ended":

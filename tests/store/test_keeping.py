@@ -230,6 +230,21 @@ def test_only_the_last_of_those_that_ran_is_suspected(put: Put, shard_of: Callab
     assert (row["state"], row["attempts"], row["releases"], row["deaths"]) == ("ready", 0, 6, 0)
 
 
+def test_of_two_that_are_always_claimed_together_the_charged_one_waits_so_that_they_run_apart(
+    put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database
+) -> None:
+    both = put(2, max_attempts=2)
+    for n in range(4):
+        shard = shard_of(f"dead-{n}")
+        # Nobody was seen to run before they are suspects: a shard that dies at once shows nothing.
+        for claimed in shard.claim(2):
+            if claimed.is_suspect:
+                shard.show(claimed)
+        assert keeper.run(keeper.store.release_workers([f"dead-{n}"])) == 2
+    rows = sorted((lane(database, run)["state"], lane(database, run)["attempts"]) for run in both)
+    assert rows == [("parked", 1), ("ready", 0)]
+
+
 def test_a_wish_to_cancel_a_suspect_is_fulfilled_without_a_charge(
     put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database
 ) -> None:

@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 12
+-- revision: 13
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -226,8 +226,9 @@ BEGIN
                       WHEN e.outcome = 'fail' OR c.charged THEN 'retry'
                       WHEN e.outcome = 'release' AND l.releases >= release_cap THEN 'fail_finally'
                       ELSE e.outcome END AS outcome,
-                 -- The first retry after a crash is at once: the task is rarely to blame.
-                 coalesce(e.delay, CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') AND l.crashes = 0 THEN 0
+                 -- The first retry after a crash is at once: the task is rarely to blame. Who is charged with the death of all that ran
+                 -- there waits: what was claimed with it has died as often, and only apart do they show which of them it was.
+                 coalesce(e.delay, CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') AND l.crashes = 0 AND NOT c.charged THEN 0
                                         ELSE reproq_retry_delay_s(l.attempts) END) AS delay
           FROM unnest(p_ids, outcomes, given, delays) WITH ORDINALITY AS e (id, outcome, given, delay, n)
           LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id])

@@ -39,7 +39,7 @@ class Operating(Claiming):
             if not run.hold:
                 continue
             if run is suspect and run.deaths >= SUSPECT_FROM and not run.wish:
-                self.rules.fail(run, lambda run=run: self.next_due(run, None if run.crashes else 0), kind="worker_crashed")  # type: ignore[misc]
+                self.rules.fail(run, lambda run=run: self.next_due(run, None), kind="worker_crashed")  # type: ignore[misc]
                 continue
             run.deaths += run is suspect or not run.hold.shown
             self.rules.release(run, capped=run.hold.shown, suspect=run is suspect)
