@@ -155,3 +155,15 @@ def test_the_look_for_what_has_expired_does_not_read_the_history_again(put: Put,
         connection.execute("SELECT * FROM reproq_expire(%s::timestamptz, %s, 500, false)", (place.at, place.result_id))
         ((rows,),) = connection.execute(read).fetchall()
     assert rows == 0
+
+
+def test_a_look_at_many_that_expired_at_one_moment_reads_its_batch(put: Put, shard: Shard, database: Database) -> None:
+    """As a transaction leaves them that enqueues all with one time."""
+    put(200, expires_in_s=3600)
+    for claimed in shard.claim(200):
+        shard.succeed(claimed)
+    database.query("UPDATE task_runs SET expires_at = date_trunc('hour', now()) - interval '1 h', rev = rev + 1")
+    with database.connect() as connection, connection.transaction():
+        connection.execute("SELECT * FROM reproq_expire('-infinity', 0, 10, false)")
+        ((entries,),) = connection.execute("SELECT pg_stat_get_xact_tuples_returned('task_runs_expiry'::regclass)").fetchall()
+    assert 10 <= entries <= 20

@@ -41,7 +41,7 @@ INDEXES = (
     Index("task_runs_failed", "task_runs", "(failed_at) WHERE failed_at IS NOT NULL"),
     Index("task_runs_workflow", "task_runs", "(workflow_id) WHERE workflow_id IS NOT NULL"),
     Index("task_runs_parent", "task_runs", "(parent_id) WHERE parent_id IS NOT NULL"),
-    Index("task_runs_expires", "task_runs", "(expires_at) WHERE expires_at IS NOT NULL"),
+    Index("task_runs_expiry", "task_runs", "(expires_at, result_id) WHERE expires_at IS NOT NULL"),
     Index("idx_periodic_tasks_next_run", "periodic_tasks", "(next_run_at) WHERE enabled = true"),
     Index("idx_workflow_runs_callback", "workflow_runs", "(callback_result_id)"),
 )
@@ -68,7 +68,7 @@ _OLDER = (
     *("idx_task_runs_parent_id", "idx_task_runs_workflow_id", "idx_task_runs_failed_at", "idx_task_runs_task_path"),
     *("task_runs_status_26197d_idx", "task_runs_queue_n_50e8d6_idx", "task_runs_conc_status_idx", "task_runs_parent_id_866fda04"),
     # Of earlier versions of ours.
-    "task_lane_workflow",
+    *("task_lane_workflow", "task_runs_expires"),
 )
 # By which an older worker chooses what it claims; kept, or made, while one works beside us.
 COEXISTENCE_INDEXES = (

@@ -31,7 +31,7 @@ JOIN pg_class c ON c.oid = i.indexrelid
 LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid > 0
 LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE i.indrelid IN (to_regclass('task_runs'), to_regclass('task_lane'))
-  AND c.relname NOT IN ('task_runs_pkey', 'task_runs_dedupe', 'task_runs_failed', 'task_runs_workflow', 'task_runs_parent', 'task_runs_expires',
+  AND c.relname NOT IN ('task_runs_pkey', 'task_runs_dedupe', 'task_runs_failed', 'task_runs_workflow', 'task_runs_parent', 'task_runs_expiry',
                         'task_lane_pkey', 'task_lane_ready', 'task_lane_due', 'task_lane_leases', 'task_lane_lock_holders',
                         'task_lane_limit_holders', 'task_lane_members', 'task_lane_waiting', 'task_lane_on_key')
   -- Older workers need these.
