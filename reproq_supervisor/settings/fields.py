@@ -26,7 +26,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from reproq_supervisor.settings.units import format_duration, format_fraction, format_size, parse_duration, parse_fraction, parse_size
 
 MAX_DURATION_S = 3650 * 86400.0
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# And lone surrogates, which "\ud800" in YAML makes, and nobody can encode.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 T = TypeVar("T")
 

@@ -39,15 +39,16 @@ def _read_json(value: object) -> object:
     if isinstance(value, str):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 
 
 def _check_json(value: Any) -> Any:
     try:
-        text = json.dumps(value, allow_nan=False)
-    except (ValueError, TypeError):
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()  # a lone surrogate is no text, and the database would refuse all schedules of the file for it
+    except (ValueError, TypeError, RecursionError):
         raise expected("values that JSON has") from None
     if "\\u0000" in text:
         raise expected("texts without the character NUL")
