@@ -190,6 +190,14 @@ def logging_to(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
+def can_connect(embedded: Embedded) -> bool:
+    try:
+        psycopg.connect(embedded.dsn, dbname="postgres").close()
+    except psycopg.OperationalError:  # a server that is still recovering answers, and refuses
+        return False
+    return True
+
+
 def test_what_the_server_writes_follows_a_log_that_was_moved(start: Start, embedded: Embedded, tmp_path: Path) -> None:
     def complain(words: str) -> None:
         with psycopg.connect(embedded.dsn, dbname="postgres") as connection, suppress(psycopg.errors.RaiseException):
@@ -198,6 +206,7 @@ def test_what_the_server_writes_follows_a_log_that_was_moved(start: Start, embed
     first, second = tmp_path / "log.1", tmp_path / "log"
     with logging_to(first) as fd:
         guarded = start(fd)
+        eventually(lambda: can_connect(embedded), what="it accepts connections")
         complain("before the move")
         eventually(lambda: "before the move" in first.read_text(), what="it is in the log")
     with logging_to(second):

@@ -25,11 +25,8 @@ class PlayedShard:
         self.child: SpawnedChild = spawn_child(python_argv("reproq_supervisor.executor"), os.environ)
         us = os.getpid()  # shard and supervisor in one
         start = {"supervisor_pid": us, "shard_pid": us, "child": "t/0", "app": {}, "pool_settings": {}, "mode": "process", "slots": 1}
-        send_frame(
-            self.child.channel,
-            frames.encode_message({"type": "start", **start, "keep_output": False, "tick_s": NEVER_S}),
-            (self.table.fd,),
-        )
+        start |= {"keep_output": False, "tick_s": NEVER_S, "worker_id": "t", "has_database": False}
+        send_frame(self.child.channel, frames.encode_message({"type": "start", **start}), (self.table.fd,))
         self._reader = frames.FrameReader()
         self._messages: list[dict[str, Any]] = []
         self._descriptors: list[int] = []

@@ -127,7 +127,9 @@ def test_a_database_that_stopped_answering_is_noticed(own_database: Database, mo
         happened.setdefault(event, []).append(waiter)
         return waiter
 
-    talk = Conversation(options, ledger, wanted=lambda: 5, on_reply=lambda *_: replies.put_nowait(None), on_event=note)
+    talk = Conversation(
+        options, ledger, wanted=lambda: 5, most_counted=lambda: 0, on_reply=lambda *_: replies.put_nowait(None), on_event=note
+    )
 
     async def scenario() -> None:
         async with asyncio.timeout(60):

@@ -32,6 +32,8 @@ def test_a_thousand_terms_right_after_the_fork_of_an_executor_end_a_thousand_exe
         "slots": 1,
         "keep_output": True,
         "tick_s": 0.5,
+        "worker_id": "t",
+        "has_database": False,
     }
     send_frame(nursery.channel, frames.encode_message({"type": "start", **settings}), (table.fd,))
     reader, messages, descriptors = frames.FrameReader(), list[dict[str, Any]](), list[int]()
