@@ -14,7 +14,12 @@ from tests.support.supervised import Supervised, fake
 
 Make = Callable[..., Supervised]
 
-LEAVES_WITH_ITS_PARENT = "import os, time\nparent = os.getppid()\nwhile os.getppid() == parent: time.sleep(0.02)\ntime.sleep(0.3)"
+LEAVES_WITH_ITS_PARENT = """
+import os, time
+parent, end = os.getppid(), time.monotonic() + 60
+while os.getppid() == parent and time.monotonic() < end: time.sleep(0.02)
+time.sleep(0.3)
+"""
 LEAVES_A_STRANGER = """
 import os, signal, sys
 if os.fork() == 0:
