@@ -30,6 +30,11 @@ def settle(shard: RunningShard, executors: int) -> tuple[int, int]:
     return descriptors(shard.pid), descriptors(shard.nursery_pid)
 
 
+def not_more(after: tuple[int, int], before: tuple[int, int]) -> bool:
+    """Answer whether neither count grew: the first one may have met descriptors that were just being handed over."""
+    return after[0] <= before[0] and after[1] <= before[1]
+
+
 @pytest.mark.slow
 def test_descriptors_and_zombies_stay_flat_over_a_thousand_executor_deaths(database: Database, tmp_path: Path) -> None:
     runs = Runs(database)
@@ -38,7 +43,7 @@ def test_descriptors_and_zombies_stay_flat_over_a_thousand_executor_deaths(datab
         before = settle(shard, 4)
         ids = runs.add(f"{ODD}print_and_crash", "words", count=1000, max_attempts=1)
         assert {run.end for run in runs.ended(ids, timeout=90)} == {("FAILED", "worker_crashed", 1)}
-        assert settle(shard, 4) == before
+        assert not_more(settle(shard, 4), before)
 
 
 @pytest.mark.slow
@@ -73,7 +78,7 @@ def test_descriptors_and_zombies_stay_flat_over_deaths_of_idle_and_leaving_execu
             shard.wait_executors(1 + round_ % 3)
             assert runs.end_of("echo").status == "SUCCESSFUL"
             shard.adjust(executors=4)
-        assert settle(shard, 4) == before
+        assert not_more(settle(shard, 4), before)
 
 
 def test_executors_that_die_before_they_do_anything_end_the_shard_with_a_reason(database: Database, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_what_a_file_no_longer_has_goes_and_what_others_have_stays(declare: Decl
         {"concurrency_key": "\ud800"},
         {"queue": "\ud800"},
         {"args": [float("nan")]},
-        {"args": "[" * 5000 + "]" * 5000},
+        {"args": "[" * 100_000 + "]" * 100_000},
         {"args": "x"},
         {"at": "noon"},
     ],
