@@ -209,7 +209,8 @@ def test_two_hundred_reloads_leave_descriptors_flat(supervised: Make) -> None:
     for turn in range(200):
         daemon.write_config(configs[turn % 2])
         assert daemon.ask("reload")["ok"]
-    eventually(lambda: _descriptors(daemon.pid) == before, what=f"{before} descriptors again")
+    # The first count may have met a loader that was just leaving.
+    eventually(lambda: _descriptors(daemon.pid) <= before, what=f"no more than {before} descriptors")
     eventually(lambda: len(daemon.children()) == 2, what="keeper and shard are all that is left")
 
 
