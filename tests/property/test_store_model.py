@@ -183,12 +183,14 @@ class World:
         assert self.keeper.run(self.keeper.store.release_workers([worker])) == len(held)
         for run in held:
             model = self.runs[run]
-            if run == suspect and model.deaths >= SUSPECT_FROM:
+            if run == suspect and model.deaths > SUSPECT_FROM:
                 self.end_one(model, Outcome.FAIL, later=True)
                 continue
             self.end_one(model, Outcome.RELEASE if model.is_shown else Outcome.PUT_BACK, later=False)
             if model.state != "ended":
-                model.deaths += run == suspect or not model.is_shown
+                if run == suspect and model.deaths == SUSPECT_FROM:
+                    model.state = "parked"
+                model.deaths += run == suspect or (not model.is_shown and model.deaths < SUSPECT_FROM)
 
     def become_due(self, n: int, flag: bool) -> None:
         if not self.runs:

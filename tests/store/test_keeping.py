@@ -192,17 +192,18 @@ def test_no_number_of_dead_shards_ends_a_run_that_never_began(
         suspicions.append(shard.claim_one().is_suspect)
         assert keeper.run(keeper.store.release_workers([f"dead-{n}"])) == 1
     row = lane(database, run)
-    assert (row["state"], row["attempts"], row["releases"], row["deaths"]) == ("ready", 0, 0, 15)
+    assert (row["state"], row["attempts"], row["releases"], row["deaths"]) == ("ready", 0, 0, 3)
     assert suspicions == [False] * 3 + [True] * 12
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2])
-def test_a_run_that_its_shards_never_survive_is_charged_from_the_fourth_on(
+def test_a_run_that_its_shards_never_survive_waits_with_the_fourth_and_is_charged_from_the_fifth_on(
     put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database, max_attempts: int
 ) -> None:
     (run,) = put(max_attempts=max_attempts)
-    for n in range(3 + max_attempts):
-        assert record(database, run)["attempts"] == max(0, n - 3)
+    for n in range(4 + max_attempts):
+        assert record(database, run)["attempts"] == max(0, n - 4)
+        assert lane(database, run)["state"] == ("parked" if n > 3 else "ready")
         database.query("UPDATE task_lane SET due_at = now() WHERE result_id = %s AND park_reason = 'due'", run)
         keeper.run(keeper.store.wake_due())
         shard = shard_of(f"dead-{n}")
@@ -230,10 +231,10 @@ def test_only_the_last_of_those_that_ran_is_suspected(put: Put, shard_of: Callab
     assert (row["state"], row["attempts"], row["releases"], row["deaths"]) == ("ready", 0, 6, 0)
 
 
-def test_of_two_that_are_always_claimed_together_the_charged_one_waits_so_that_they_run_apart(
+def test_of_two_that_are_always_claimed_together_one_waits_uncharged_so_that_they_run_apart(
     put: Put, shard_of: Callable[..., Shard], keeper: Keeper, database: Database
 ) -> None:
-    both = put(2, max_attempts=2)
+    both = put(2, max_attempts=1)
     for n in range(4):
         shard = shard_of(f"dead-{n}")
         # Nobody was seen to run before they are suspects: a shard that dies at once shows nothing.
@@ -242,7 +243,13 @@ def test_of_two_that_are_always_claimed_together_the_charged_one_waits_so_that_t
                 shard.show(claimed)
         assert keeper.run(keeper.store.release_workers([f"dead-{n}"])) == 2
     rows = sorted((lane(database, run)["state"], lane(database, run)["attempts"]) for run in both)
-    assert rows == [("parked", 1), ("ready", 0)]
+    assert rows == [("parked", 0), ("ready", 0)]
+    waits = next(run for run in both if lane(database, run)["state"] == "parked")
+    ((due_in_s,),) = database.query("SELECT extract(epoch FROM due_at - now())::float FROM task_lane WHERE result_id = %s", waits)
+    assert 20 < due_in_s < 40
+    assert database.query(
+        "SELECT r.run_after = l.due_at FROM task_runs r JOIN task_lane l USING (result_id) WHERE result_id = %s", waits
+    ) == [(True,)]
 
 
 def test_a_wish_to_cancel_a_suspect_is_fulfilled_without_a_charge(

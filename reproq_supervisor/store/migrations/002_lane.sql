@@ -1,7 +1,7 @@
 -- The lane: one narrow row for every run that has not ended, and the small tables beside it
 -- (its indexes are steps of their own: schema/indexes.py).
 -- locks: none that anybody waits for; every object is new. On a lane of the first revision ACCESS EXCLUSIVE for milliseconds.
--- revision: 4
+-- revision: 5
 
 CREATE SEQUENCE IF NOT EXISTS reproq_lease_seq;
 
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS task_lane (
     lease_no        bigint NOT NULL DEFAULT 0,
     leased_until    timestamptz,
     claimed_at      timestamptz,
-    deaths          smallint NOT NULL DEFAULT 0,   -- deaths of shards that held it before it was seen to run
+    deaths          smallint NOT NULL DEFAULT 0,   -- of shards and nurseries that it may be the reason for
     CHECK ((state = 'running') = (leased_by IS NOT NULL))
 ) WITH (
     fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,

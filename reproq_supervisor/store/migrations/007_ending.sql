@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 13
+-- revision: 14
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -119,8 +119,8 @@ END
 $$;
 
 -- Gives runs back: of the given endings those with outcome retry, release or put_back. Returns those whose fence held.
---   A retry is due anew after its delay (seconds); the others take the attempt back and keep their place. Only a release nears the cap: what
---   was put back had never started, so that no number of pauses and reloads may end it.
+--   A retry is due anew after its delay (seconds); the others take the attempt back, and keep their place unless a release has a delay, too.
+--   Only a release nears the cap: what was put back had never started, so that no number of pauses and reloads may end it.
 CREATE OR REPLACE FUNCTION reproq_give_back(
     p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[],
     p_started_ago double precision[], p_logs_uris text[], p_delays double precision[]
@@ -141,9 +141,9 @@ BEGIN
         UPDATE task_lane l
         SET state = CASE WHEN e.delay > 0 THEN 'parked' ELSE 'ready' END,
             park_reason = CASE WHEN e.delay > 0 THEN 'due' END,
-            due_at = CASE WHEN e.counted THEN clock + e.delay * interval '1 s' ELSE l.due_at END,
+            due_at = CASE WHEN e.due_anew THEN clock + e.delay * interval '1 s' ELSE l.due_at END,
             -- By the aging of now, also where the place is kept: while it ran, the queue may have got another one.
-            order_key = reproq_order_key(CASE WHEN e.counted THEN clock + e.delay * interval '1 s' ELSE l.due_at END, l.priority, coalesce(
+            order_key = reproq_order_key(CASE WHEN e.due_anew THEN clock + e.delay * interval '1 s' ELSE l.due_at END, l.priority, coalesce(
                 (SELECT s.priority_aging_s FROM reproq_queue_settings s WHERE s.queue_name = l.queue_name), 60)),
             attempts = CASE WHEN e.counted THEN l.attempts ELSE greatest(l.attempts - 1, 0) END,
             releases = CASE WHEN e.capped THEN l.releases + 1 ELSE l.releases END,
@@ -152,13 +152,14 @@ BEGIN
                            ELSE l.crashes END,
             leased_by = NULL,
             leased_until = NULL
-        FROM (SELECT id, no, outcome = 'retry' AS counted, outcome = 'release' AS capped, given, refused, started_ago, logs_uri,
-                     CASE WHEN outcome = 'retry' THEN greatest(delay, 0) ELSE 0 END AS delay
+        FROM (SELECT id, no, outcome = 'retry' AS counted, outcome = 'release' AS capped, given, refused, started_ago, logs_uri, w.delay,
+                     outcome = 'retry' OR w.delay > 0 AS due_anew
               FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris, p_delays)
                    AS u (id, no, outcome, given, refused, started_ago, logs_uri, delay)
+              CROSS JOIN LATERAL (SELECT CASE WHEN u.outcome <> 'put_back' THEN coalesce(greatest(u.delay, 0), 0) ELSE 0 END AS delay) w
               WHERE outcome IN ('retry', 'release', 'put_back') ORDER BY id) e
         WHERE l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
-        RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.due_at, l.lock_name, l.limit_name, e.counted, e.started_ago, e.logs_uri,
+        RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.due_at, l.lock_name, l.limit_name, e.counted, e.due_anew, e.started_ago, e.logs_uri,
                   CASE WHEN e.counted THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
     UPDATE task_runs r
     SET status = 'READY',
@@ -168,7 +169,7 @@ BEGIN
         worker_ids = CASE WHEN (r.status = 'RUNNING' AND r.leased_until IS NOT NULL) OR NOT b.counted THEN r.worker_ids
                           ELSE reproq_append(r.worker_ids, worker, 50) END,
         errors_json = CASE WHEN b.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, b.error, 50) END,
-        run_after = CASE WHEN b.counted THEN b.due_at ELSE r.run_after END,
+        run_after = CASE WHEN b.due_anew THEN b.due_at ELSE r.run_after END,
         finished_at = NULL,
         failed_at = NULL,
         last_error = NULL,
@@ -198,8 +199,9 @@ END
 $$;
 
 -- What follows from each outcome: fail becomes retry or fail_finally, release may have reached its cap, and a wish to cancel outweighs
--- another attempt. A release with an error is one of the run that may be the reason for the death of all that ran it: with its fourth such
--- death it counts as a failure. Reads the lane without locks: what it reads of a run changes only at the hands of the holder, whose fence is
+-- another attempt. A release with an error is one of the run that may be the reason for the death of all that ran it. What was claimed with
+-- it has died as often, and only apart do they show which of them it was: so with its fourth such death it waits, and from the fifth on each
+-- counts as a failure. Reads the lane without locks: what it reads of a run changes only at the hands of the holder, whose fence is
 -- checked by the write that follows.
 CREATE OR REPLACE FUNCTION reproq_decide(
     p_ids bigint[], INOUT outcomes text[], INOUT given jsonb[], INOUT delays double precision[]
@@ -208,6 +210,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 DECLARE
     release_cap CONSTANT integer := 10;
     suspect_from CONSTANT smallint := 3;  -- as in reproq_take
+    charged_from CONSTANT smallint := suspect_from + 1;
 BEGIN
     SELECT array_agg(d.outcome ORDER BY d.n),
            array_agg(CASE WHEN d.outcome = 'cancel' AND (d.given IS NULL OR d.was = 'release')
@@ -226,15 +229,18 @@ BEGIN
                       WHEN e.outcome = 'fail' OR c.charged THEN 'retry'
                       WHEN e.outcome = 'release' AND l.releases >= release_cap THEN 'fail_finally'
                       ELSE e.outcome END AS outcome,
-                 -- The first retry after a crash is at once: the task is rarely to blame. Who is charged with the death of all that ran
-                 -- there waits: what was claimed with it has died as often, and only apart do they show which of them it was.
-                 coalesce(e.delay, CASE WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') AND l.crashes = 0 AND NOT c.charged THEN 0
-                                        ELSE reproq_retry_delay_s(l.attempts) END) AS delay
+                 -- The first retry after a crash is at once: the task is rarely to blame.
+                 CASE WHEN c.suspected THEN reproq_retry_delay_s(l.attempts)
+                      WHEN e.outcome IN ('release', 'put_back') THEN 0
+                      WHEN e.delay IS NOT NULL THEN e.delay
+                      WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') AND l.crashes = 0 THEN 0
+                      ELSE reproq_retry_delay_s(l.attempts) END AS delay
           FROM unnest(p_ids, outcomes, given, delays) WITH ORDINALITY AS e (id, outcome, given, delay, n)
           LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id])
           LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[e.id])
           CROSS JOIN LATERAL (
-              SELECT coalesce(e.outcome = 'release' AND e.given ->> 'kind' = 'worker_crashed' AND l.deaths >= suspect_from, false)) AS c (charged)
+              SELECT coalesce(s.blamed AND l.deaths >= suspect_from, false), coalesce(s.blamed AND l.deaths >= charged_from, false)
+              FROM (SELECT e.outcome = 'release' AND e.given ->> 'kind' = 'worker_crashed') AS s (blamed)) AS c (suspected, charged)
          ) d;
 END
 $$;

@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 9
+-- revision: 10
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
@@ -43,7 +43,8 @@ $$;
 -- somebody else has locked, lane row or record, are left: say it again later, or let their leases end.
 --
 -- Only a run whose record says RUNNING, with the time of its lease, nears the cap of releases: the others may have waited in a buffer beside the one that is to blame.
--- They may also have begun less than half a second before, so their number of deaths grows, and a run with many is shown before it starts.
+-- They may also have begun less than half a second before, so their number of deaths grows until it makes them suspects: those are shown before
+-- they start, and what was not shown has nothing to do with the death.
 -- Of those that did run, the one that was claimed last is suspected: what kills whoever runs it comes later with every retry, what merely
 -- takes long does not.
 CREATE OR REPLACE FUNCTION reproq_release_workers(p_worker_ids text[], p_limit integer) RETURNS integer
@@ -51,6 +52,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     suspicion CONSTANT text := '{"kind": "worker_crashed", "message": "its shard died while it ran, and it had been claimed last"}';
+    suspect_from CONSTANT smallint := 3;  -- as in reproq_take
     found integer := 0;
     ended integer;
     held record;
@@ -77,7 +79,7 @@ BEGIN
         FROM ranked p
         GROUP BY p.leased_by
     LOOP
-        UPDATE task_lane l SET deaths = least(l.deaths + 1, 1000) WHERE l.result_id = ANY (held.unseen);
+        UPDATE task_lane l SET deaths = l.deaths + 1 WHERE l.result_id = ANY (held.unseen) AND l.deaths < suspect_from;
         SELECT count(e.status) INTO ended FROM reproq_end(held.leased_by, held.ids, held.nos, held.outcomes, held.suspicions) e;
         found := found + ended;
     END LOOP;

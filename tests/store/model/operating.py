@@ -38,11 +38,17 @@ class Operating(Claiming):
         for run in held:
             if not run.hold:
                 continue
-            if run is suspect and run.deaths >= SUSPECT_FROM and not run.wish:
+            if run is suspect and run.deaths > SUSPECT_FROM and not run.wish:
                 self.rules.fail(run, lambda run=run: self.next_due(run, None), kind="worker_crashed")  # type: ignore[misc]
                 continue
-            run.deaths += run is suspect or not run.hold.shown
-            self.rules.release(run, capped=run.hold.shown, suspect=run is suspect)
+            waits = run is suspect and run.deaths == SUSPECT_FROM
+            run.deaths += run is suspect or (not run.hold.shown and run.deaths < SUSPECT_FROM)
+            self.rules.release(
+                run,
+                capped=run.hold.shown,
+                suspect=run is suspect,
+                due=(lambda run=run: self.next_due(run, None)) if waits else None,  # type: ignore[misc]
+            )
 
     @precondition(lambda self: self.is_quiet)
     @rule(at=PICK)

@@ -203,10 +203,9 @@ class Rules:
 
     def give_back(self, run: Run, *, counted: bool, due: int | None = None) -> None:
         run.hold, run.status = None, "READY"
-        if counted:
-            assert due is not None
+        if due is not None:
             run.due = run.run_after = due
-        else:
+        if not counted:
             run.attempts = max(run.attempts - 1, 0)
 
     def fail(self, run: Run, due: Callable[[], int], *, kind: str = "app_error") -> None:
@@ -220,7 +219,8 @@ class Rules:
             run.kind = kind
             run.crashes += kind != "app_error"
 
-    def release(self, run: Run, *, capped: bool, suspect: bool = False) -> None:
+    def release(self, run: Run, *, capped: bool, suspect: bool = False, due: Callable[[], int] | None = None) -> None:
+        """Give back uncounted. *due* answers when the next attempt is, where that is not at once."""
         if run.wish:
             self.end(run, "CANCELLED", "cancelled")
         elif capped and run.releases >= RELEASE_CAP:
@@ -228,7 +228,7 @@ class Rules:
         else:
             run.releases += capped
             run.crashes += suspect
-            self.give_back(run, counted=False)
+            self.give_back(run, counted=False, due=due() if due else None)
 
     def delete(self, run: Run) -> None:
         """Somebody deletes the record of a run that nobody holds."""
