@@ -28,7 +28,7 @@ from reproq_supervisor.process import clock, stacks
 from reproq_supervisor.process.channel import Channel
 from reproq_supervisor.process.own_log import follow_log_of
 from reproq_supervisor.process.title import ProcessTitle
-from reproq_supervisor.store.errors import StoreError, StoreUnavailable, TermLost
+from reproq_supervisor.store.errors import StoreUnavailable, TermLost
 from reproq_supervisor.store.keeper import KeeperStore
 from reproq_supervisor.telemetry.state_lines import write_state
 
@@ -227,16 +227,8 @@ class Keeper:
     async def _run_due(self) -> None:
         assert self._store is not None
         for duty in self._duties:
-            began = time.monotonic()
-            if duty.due_mono > began or not self._is_mine(duty):
-                continue
-            try:
-                duty.note(await duty.run(self._store), began, time.monotonic())
-            except StoreError as error:
-                # One duty that the database refuses must not stop the others; it shows in `status` until it works again.
-                if duty.error is None:
-                    self._tell_event({"name": "duty.failed", "duty": duty.name, "error": str(error)})
-                duty.note_failure(str(error), time.monotonic())
+            if duty.due_mono <= time.monotonic() and self._is_mine(duty):
+                await duty.attempt(self._store, self._tell_event)
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -264,7 +256,7 @@ class Keeper:
     def _snapshot(self) -> dict[str, Any]:
         now = time.monotonic()
         return {
-            "duties": {duty.name: duty.as_fields(now) for duty in self._duties},
+            "duties": {duty.name: duty.as_fields(now, is_mine=self._is_mine(duty)) for duty in self._duties},
             "term": self._store.term.as_fields() if self._store is not None else None,
             "database": {"up": self._up, "since_s": round(now - self._since_mono, 1), "error": self._error},
         }

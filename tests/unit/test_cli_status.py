@@ -94,11 +94,28 @@ def test_the_head_says_who_keeps() -> None:
     assert "ready, stands by: other-1 acts for 1h" in head(answer(keeper=keeper(acts=False, term_no=3, holder="other-1", since_s=3600)))
 
 
+def duty(**changes: Any) -> dict[str, Any]:
+    never = {"last_run_s_ago": None, "last_took_s": 0.0, "next_run_s": None, "last_count": 0, "total": 0}
+    return {**never, "failed_total": 0, "failed_in_a_row": 0, "error": None, **changes}
+
+
+def with_duties(**duties: dict[str, Any]) -> dict[str, Any]:
+    return answer(keeper={"ready": True, "account": account(), "snapshot": {"duties": duties}})
+
+
 def test_each_duty_shows_its_last_run_its_duration_and_its_next_run() -> None:
-    done = {"last_run_s_ago": 0.5, "last_took_s": 0.0021, "next_run_s": 0.5, "last_count": 3, "total": 40, "error": None}
-    never = {"last_run_s_ago": None, "last_took_s": 0.0, "next_run_s": None, "last_count": 0, "total": 0, "error": "no rights"}
-    status = answer(keeper={"ready": True, "account": account(), "snapshot": {"duties": {"beat": done, "prune": never}}})
-    assert duty_rows(status) == [("beat", "0.5s ago", "2.1 ms", "in 0.5s", 3, 40, ""), ("prune", "", "", "", 0, 0, "no rights")]
+    done = duty(last_run_s_ago=0.5, last_took_s=0.0021, next_run_s=0.5, last_count=3, total=40, failed_total=2)
+    fails = duty(last_run_s_ago=2, last_took_s=0.004, next_run_s=8, total=7, failed_total=6, failed_in_a_row=4, error="no rights")
+    assert duty_rows(with_duties(beat=done, prune=duty(), reclaim=fails)) == [
+        ("beat", "0.5s ago", "2.1 ms", "in 0.5s", 3, 40, ""),
+        ("prune", "", "", "", 0, 0, ""),
+        ("reclaim", "2.0s ago", "4.0 ms", "in 8.0s", 0, 7, "failed 4 times in a row: no rights"),
+    ]
+
+
+def test_a_duty_that_fails_is_remarked_upon() -> None:
+    status = with_duties(beat=duty(), reclaim=duty(failed_in_a_row=1, error="no rights"))
+    assert [line.text for line in remarks(status)] == ["the keeper's duty reclaim failed: no rights"]
 
 
 def test_a_pool_is_the_sum_of_its_shards_of_all_generations() -> None:

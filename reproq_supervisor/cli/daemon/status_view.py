@@ -84,15 +84,15 @@ def duty_rows(status: Answer) -> list[tuple[object, ...]]:
             "" if duty.get("next_run_s") is None else f"in {rough_age(duty['next_run_s'])}",
             duty["last_count"],
             duty["total"],
-            duty["error"] or "",
+            _failure(duty),
         )
-        for name, duty in (status["keeper"]["snapshot"].get("duties") or {}).items()
+        for name, duty in _duties(status)
     ]
 
 
 def remarks(status: Answer) -> list[Line]:
     """Return what somebody should look at, each with the command that says more."""
-    found = []
+    found = [Line(f"the keeper's duty {name} {_failure(duty)}", "red") for name, duty in _duties(status) if duty["error"]]
     for name, pool in status["pools"].items():
         account = pool["account"]
         if account["circuit"] != "closed":
@@ -106,6 +106,16 @@ def remarks(status: Answer) -> list[Line]:
         if pool["paused"]:
             found.append(Line(f"{name} claims nothing, drained by hand; back to work by: reproq-supervisor resume {name}", "yellow"))
     return found
+
+
+def _duties(status: Answer) -> list[tuple[str, Answer]]:
+    return list((status["keeper"]["snapshot"].get("duties") or {}).items())
+
+
+def _failure(duty: Answer) -> str:
+    """Tell of what keeps a duty from its work; nothing when it works, whatever happened before."""
+    times = duty.get("failed_in_a_row", 1)
+    return f"failed{f' {times} times in a row' if times > 1 else ''}: {duty['error']}" if duty["error"] else ""
 
 
 def _locked(name: str, pool: Answer) -> list[Line]:
