@@ -1,6 +1,12 @@
-"""Sizing rules that others use, as far as they are published, to compare ours with: Celery's autoscaler and uWSGI's busyness."""
+"""Sizing rules that others use, as far as they are published, to compare ours with.
+
+For executors Celery's autoscaler and uWSGI's busyness; for slots two limits of concurrency that follow the times of requests.
+"""
+
+import math
 
 from reproq_supervisor.core.policy.sizing import Load
+from reproq_supervisor.core.policy.slots import SlotLoad
 
 
 class CeleryLike:
@@ -53,3 +59,38 @@ class UwsgiLike:
         if self._between >= 3:
             self._quiet = self._between = 0
         return size
+
+
+class LatencyAimd:
+    """One more while all of it is used and runs are quick, a tenth fewer when they take so many times as long as the fastest ones."""
+
+    def __init__(self, least: int, most: int, factor: float = 2.5) -> None:
+        self._least, self._most, self._factor = least, most, factor
+        self._limit, self._fastest_s = float(least), math.inf
+
+    def __call__(self, now: float, load: SlotLoad, took_s: float) -> int:
+        if took_s > 0:
+            self._fastest_s = min(self._fastest_s, took_s)
+            if took_s > self._factor * self._fastest_s:
+                self._limit = max(self._least, self._limit * 0.9)
+            elif load.is_full:
+                self._limit = min(self._most, self._limit + 1)
+        return int(self._limit)
+
+
+class Gradient2Like:
+    """Follows the ratio of the long average of the times that runs take to the last one, and lets a queue of four be."""
+
+    def __init__(self, least: int, most: int, windows: int = 600) -> None:
+        self._least, self._most, self._weight = least, most, 2.0 / (windows + 1)
+        self._limit, self._long_s = float(least), 0.0
+
+    def __call__(self, now: float, load: SlotLoad, took_s: float) -> int:
+        if took_s > 0:
+            self._long_s = took_s if not self._long_s else self._long_s + self._weight * (took_s - self._long_s)
+            if self._long_s > 2 * took_s:
+                self._long_s *= 0.95
+            if load.is_full:
+                gradient = max(0.5, min(1.0, 1.5 * self._long_s / took_s))
+                self._limit = max(self._least, min(self._most, 0.8 * self._limit + 0.2 * (gradient * self._limit + 4)))
+        return int(self._limit)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from reproq_supervisor.core.policy.sizing import Load, SizeDecision, SizeLimits, SizeReason, SizeState, SizeTuning, decide_size, start_size
+from tests.support.golden import assert_golden, changes
 
 LIMITS = SizeLimits(1, 20)
 TUNING = SizeTuning()
@@ -143,6 +144,10 @@ def _trace(tuning: SizeTuning) -> list[int]:
             waiting = backlog if i % 5 == 0 else 0
             sizes.append(pool.look(waiting, min(pool.state.size, rate), arrived=arrived, after_s=0.7).size)
     return sizes
+
+
+def test_the_story_goes_as_it_did() -> None:
+    assert_golden("size", changes((round(0.7 * i, 1), size) for i, size in enumerate(_trace(TUNING))))
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(SizeTuning)])
