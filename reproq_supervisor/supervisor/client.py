@@ -20,6 +20,10 @@ class DaemonUnavailable(ReproqError):
     exit_code = 69
 
 
+class DaemonLeft(DaemonUnavailable):
+    """It had taken the request, and closed the connection without an answer: it ended meanwhile."""
+
+
 class ControlClient:
     """Asks one daemon; every request is a connection of its own."""
 
@@ -37,7 +41,7 @@ class ControlClient:
         """
         for answer in self._exchange(request, timeout_s):
             return answer
-        raise DaemonUnavailable(f"{self.path}: the daemon closed the connection without an answer")
+        raise DaemonLeft(f"{self.path}: the daemon closed the connection without an answer")
 
     def stream(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield every frame that answers *request*, until the daemon closes the connection.

@@ -2,11 +2,13 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from reproq_supervisor.cli.daemon.control import ask
 from reproq_supervisor.cli.daemon.record import DaemonRecord, NoDaemonError, how_to_start
 from reproq_supervisor.cli.database import find_dsn
 from reproq_supervisor.cli.options import Options
@@ -74,6 +76,27 @@ def test_embedded_means_a_daemon_that_runs_one(tmp_path: Path, listening: str) -
         find_dsn(options("embedded"))
     DaemonRecord(os.getpid(), f"{tmp_path}/supervisor.yaml", listening, "postgresql:///own", embedded=True).write(path)
     assert find_dsn(options("embedded")) == "postgresql:///own"
+
+
+def test_a_daemon_that_ends_in_the_middle_of_a_request_is_not_called_hung(tmp_path: Path) -> None:
+    path = str(tmp_path / "s.sock")
+    record(tmp_path, path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+
+        def leave() -> None:
+            while True:
+                connection = server.accept()[0]
+                with connection:
+                    if connection.recv(4096):
+                        return
+
+        thread = threading.Thread(target=leave)
+        thread.start()
+        with pytest.raises(NoDaemonError, match="it ended while it was at this"):
+            ask(options(), "reload", timeout_s=None)
+        thread.join()
 
 
 def test_only_its_user_may_read_a_record(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_a_file_is_named(launches: list[Launch], tmp_path: Path, named: tuple[st
         (("--concurrency",), 2, "flag needs an argument: -concurrency"),
         (("default",), 2, "expected flags only, got 'default'"),
         ((), 1, "expected the URL of a database"),
+        (("--dsn", "embedded"), 1, "an embedded one comes with: reproq-supervisor run"),
         (("--dsn", "postgres://db/x", "--concurrency", "-1"), 1, "--concurrency: expected at least 1"),
         (("--dsn", "postgres://db/x", "--payload-mode", "fax"), 1, "--payload-mode: expected one of stdin, file, inline"),
         (("--dsn", "postgres://db/x", "--config", "none.yaml"), 1, "expected a file, found none"),

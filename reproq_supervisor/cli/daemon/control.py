@@ -9,7 +9,7 @@ from reproq_supervisor.cli.daemon.record import NoDaemonError, find_control_sock
 from reproq_supervisor.cli.options import Options
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.settings.problems import ConfigError, Problem
-from reproq_supervisor.supervisor.client import ControlClient, DaemonUnavailable
+from reproq_supervisor.supervisor.client import ControlClient, DaemonLeft, DaemonUnavailable
 
 
 class RefusedError(ReproqError):
@@ -77,6 +77,8 @@ def _reached(options: Options) -> Iterator[ControlClient]:
 def _remedy(options: Options, path: str, error: DaemonUnavailable) -> str:
     if isinstance(error.__cause__, PermissionError):
         return "be root, or the user that runs it"
+    if isinstance(error, DaemonLeft):
+        return "it ended while it was at this: look at its log, and ask again when it is back"
     if is_answering(path):
         return "it is there, but busy or hung: look at its log"
     return f"start it with: {how_to_start(options)}"

@@ -84,7 +84,13 @@ def _strongest(word: Word, file: WorkerFile, environ: Mapping[str, str], flags: 
 
 def _check_together(by_name: Mapping[str, Value], origins: Mapping[str, str]) -> list[Problem]:
     if by_name["dsn"] in ("", EMBEDDED):  # the folder of a worker goes with it, and so would the data
-        return [Problem("dsn", "expected the URL of a database", hint="--dsn, DATABASE_URL, or dsn in reproq.yaml")]
+        return [
+            Problem(
+                "dsn",
+                "expected the URL of a database",
+                hint="--dsn, DATABASE_URL, or dsn in reproq.yaml; an embedded one comes with: reproq-supervisor run",
+            )
+        ]
     least, most = cast("float", by_name["poll-min-backoff"]), cast("float", by_name["poll-max-backoff"])
     if least > most:
         return [Problem(BY_NAME["poll-max-backoff"].keys[0], f"expected at least poll_min_backoff ({least:g} s), got {most:g} s")]
