@@ -15,6 +15,8 @@ class NewRun:
       delay_s: seconds until it is due; `run_after` (aware) says the same as a point in time and wins.
       expires_in_s: seconds after which it is no longer worth running.
       dedupe: True if an active run with the same spec shall be returned instead of a new one.
+      backend_alias: which of an application's task backends enqueued it.
+      code_ref, pip_lock_hash: what the code was when it was enqueued; part of the spec.
     """
 
     task_path: str
@@ -32,15 +34,13 @@ class NewRun:
     concurrency_key: str | None = None
     concurrency_limit: int = 0
     dedupe: bool = False
+    backend_alias: str = "default"
+    code_ref: str | None = None
+    pip_lock_hash: str | None = None
 
-    def spec(self) -> str:
-        """Return the contract's payload as canonical JSON, the text that `spec_hash` is taken of.
-
-        Raises:
-          ValueError: an argument is no JSON (NaN included).
-          TypeError: an argument is no JSON.
-        """
-        payload = {
+    def payload(self) -> dict[str, Any]:
+        """Return the contract's payload: what `spec_json` holds."""
+        return {
             "v": 1,
             "task_path": self.task_path,
             "args": list(self.args),
@@ -53,6 +53,14 @@ class NewRun:
             "concurrency_limit": self.concurrency_limit,
             "run_after": self.run_after.isoformat() if self.run_after else None,
             "exec": {"timeout_seconds": self.timeout_seconds, "max_attempts": self.max_attempts},
-            "provenance": {"code_ref": None, "pip_lock_hash": None},
+            "provenance": {"code_ref": self.code_ref, "pip_lock_hash": self.pip_lock_hash},
         }
-        return json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+    def spec(self) -> str:
+        """Return the payload as canonical JSON, the text that `spec_hash` is taken of.
+
+        Raises:
+          ValueError: an argument is no JSON (NaN included).
+          TypeError: an argument is no JSON.
+        """
+        return json.dumps(self.payload(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

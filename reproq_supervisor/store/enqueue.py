@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,12 +15,20 @@ from reproq_supervisor.store.asking import Query, Question, Rows, ask
 from reproq_supervisor.store.errors import StoreError
 from reproq_supervisor.store.statements import load
 
-__all__ = ["COPY_FROM", "NewRun", "columns_of", "enqueue", "enqueuing", "hash_of"]
+__all__ = ["COPY_FROM", "Entered", "NewRun", "columns_of", "enqueue", "enqueuing", "entering", "hash_of"]
 
 # Rows of one statement: past a few thousand nothing is gained, and the arrays grow large.
 _BATCH = 2000
 # From here on COPY: 51 us a row against 75 in batches, of which a third is our own encoding. It cannot look for duplicates.
 COPY_FROM = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What became of a run that was to be enqueued. `enqueued_at`: None if it was not inserted, for an active run has the same content."""
+
+    result_id: RunId
+    enqueued_at: datetime | None
 
 
 def enqueue(connection: psycopg.Connection[Any], runs: Sequence[NewRun]) -> list[RunId]:
@@ -35,25 +44,31 @@ def enqueue(connection: psycopg.Connection[Any], runs: Sequence[NewRun]) -> list
 
 def enqueuing(runs: Sequence[NewRun]) -> Question[list[RunId]]:
     """Insert *runs*, and return their ids in order."""
+    return [each.result_id for each in (yield from entering(runs))]
+
+
+def entering(runs: Sequence[NewRun]) -> Question[list[Entered]]:
+    """Insert *runs*, and return what became of each, in order."""
     if len(runs) >= COPY_FROM and not any(run.dedupe for run in runs):
         return (yield from _copying(runs))
-    ids: list[RunId] = []
+    entered: list[Entered] = []
     for start in range(0, len(runs), _BATCH):
-        ids += yield from _inserting(runs[start : start + _BATCH])
-    return ids
+        entered += yield from _inserting(runs[start : start + _BATCH])
+    return entered
 
 
-def _inserting(runs: Sequence[NewRun]) -> Question[list[RunId]]:
+def _inserting(runs: Sequence[NewRun]) -> Question[list[Entered]]:
     specs = [run.spec() for run in runs]
     hashes = [hash_of(spec) for spec in specs]
     keys = [hash_ if run.dedupe else None for run, hash_ in zip(runs, hashes, strict=True)]
     statement = load("task_runs")["enqueue_unless_active" if any(keys) else "enqueue"]
     inserted = yield Query(statement, {**columns_of(runs, specs, hashes), "dedupe_keys": keys})
-    plain: Iterator[RunId] = iter([run for run, key in inserted if key is None])
-    active: dict[str, RunId] = {key: run for run, key in inserted if key is not None}
+    plain: Iterator[Entered] = iter([Entered(run, at) for run, key, at in inserted if key is None])
+    active: dict[str, Entered] = {key: Entered(run, at) for run, key, at in inserted if key is not None}
     wanted = {key for key in keys if key is not None}
     if missing := sorted(wanted - active.keys()):
-        active.update(dict((yield Query(load("task_runs")["active_by_dedupe_key"], {"keys": missing}))))
+        found = yield Query(load("task_runs")["active_by_dedupe_key"], {"keys": missing})
+        active.update({key: Entered(run, None) for key, run in found})
     # What was active at the insert and is not any more has ended in between: it is time for a new run.
     for index, key in enumerate(keys):
         if key is not None and key not in active:
@@ -61,23 +76,22 @@ def _inserting(runs: Sequence[NewRun]) -> Question[list[RunId]]:
     return [next(plain) if key is None else active[key] for key in keys]
 
 
-def _again(run: NewRun) -> Question[RunId]:
+def _again(run: NewRun) -> Question[Entered]:
     for _ in range(10):
         spec = run.spec()
         key = hash_of(spec)
         parameters = {**columns_of([run], [spec], [key]), "dedupe_keys": [key]}
         if rows := (yield Query(load("task_runs")["enqueue_unless_active"], parameters)):
-            return RunId(rows[0][0])
+            return Entered(RunId(rows[0][0]), rows[0][2])
         if found := (yield Query(load("task_runs")["active_by_dedupe_key"], {"keys": [key]})):
-            return RunId(found[0][1])
+            return Entered(RunId(found[0][1]), None)
     raise StoreError(f"{run.task_path}: expected to insert the run or find its duplicate, got neither in ten attempts")
 
 
-def _copying(runs: Sequence[NewRun]) -> Question[list[RunId]]:
+def _copying(runs: Sequence[NewRun]) -> Question[list[Entered]]:
     drawn = yield Query(load("task_runs")["draw_ids"], {"count": len(runs)})
-    ids = [RunId(run) for run, _ in drawn]
     yield Rows(load("task_runs")["enqueue_by_copy"], (_row(run, *place) for run, place in zip(runs, drawn, strict=True)))
-    return ids
+    return [Entered(RunId(run), at) for run, at in drawn]
 
 
 def _row(run: NewRun, result_id: RunId, now: datetime) -> tuple[Any, ...]:
@@ -86,7 +100,7 @@ def _row(run: NewRun, result_id: RunId, now: datetime) -> tuple[Any, ...]:
     expires_at = None if run.expires_in_s is None else now + timedelta(seconds=run.expires_in_s)
     keys = (run.lock_key, run.concurrency_key, run.concurrency_limit)
     columns = (result_id, run.queue_name, run.priority, run.run_after or delayed, spec, hash_of(spec), run.task_path, "READY")
-    return (*columns, run.max_attempts, run.timeout_seconds, *keys, expires_at, None)
+    return (*columns, run.max_attempts, run.timeout_seconds, *keys, expires_at, run.backend_alias, None)
 
 
 def hash_of(spec: str) -> str:
@@ -110,4 +124,5 @@ def columns_of(runs: Sequence[NewRun], specs: Sequence[str], hashes: Sequence[st
         "concurrency_keys": [run.concurrency_key for run in runs],
         "concurrency_limits": [run.concurrency_limit for run in runs],
         "expire_ins_s": [run.expires_in_s for run in runs],
+        "backend_aliases": [run.backend_alias for run in runs],
     }

@@ -21,7 +21,7 @@ _SQL = re.compile(
 # Written so that it does not find itself.
 _MARKS = re.compile(r"\b(TO[D]O|FIX[M]E|X{3}|HAC[K])\b")
 # Beside the product's own: what else runs outside the tests.
-_PROGRAMS = ("workers", "benchmarks", ".ci")
+_PROGRAMS = ("reproq_django", "workers", "benchmarks", ".ci")
 _EVERYTHING = {"Exception", "BaseException"}
 
 

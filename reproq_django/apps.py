@@ -1,0 +1,17 @@
+"""The application for INSTALLED_APPS."""
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class ReproqDjangoConfig(AppConfig):
+    """Tables, admin pages and commands of the queue."""
+
+    name = "reproq_django"
+    verbose_name = "Background tasks"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from reproq_django.schema import after_migrate
+
+        post_migrate.connect(after_migrate, sender=self, dispatch_uid="reproq_django.schema")

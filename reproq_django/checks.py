@@ -1,0 +1,48 @@
+"""System checks: what is wrong with the settings of a backend, told by `manage.py check` and at every start."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from reproq_django.conf import problems_of
+from reproq_django.routing import queue_aliases
+
+
+def backend_problems(alias: str, options: Mapping[str, Any]) -> list[CheckMessage]:
+    """Return what is wrong with TASKS[*alias*] and with the settings that all backends share."""
+    found: list[CheckMessage] = []
+    if not apps.is_installed("reproq_django"):
+        found.append(Error("INSTALLED_APPS: expected 'reproq_django', got none", id="reproq_django.E001"))
+    found += [Error(f"TASKS[{alias!r}][{problem}", id="reproq_django.E002") for problem in _places(options)]
+    try:
+        aliases = queue_aliases()
+    except ImproperlyConfigured as error:
+        return [*found, Error(str(error), id="reproq_django.E003")]
+    for name in aliases:
+        if name not in settings.DATABASES:
+            known = ", ".join(sorted(settings.DATABASES))
+            found.append(
+                Error(
+                    f"database {name!r}: expected one of DATABASES ({known})",
+                    hint="REPROQ_DEFAULT_DB_ALIAS and the values of REPROQ_QUEUE_DATABASES name databases.",
+                    id="reproq_django.E004",
+                )
+            )
+        elif connections[name].vendor != "postgresql":
+            found.append(
+                Warning(
+                    f"database {name!r}: expected PostgreSQL, got {connections[name].display_name}: tasks can be enqueued, but never run",
+                    hint="Good for tests; silence it there with SILENCED_SYSTEM_CHECKS.",
+                    id="reproq_django.W001",
+                )
+            )
+    return found
+
+
+def _places(options: Mapping[str, Any]) -> list[str]:
+    return [problem.replace("OPTIONS.", "'OPTIONS']['", 1).replace(":", "']:", 1) for problem in problems_of(options)]
