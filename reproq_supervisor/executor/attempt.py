@@ -10,9 +10,11 @@ from typing import Any, Protocol
 from reproq_supervisor.core.policy.retry import asked_delay_s
 from reproq_supervisor.core.runs import ErrorKind
 from reproq_supervisor.core.work import Result, Verdict, Work
+from reproq_supervisor.executor import django_state
 from reproq_supervisor.executor.api import Fail, Retry, SoftTimeout
 from reproq_supervisor.executor.context import TaskContext, entered
 from reproq_supervisor.executor.encode import BadResultError, encode_error, encode_result, message_of
+from reproq_supervisor.executor.entry import Invocation, enter_by
 from reproq_supervisor.executor.host import Host
 from reproq_supervisor.executor.resolve import ForbiddenTaskError, Resolver, TaskNotFoundError
 
@@ -66,6 +68,7 @@ def run_attempt(work: Work, resolver: Resolver, soft: Soft, max_result_bytes: in
     prepared: Prepared | None = None
     host.open(work.seq)
     try:
+        django_state.begin_task()
         prepared = prepare(work, resolver, host)
         with entered(prepared.context, is_alone=host.is_alone):
             value = _invoke(work.seq, prepared, soft, max_result_bytes)
@@ -76,6 +79,7 @@ def run_attempt(work: Work, resolver: Resolver, soft: Soft, max_result_bytes: in
         if prepared is not None:
             prepared.context.end()
         host.close(work.seq)
+        django_state.end_task()
 
 
 def prepare(work: Work, resolver: Resolver, host: Host) -> Prepared:
@@ -83,8 +87,8 @@ def prepare(work: Work, resolver: Resolver, host: Host) -> Prepared:
     call = read_call(work)
     target = resolver.resolve(call.path)
     context = TaskContext(work, call.path, call.metadata, host)
-    args = [context, *call.args] if call.takes_context or target.takes_context else call.args
-    return Prepared(functools.partial(target.call, *args, **call.kwargs), context)
+    takes_context = call.takes_context or target.takes_context
+    return Prepared(enter_by(Invocation(target.task, target.call, context, call.args, call.kwargs, takes_context)), context)
 
 
 def returned(work: Work, value: Any, max_result_bytes: int) -> Result:

@@ -27,6 +27,7 @@ from types import FrameType
 from typing import TypeVar
 
 from reproq_supervisor.core.work import MAX_RESULT_BYTES, Result, Work
+from reproq_supervisor.executor import django_state
 from reproq_supervisor.executor.api import SoftTimeout
 from reproq_supervisor.executor.attempt import Prepared, completed, prepare, raised, returned
 from reproq_supervisor.executor.context import enter
@@ -190,9 +191,11 @@ class LoopExecutor:
         output = self._runs.new_output(work.seq)
         OUTPUT.set(output)
         _RUN.set(run)
+        django_state.begin_task()
         result = await self._attempt(work, run, prepared)
         prepared.context.end()
         self._host.close(work.seq)
+        django_state.end_task()
         self._runs.end_output(output)
         return replace(result, elapsed_s=time.perf_counter() - started)
 

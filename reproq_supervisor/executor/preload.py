@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from reproq_supervisor.executor import django_state
 from reproq_supervisor.process import proctable
 
 _STANDARD = frozenset({0, 1, 2})
@@ -28,6 +29,10 @@ def preload(app: Mapping[str, Any]) -> None:
         _import("django", call="setup")
     for name in app.get("preload") or []:
         _import(name)
+    try:
+        django_state.close_everything()  # what a model or an application asked of the database while it was imported
+    except BaseException as error:  # boundary: engines of databases and caches are the application's
+        raise PreloadError(f"app.preload: closing Django's connections failed with {type(error).__name__}: {error}") from error
 
 
 def _import(name: str, call: str | None = None) -> None:

@@ -23,10 +23,11 @@ class TaskNotFoundError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A callable found for a path."""
+    """A callable found for a path, and the object there that has it or is it."""
 
     call: Callable[..., Any]
     takes_context: bool
+    task: object
 
 
 class Resolver:
@@ -71,7 +72,7 @@ class Resolver:
             raise TaskNotFoundError(f"{path}: expected a callable or an object with .func or .run, got {type(task).__name__}")
         if not self._anything:
             self._check_origin(path, call)
-        return Target(call, bool(getattr(task, "takes_context", False)))
+        return Target(call, bool(getattr(task, "takes_context", False)), task)
 
     def _is_allowed(self, path: str) -> bool:
         return self._anything or path.startswith(self._allowed)
