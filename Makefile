@@ -71,6 +71,10 @@ bench-modes: venv ## Measure tasks/s of the modes process, thread and async side
 bench-forks: venv ## Measure forked tasks/s (isolation: fork) beside bare forks of the same process
 	$(RUN) -m benchmarks.forks $(ARGS)
 
+.PHONY: bench-django
+bench-django: venv ## Measure no-op tasks/s of Django in warm executors beside one interpreter for each task
+	$(RUN) -m benchmarks.django_tasks $(ARGS)
+
 .PHONY: bench-scaling
 bench-scaling: bench-venv ## Plot how a pool finds its size, for steps and bursts of sleeping and of computing tasks
 	$(RUN) -m benchmarks.scaling $(ARGS)
