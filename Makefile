@@ -51,6 +51,14 @@ check: venv ## Check format, lint, types, architecture and the pure parts: what 
 bench: venv ## Measure tasks/s beside the raw SQL on the same schema, latency and memory
 	$(RUN) -m benchmarks.throughput $(ARGS)
 
+.PHONY: bench-peers
+bench-peers: bench-venv ## Measure this product, the raw SQL and other queues in turns; takes about an hour (--only, --measure, --rounds)
+	$(RUN) -m benchmarks.peers $(ARGS)
+
+.PHONY: bench-matrix
+bench-matrix: venv ## Measure every mode, longer tasks, larger payloads, and claims beside a million runs; takes about an hour
+	$(RUN) -m benchmarks.matrix $(ARGS)
+
 .PHONY: bench-recovery
 bench-recovery: venv ## Measure how long after the death of each kind of process its work goes on
 	$(RUN) -m benchmarks.recovery $(ARGS)

@@ -9,6 +9,7 @@ the product is measured against these figures in the same run.
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import multiprocess
@@ -34,27 +35,36 @@ NOTHING: dict[str, Any] = {
 
 def work_off(dsn: str, worker_id: str, batch: int, start_at: float) -> int:
     """Claim and complete until the queue is empty; return how many."""
-    done = 0
-    claimed: list[tuple[int, int]] = []
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as connection:
         time.sleep(max(0.0, start_at - time.time()))
-        while True:
-            n = len(claimed)
-            endings = {
-                "end_ids": [run for run, _ in claimed],
-                "end_lease_nos": [no for _, no in claimed],
-                "end_outcomes": ["succeed"] * n,
-                "end_values": text_array(["null"] * n),
-                "end_delays": [None] * n,
-                "end_started_ago": [0.001] * n,
-                "end_logs_uris": [None] * n,
-            }
-            parameters = {**NOTHING, **endings, "leased_by": worker_id, "queues": ["default"], "wanted": [batch]}
-            rows = connection.execute(load("task_lane")["cycle"], parameters).fetchall()
-            done += sum(row[0] == "ended" for row in rows)
-            claimed = [(row[1], row[3]) for row in rows if row[0] == "claimed"]
+        done = 0
+        for claimed in cycles(connection, worker_id, batch):
             if not claimed:
                 return done
+            done += claimed
+    return done
+
+
+def cycles(connection: psycopg.Connection[Any], worker_id: str, batch: int) -> Iterator[int]:
+    """Claim again and again, and complete with each claim what the last one brought; yield how many each claim brought."""
+    claimed: list[tuple[int, int]] = []
+    while True:
+        n = len(claimed)
+        endings = {
+            "end_ids": [run for run, _ in claimed],
+            "end_lease_nos": [no for _, no in claimed],
+            "end_outcomes": ["succeed"] * n,
+            "end_values": text_array(["null"] * n),
+            "end_delays": [None] * n,
+            "end_started_ago": [0.001] * n,
+            "end_logs_uris": [None] * n,
+        }
+        parameters = {**NOTHING, **endings, "leased_by": worker_id, "queues": ["default"], "wanted": [batch]}
+        rows = connection.execute(load("task_lane")["cycle"], parameters).fetchall()
+        ended = sum(row[0] == "ended" for row in rows)
+        assert ended == n, f"expected {n} runs to end, got {ended}"
+        claimed = [(row[1], row[3]) for row in rows if row[0] == "claimed"]
+        yield len(claimed)
 
 
 def measure(dsn: str, tasks: int, batch: int, connections: int) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""What is measured of a contender: one module for each question, all answering with figures by name."""

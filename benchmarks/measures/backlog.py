@@ -1,0 +1,98 @@
+"""The first two thousand tasks of a deep backlog, beside those of a shallow one: what waits must not slow down what is claimed.
+
+Both backlogs stay while the rounds take turns: workers start, work off what they can until two thousand have started, and end.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+from benchmarks.contenders.contender import Contender, Queue, Work
+from benchmarks.contenders.meter import new_meter
+from benchmarks.measures.drain import BOOT_S, rate_of, settle
+from tests.support.postgres import Cluster
+
+SHALLOW = 10_000
+FIRST = 2_000
+_ROOM = 100_000
+"""More than anybody starts until he is stopped: numbers of tasks come again after so many."""
+_PART = 50_000
+_DEAD = 50_000
+
+
+class Backlog(NamedTuple):
+    """A queue that is kept at a depth."""
+
+    queue: Queue
+    depth: int
+
+    def fill(self, tasks: int) -> None:
+        """Enqueue *tasks* more, in parts that fit into memory."""
+        for first in range(0, tasks, _PART):
+            self.queue.enqueue_many([Work(n % _ROOM) for n in range(first, min(tasks, first + _PART))])
+
+    def work_off(self, tasks: int) -> None:
+        """Let so many of them run, and fill up: their dead rows stay where a snapshot is held."""
+        with new_meter(_ROOM) as meter:
+            with self.queue.workers(meter):
+                assert meter.wait(tasks, BOOT_S), f"expected {tasks} tasks to start within {BOOT_S:g} s, got {meter.seen()}"
+            started = meter.seen()
+        self.fill(started)
+
+    def first_per_s(self) -> float:
+        """Return the rate at which the first of the backlog start, and fill up what was worked off."""
+        with new_meter(_ROOM) as meter:
+            with self.queue.workers(meter):
+                if not meter.wait(FIRST, BOOT_S):
+                    raise TimeoutError(f"expected {FIRST} tasks to start within {BOOT_S:g} s, got {meter.seen()}")
+            starts = sorted(start for start in meter.starts() if start)
+        self.fill(len(starts))
+        return rate_of(starts[:FIRST])
+
+
+@contextmanager
+def _filled(cluster: Cluster, contender: Contender, depth: int, before: Callable[[Queue], None]) -> Iterator[Backlog]:
+    with contender.open(cluster) as queue:
+        before(queue)
+        backlog = Backlog(queue, depth)
+        backlog.fill(depth)
+        settle(queue)
+        yield backlog
+
+
+@contextmanager
+def _pinned(backlog: Backlog) -> Iterator[None]:
+    """Hold a snapshot, as a report does that takes hours, and let many rows die behind it."""
+    assert backlog.queue.database is not None, "a snapshot is PostgreSQL's"
+    with backlog.queue.database.connect(autocommit=False) as holder:
+        holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        holder.execute("SELECT FROM pg_class LIMIT 1")
+        backlog.work_off(_DEAD)
+        yield
+
+
+def nothing(_: Queue) -> None:
+    """Put nothing beside the tasks that can run."""
+
+
+def first_of_many(
+    cluster: Cluster, contender: Contender, depth: int, rounds: int, *, before: Callable[[Queue], None] = nothing, pinned: bool = False
+) -> list[dict[str, float]]:
+    """Return for each round the rate of the deep backlog, that of a shallow one alone, and their ratio.
+
+    Args:
+      depth: how many tasks that can run the deep one has.
+      before: what else it has.
+      pinned: whether somebody holds a snapshot of its database.
+    """
+    with (
+        _filled(cluster, contender, SHALLOW, nothing) as shallow,
+        _filled(cluster, contender, depth, before) as deep,
+        _pinned(deep) if pinned else nullcontext(),
+    ):
+        shallow.first_per_s(), deep.first_per_s()  # files and plans in memory
+        found = []
+        for _ in range(rounds):
+            alone, beside = shallow.first_per_s(), deep.first_per_s()
+            found.append({"shallow_per_s": alone, "deep_per_s": beside, "ratio": beside / alone})
+        return found
