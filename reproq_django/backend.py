@@ -16,7 +16,7 @@ from reproq_django.framework import BaseTaskBackend, Task, TaskResult, TaskResul
 from reproq_django.inserting import insert
 from reproq_django.models import TaskRun
 from reproq_django.results import ReproqTaskResult, enqueued, stored
-from reproq_django.routing import parse_result_id
+from reproq_django.routing import Routes, parse_result_id
 from reproq_supervisor.store.enqueue import Entered
 
 
@@ -32,10 +32,7 @@ class ReproqBackend(BaseTaskBackend):
         super().__init__(alias, params)
         # None stands for nothing said, as an empty list does: any queue.
         self.queues = set(params.get("QUEUES", ["default"]) or ())
-
-    @property
-    def _options(self) -> BackendOptions:
-        return BackendOptions.of(self.options)
+        self._options = BackendOptions.of(self.options)
 
     def validate_task(self, task: Task) -> None:
         """As the framework, but a delay (a timedelta as `run_after`) is as good as a time."""
@@ -57,15 +54,17 @@ class ReproqBackend(BaseTaskBackend):
 
     def bulk_enqueue(self, calls: Iterable[tuple[Task, Sequence[Any], Mapping[str, Any]]]) -> list[TaskResult]:
         """Enqueue many, those of each database in one transaction; return the results in order. Raises as `enqueue`."""
-        options = self._options
-        planned = []
-        for task, args, kwargs in calls:
-            self.validate_task(task)
-            planned.append(call_of(task, args, kwargs, options, self.alias))
-        results = self._inserted(planned)
+        routes = Routes.read()
+        planned = [self.call_of(task, args, kwargs, routes) for task, args, kwargs in calls]
+        results = self._inserted(planned, routes)
         for call, result in zip(planned, results, strict=True):
-            self._tell(call, result)
+            self.tell_enqueued(call, result)
         return results
+
+    def call_of(self, task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], routes: Routes) -> Call:
+        """Return what enqueueing *task* would insert. Raises as `enqueue`, but asks no database."""
+        self.validate_task(task)
+        return call_of(task, args, kwargs, self._options, self.alias, routes)
 
     async def abulk_enqueue(self, calls: Iterable[tuple[Task, Sequence[Any], Mapping[str, Any]]]) -> list[TaskResult]:
         """As `bulk_enqueue`, for coroutines."""
@@ -82,7 +81,7 @@ class ReproqBackend(BaseTaskBackend):
         row = None if number is None else TaskRun.objects.using(alias).filter(pk=number).first()
         if row is None:
             raise TaskResultDoesNotExist(f"{result_id}: expected the id of a run, found none in {alias!r}")
-        return stored(row, alias, self.alias)
+        return stored(row, alias, self.alias, Routes.read())
 
     def save_metadata(self, result_id: str, metadata: dict[str, Any]) -> None:
         """Replace what is noted down about a run.
@@ -102,27 +101,26 @@ class ReproqBackend(BaseTaskBackend):
         """Say what is wrong with the settings."""
         return [*super().check(**kwargs), *backend_problems(self.alias, self.options)]
 
-    def _inserted(self, planned: Sequence[Call]) -> list[TaskResult]:
+    def _inserted(self, planned: Sequence[Call], routes: Routes) -> list[TaskResult]:
         by_alias: dict[str, list[int]] = defaultdict(list)
         for at, call in enumerate(planned):
             by_alias[call.alias].append(at)
         results: dict[int, ReproqTaskResult] = {}
         for alias, places in by_alias.items():
             entered = insert(alias, [planned[at].run for at in places])
-            results.update(self._results(alias, [planned[at] for at in places], places, entered))
+            results.update(zip(places, self._results(alias, [planned[at] for at in places], entered, routes), strict=True))
         return [results[at] for at in range(len(planned))]
 
-    def _results(
-        self, alias: str, calls: Sequence[Call], places: Sequence[int], entered: Sequence[Entered]
-    ) -> Iterable[tuple[int, ReproqTaskResult]]:
-        """Yield the results with their places; what was there before is read, for it may be running."""
+    def _results(self, alias: str, calls: Sequence[Call], entered: Sequence[Entered], routes: Routes) -> Iterable[ReproqTaskResult]:
+        """Yield the results in order; what was there before is read, for it may be running."""
         there = [each.result_id for each in entered if each.enqueued_at is None]
         rows = TaskRun.objects.using(alias).in_bulk(there) if there else {}
-        for at, call, each in zip(places, calls, entered, strict=True):
+        for call, each in zip(calls, entered, strict=True):
             row = rows.get(each.result_id)
-            yield at, enqueued(call, each) if row is None else stored(row, alias, self.alias)
+            yield enqueued(call, each, routes) if row is None else stored(row, alias, self.alias, routes)
 
-    def _tell(self, call: Call, result: TaskResult) -> None:
+    def tell_enqueued(self, call: Call, result: TaskResult) -> None:
+        """Send the signals of a run that was inserted."""
         task_enqueued.send(type(self), task_result=result)
         if signals.task_enqueued.receivers:
             signals.task_enqueued.send(type(self), task_result=result, spec=call.run.payload())

@@ -13,7 +13,7 @@ from reproq_django.conf import BackendOptions
 from reproq_django.framework import Task
 from reproq_django.limits import key_made, limit_of
 from reproq_django.paths import path_of
-from reproq_django.routing import resolve_queue_db
+from reproq_django.routing import Routes
 from reproq_django.serialization import encode_args
 from reproq_supervisor.client.arguments import MOST_INT32, check_json
 from reproq_supervisor.core.new_run import NewRun
@@ -35,7 +35,7 @@ class Call:
     alias: str
 
 
-def call_of(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], options: BackendOptions, backend: str) -> Call:
+def call_of(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], options: BackendOptions, backend: str, routes: Routes) -> Call:
     """Return what enqueueing *task* with these arguments inserts.
 
     Raises:
@@ -67,7 +67,7 @@ def call_of(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], options:
         code_ref=options.code_ref,
         pip_lock_hash=options.pip_lock_hash,
     )
-    return Call(_as_enqueued(task, run), run, resolve_queue_db(task.queue_name))
+    return Call(_as_enqueued(task, run), run, routes.database_of(task.queue_name))
 
 
 def _as_enqueued(task: Task, run: NewRun) -> Task:

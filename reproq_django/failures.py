@@ -79,7 +79,7 @@ def _task_error(entry: Mapping[str, Any]) -> TaskError:
 def _path_of(entry: Mapping[str, Any]) -> str:
     """Return where the class can be imported from; older entries have only its bare name, which tells it for those of Python itself."""
     path, name = entry.get("exception_class_path"), entry.get("exception_class")
-    if isinstance(path, str) and "." in path:
+    if isinstance(path, str) and "." in path and "<" not in path:
         return path
     if isinstance(name, str) and isinstance(getattr(builtins, name, None), type):
         return f"builtins.{name}"

@@ -10,7 +10,7 @@ from reproq_django.failures import task_errors
 from reproq_django.framework import TASK_REFRESH_ATTRS, TaskResult, TaskResultStatus
 from reproq_django.models import RunState, TaskRun
 from reproq_django.paths import task_at
-from reproq_django.routing import parse_result_id, result_id_of
+from reproq_django.routing import Routes, parse_result_id
 from reproq_supervisor.store.enqueue import Entered
 
 # The framework has no words for a run that waits for another, and for one that was cancelled.
@@ -100,11 +100,11 @@ def _pauses(timeout_s: float | None, poll_interval_s: float) -> Iterator[float]:
             return
 
 
-def enqueued(call: Call, entered: Entered) -> ReproqTaskResult:
+def enqueued(call: Call, entered: Entered, routes: Routes) -> ReproqTaskResult:
     """Return the result of a run that was just inserted."""
     result = ReproqTaskResult(
         task=call.task,
-        id=result_id_of(call.alias, entered.result_id),
+        id=routes.result_id_of(call.alias, entered.result_id),
         status=TaskResultStatus.READY,
         enqueued_at=entered.enqueued_at,
         started_at=None,
@@ -119,7 +119,7 @@ def enqueued(call: Call, entered: Entered) -> ReproqTaskResult:
     return _with_own(result, call.alias, str(RunState.READY), {})
 
 
-def stored(row: TaskRun, alias: str, backend: str) -> ReproqTaskResult:
+def stored(row: TaskRun, alias: str, backend: str, routes: Routes) -> ReproqTaskResult:
     """Return the result of a run as its record tells it.
 
     Args:
@@ -133,7 +133,7 @@ def stored(row: TaskRun, alias: str, backend: str) -> ReproqTaskResult:
     task = changed(task_at(row.task_path), priority=row.priority, queue_name=row.queue_name, run_after=row.run_after, backend=backend)
     result = ReproqTaskResult(
         task=task,
-        id=result_id_of(alias, row.result_id),
+        id=routes.result_id_of(alias, row.result_id),
         status=_STATUS_OF.get(state) or TaskResultStatus(state),
         enqueued_at=row.enqueued_at,
         started_at=row.started_at,

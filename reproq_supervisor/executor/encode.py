@@ -76,10 +76,12 @@ _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(","
 
 
 def encode_error(kind: str, message: str, error: BaseException | None = None) -> bytes:
-    """Return an error object of the contract (`kind`, `message`, with *error* also `exception_class` and `traceback`)."""
+    """Return an error object of the contract (`kind`, `message`; with *error* its class, bare and with its module, and `traceback`)."""
     fields = {"kind": kind, "message": _storable(message, MAX_MESSAGE_CHARS)}
     if error is not None:
-        fields["exception_class"] = _storable(type(error).__name__, 256)
+        kind_of = type(error)
+        fields["exception_class"] = _storable(kind_of.__name__, 256)
+        fields["exception_class_path"] = _storable(f"{kind_of.__module__}.{kind_of.__qualname__}", 512)
         fields["traceback"] = _storable(_traceback(error), MAX_TRACEBACK_CHARS)
     return json.dumps(fields, separators=(",", ":")).encode()
 

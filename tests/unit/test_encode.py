@@ -77,6 +77,7 @@ def test_an_error_carries_class_and_traceback() -> None:
     except KeyError as error:
         fields = json.loads(encode_error("app_error", message_of(error), error))
     assert (fields["kind"], fields["message"], fields["exception_class"]) == ("app_error", "'missing'", "KeyError")
+    assert fields["exception_class_path"] == "builtins.KeyError"
     assert "test_encode.py" in fields["traceback"]
 
 
