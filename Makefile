@@ -59,6 +59,10 @@ bench-peers: bench-venv ## Measure this product, the raw SQL and other queues in
 bench-matrix: venv ## Measure every mode, longer tasks, larger payloads, and claims beside a million runs; takes about an hour
 	$(RUN) -m benchmarks.matrix $(ARGS)
 
+.PHONY: bench-latency
+bench-latency: venv ## Measure the time from a task's commit to its start on an idle pool, stage by stage
+	$(RUN) -m benchmarks.latency $(ARGS)
+
 .PHONY: bench-recovery
 bench-recovery: venv ## Measure how long after the death of each kind of process its work goes on
 	$(RUN) -m benchmarks.recovery $(ARGS)

@@ -269,7 +269,8 @@ class Conversation:
         # A point in time, kept from wait to wait: the watch wakes us ten times a second, and would put off a mere duration for ever.
         self._look_at_mono = min(self._look_at_mono, now + seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), max(0.0, self._look_at_mono - now))
+            async with asyncio.timeout(max(0.0, self._look_at_mono - now)):
+                await self._wake.wait()
         if time.monotonic() >= self._look_at_mono:
             self._look_at_mono = math.inf
             self._hungry = False

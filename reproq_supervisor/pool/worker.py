@@ -28,7 +28,8 @@ from reproq_supervisor.pool.in_hand import InHand
 from reproq_supervisor.process.deadlines import SoftReason
 from reproq_supervisor.process.holes import free_beyond
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
+"""More makes the allocator map and unmap memory for every read: 13 us instead of 2."""
 CAPTURE_BYTES = 1024 * 1024
 """What is kept of each stream of an attempt, unless the pool says otherwise."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from reproq_supervisor.core import frames
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
+"""More makes the allocator map and unmap memory for every read: 13 us instead of 2."""
 MAX_DESCRIPTORS = 8
 
 

@@ -9,6 +9,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from reproq_supervisor.store.errors import StoreUnavailable, translated
+from reproq_supervisor.store.exchange import Exchange
 from reproq_supervisor.store.statements import load
 
 _ROLLED_BACK_TRIES = 3
@@ -22,9 +23,10 @@ class StoreConnection:
     Whatever goes wrong in a call, afterwards the connection is idle or closed: a half-read reply must not meet the next request.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], *, is_direct: bool = False) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Any], *, is_direct: bool = False, prepare: bool = False) -> None:
         self._connection = connection
         self._is_direct = is_direct
+        self._exchange = Exchange(connection, prepare=prepare and is_direct)
 
     @classmethod
     async def open(cls, dsn: str, *, application_name: str, prepare: bool, timeout_s: float = 10) -> "StoreConnection":
@@ -49,10 +51,8 @@ class StoreConnection:
                 on_failure.push_async_callback(connection.close)
                 async with _answered_in_time():
                     is_direct = await _is_direct(connection)
-                    if prepare and is_direct:
-                        connection.prepare_threshold = 0
                 on_failure.pop_all()
-            return cls(connection, is_direct=is_direct)
+            return cls(connection, is_direct=is_direct, prepare=prepare)
 
     async def ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run the statement *name* of `sql/<table>.sql` and return its rows.
@@ -62,19 +62,16 @@ class StoreConnection:
             answer within `ANSWER_WITHIN_S`, and then up to ten seconds for giving up in order.
           StoreError: it did nothing, and would do nothing again.
         """
+        statement = load(table)[name]
         with translated():
             async with self._clean_or_closed(), _answered_in_time():
                 for _ in range(_ROLLED_BACK_TRIES - 1):
                     try:
-                        return await self._execute(load(table)[name], parameters)
+                        return await self._exchange.rows(statement, parameters)
                     except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                         # All of it was undone because of somebody who locks records in another order; now they are through.
                         continue
-                return await self._execute(load(table)[name], parameters)
-
-    async def _execute(self, statement: bytes, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        cursor = await self._connection.execute(statement, parameters)
-        return await cursor.fetchall() if cursor.description else []
+                return await self._exchange.rows(statement, parameters)
 
     @property
     def closed(self) -> bool:

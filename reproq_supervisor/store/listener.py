@@ -9,6 +9,7 @@ from typing import Any, Self
 import psycopg
 
 from reproq_supervisor.store.errors import StoreUnavailable, translated
+from reproq_supervisor.store.exchange import Exchange, Readable
 from reproq_supervisor.store.statements import load
 
 _FIRST_RETRY_S = 0.2
@@ -60,10 +61,10 @@ class Listener:
                 self._dsn, autocommit=True, application_name=self._application_name, connect_timeout=10, prepare_threshold=None
             )
             self._connection = connection
-            cursor = await connection.execute(load("channel")["name_of"])
-            row = await cursor.fetchone()
-            assert row is not None, "a SELECT without FROM has one row"
-            await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(row[0])))
+            # Not by a cursor, which would keep for itself the notes that come along.
+            exchange = Exchange(connection, prepare=False)
+            ((channel,),) = await exchange.rows(load("channel")["name_of"], {})
+            await exchange.rows(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)).as_bytes(connection), None)
 
     async def _run(self) -> None:
         retry_s = _FIRST_RETRY_S
@@ -82,12 +83,18 @@ class Listener:
                 retry_s = min(_LAST_RETRY_S, retry_s * 2)
 
     async def _hear(self) -> None:
+        """Pass notes on, straight from the event loop: between a task's commit and its start, every turn of the loop counts."""
         assert self._connection is not None
-        with translated():
-            async for note in self._connection.notifies():
-                if self._concerns(note.payload):
+        pgconn = self._connection.pgconn
+
+        def pass_on(_: Readable) -> None:
+            while (note := pgconn.notifies()) is not None:
+                if self._concerns(note.extra.decode(errors="replace")):
                     self._on_note()
-        raise StoreUnavailable("the notification stream ended")
+
+        with translated(), Readable(pgconn, pass_on) as readable:
+            readable.look()  # at what came with the answer to LISTEN
+            await readable.done
 
     def _concerns(self, payload: str) -> bool:
         kind, _, queue = payload.partition(":")

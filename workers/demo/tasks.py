@@ -25,6 +25,11 @@ def echo(*args: Any, **kwargs: Any) -> dict[str, Any]:
     return {"args": list(args), "kwargs": kwargs}
 
 
+def tell_time() -> float:
+    """Return when it runs, in seconds since 1970 by this host's clock."""
+    return time.time()
+
+
 def add(a: float, b: float) -> float:
     """Return a + b."""
     return a + b
