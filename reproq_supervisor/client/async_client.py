@@ -78,7 +78,8 @@ class AsyncClient:
 
     async def cancel(self, run: int, *, connection: "AsyncConnection | None" = None) -> CancelOutcome:
         """As `Client.cancel`."""
-        return (await self._change(questions.cancelling([run]), connection))[RunId(run)]
+        question = questions.cancelling([run], leaves_word=connection is not None)
+        return (await self._change(question, connection))[RunId(run)]
 
     async def retry(self, run: int, *, connection: "AsyncConnection | None" = None) -> Retried:
         """As `Client.retry`."""

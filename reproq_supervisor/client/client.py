@@ -96,7 +96,7 @@ class Client:
 
     def cancel(self, run: int, *, connection: "Connection | None" = None) -> CancelOutcome:
         """Cancel the run: one that waits ends at once, one that runs is asked to stop; return which it was."""
-        return self._change(questions.cancelling([run]), connection)[RunId(run)]
+        return self._change(questions.cancelling([run], leaves_word=connection is not None), connection)[RunId(run)]
 
     def retry(self, run: int, *, connection: "Connection | None" = None) -> Retried:
         """Run a run once more that failed or was cancelled, as `triage retry` does; return what became of that."""

@@ -33,9 +33,9 @@ def reading(runs: Sequence[int]) -> Question[dict[RunId, TaskResult]]:
     return {run: TaskResult.of(view) for run, view in found.items()}
 
 
-def cancelling(runs: Sequence[int]) -> Question[dict[RunId, commands.CancelOutcome]]:
-    """Cancel *runs*, and say what that did."""
-    return (yield from commands.cancelling([RunId(run) for run in runs]))
+def cancelling(runs: Sequence[int], *, leaves_word: bool) -> Question[dict[RunId, commands.CancelOutcome]]:
+    """Cancel *runs*, and say what that did; *leaves_word* in the caller's own transaction."""
+    return (yield from commands.cancelling([RunId(run) for run in runs], leaves_word=leaves_word))
 
 
 def retrying(runs: Sequence[int]) -> Question[dict[RunId, Retried]]:

@@ -142,9 +142,14 @@ def cancel(connection: psycopg.Connection[Any], runs: Sequence[RunId]) -> dict[R
     return ask(connection, cancelling(runs))
 
 
-def cancelling(runs: Sequence[RunId]) -> Question[dict[RunId, CancelOutcome]]:
-    """Cancel runs, and return what that did."""
-    rows = yield Query(load("reading")["cancel"], {"ids": list(runs)})
+def cancelling(runs: Sequence[RunId], *, leaves_word: bool = False) -> Question[dict[RunId, CancelOutcome]]:
+    """Cancel runs, and return what that did.
+
+    Args:
+      leaves_word: in a transaction that others may keep open: who waits for the runs' keys or workflows is seen to after its commit, by a
+        shard or the keeper, and nobody is kept waiting until then.
+    """
+    rows = yield Query(load("reading")["cancel"], {"ids": list(runs), "leaves_word": leaves_word})
     return {run: CancelOutcome(outcome) for run, outcome in rows}
 
 

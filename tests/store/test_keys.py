@@ -6,7 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from reproq_supervisor.core.runs import Outcome, RunId
+from reproq_supervisor.client import Client, NewRun, chain
+from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
+from reproq_supervisor.store.commands import CancelOutcome
 from tests.store.actors import Keeper, Shard, assert_invariant, lane
 from tests.support.postgres import Database
 
@@ -288,3 +290,41 @@ def test_word_of_a_key_that_somebody_keeps_locked_stands_before_no_other(shard: 
         other.execute("SELECT reproq_lock_keys(ARRAY(SELECT 'lock:' || n FROM generate_series(1, 150) n))")
         shard.claim(5)
         assert database.query("SELECT count(*) FROM reproq_key_arrivals WHERE key = 'lock:z'") == [(0,)]
+
+
+@pytest.mark.parametrize("claims", [("default", 5), ("bulk", 5)])
+def test_a_cancellation_in_an_open_transaction_stops_no_other_claim(
+    shard: Shard, put: Put, database: Database, claims: tuple[str, int]
+) -> None:
+    """Whoever cancels within a transaction of his own may go on with it for minutes."""
+    (first,) = put(lock_key="a", queue_name=claims[0])
+    others = [*put(lock_key="b", queue_name=claims[0]), *put(concurrency_key="c", concurrency_limit=2, queue_name=claims[0])]
+    (mine,) = put(lock_key="a", concurrency_key="c", concurrency_limit=2, queue_name="other")
+    with Client(database.dsn) as client, database.connect() as caller, caller.transaction():
+        assert client.cancel(mine, connection=caller) is CancelOutcome.CANCELLED
+        reply = shard.cycle(claims=(claims,))
+        assert (ids(reply.claimed), reply.is_contended) == ([first, *others], False)
+
+
+def test_a_woken_run_that_is_cancelled_in_a_transaction_gives_its_place_to_the_next_after_the_commit(
+    shard: Shard, put: Put, database: Database
+) -> None:
+    put(lock_key="a")
+    (held,) = shard.claim(5)
+    first, second = put(2, lock_key="a")
+    assert shard.claim(5) == ()
+    shard.succeed(held)
+    assert waits_for(database, first) is None, "it was woken"
+    with Client(database.dsn) as client, database.connect() as caller, caller.transaction():
+        client.cancel(first, connection=caller)
+        assert shard.claim(5) == ()
+    assert ids(shard.claim(5)) == [second]
+
+
+def test_a_cancellation_in_a_transaction_reaches_those_who_wait_for_it_after_the_commit(shard: Shard, database: Database) -> None:
+    with Client(database.dsn) as client:
+        parent, child = client.begin(chain(NewRun("app.task"), NewRun("app.task")))
+        with database.connect() as caller, caller.transaction():
+            client.cancel(parent, connection=caller)
+        shard.cycle()
+        assert client.result(child).status is RunStatus.FAILED

@@ -135,7 +135,10 @@ $$;
 
 -- Cancels runs. Returns for each: cancelled (it waited, and has ended now), requested (somebody holds it, or has it locked), ended (it had
 -- ended before), unknown.
-CREATE OR REPLACE FUNCTION reproq_cancel(p_ids bigint[]) RETURNS TABLE (result_id bigint, outcome text)
+--   p_leaves_word: for a transaction that others may keep open for long. It takes no lock of a key or a workflow then, which would stop all who
+--   want it, but leaves word of what follows: the next cycle after the commit, or the keeper, sees to it.
+DROP FUNCTION IF EXISTS reproq_cancel(bigint[]);
+CREATE OR REPLACE FUNCTION reproq_cancel(p_ids bigint[], p_leaves_word boolean DEFAULT false) RETURNS TABLE (result_id bigint, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -145,27 +148,39 @@ DECLARE
     seized bigint[];
     held bigint[];
     unwished bigint[];
+    freed text[];
     n integer;
 BEGIN
-    -- A waiting run is claimed for a moment, by nobody, so that it ends like any other.
+    -- A waiting run is claimed for a moment, by nobody, so that it ends like any other; without its keys, since it holds none. One that was
+    -- woken for a key had its turn, which is the next one's now.
     WITH picked AS MATERIALIZED (
-        SELECT l.result_id
+        SELECT l.result_id, l.lock_name, l.limit_name
         FROM task_lane l
         JOIN task_runs r ON r.result_id = ANY (ARRAY[l.result_id])
         WHERE l.result_id = ANY (p_ids) AND l.state <> 'running'
         ORDER BY l.result_id
         FOR UPDATE OF l SKIP LOCKED FOR NO KEY UPDATE OF r SKIP LOCKED),
     taken AS (
-        UPDATE task_lane l SET state = 'running', park_reason = NULL, on_key = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp()
-        FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING l.result_id)
-    SELECT coalesce(array_agg(result_id ORDER BY result_id), '{}') INTO seized FROM taken;
+        UPDATE task_lane l
+        SET state = 'running', park_reason = NULL, on_key = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp(),
+            lock_name = NULL, limit_name = NULL
+        FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING l.result_id, p.lock_name, p.limit_name)
+    SELECT coalesce(array_agg(t.result_id ORDER BY t.result_id), '{}'), array_remove(array_agg(t.lock_name) || array_agg(t.limit_name), NULL)
+    INTO seized, freed FROM taken t;
     n := cardinality(seized);
     IF n > 0 THEN
         seized := ARRAY(SELECT e.result_id FROM reproq_end(
             '', seized, array_fill(no, ARRAY[n]), array_fill('cancel'::text, ARRAY[n]), array_fill(error, ARRAY[n])) e
             WHERE e.status IS NOT NULL);
+        IF p_leaves_word THEN
+            PERFORM reproq_note_keys(freed);
+        ELSE
+            PERFORM reproq_free_keys(freed);
+        END IF;
     END IF;
-    PERFORM reproq_settle_flows(1000);
+    IF NOT p_leaves_word THEN
+        PERFORM reproq_settle_flows(1000);
+    END IF;
     held := ARRAY(SELECT l.result_id FROM task_lane l WHERE l.result_id = ANY (p_ids) AND l.result_id <> ALL (seized));
     -- Not a second wish for the same run: settling looks every second at what others keep locked.
     unwished := ARRAY(SELECT id FROM unnest(held) AS u (id) WHERE NOT EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = id));

@@ -19,8 +19,8 @@ SELECT result_id FROM task_lane WHERE result_id = ANY (%(ids)s::bigint[])
 SELECT logs_uri FROM task_runs WHERE result_id = %(id)s
 
 -- name: cancel
--- (run, cancelled | requested | ended | unknown), in the order given.
-SELECT result_id, outcome FROM reproq_cancel(%(ids)s::bigint[])
+-- (run, cancelled | requested | ended | unknown), in the order given. leaves_word: the transaction is somebody else's, and may stay open.
+SELECT result_id, outcome FROM reproq_cancel(%(ids)s::bigint[], %(leaves_word)s)
 
 -- name: lane_stats
 -- (queue, state, how many, seconds since the oldest became due). Counts the lane: as large as the backlog, never as the history.
