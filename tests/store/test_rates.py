@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.core.runs import Ending, Outcome, RunId
 from tests.store.actors import Keeper, Shard, lane
 from tests.store.test_concurrency import in_processes
 from tests.support.eventually import eventually
@@ -268,3 +268,52 @@ def test_whatever_a_hand_writes_into_a_bucket_stops_no_claim(
 
     eventually(all_are_claimed, what="every run of the queue")
     keeper.run(keeper.store.settle_keys())
+
+
+def tokens(database: Database, key: str) -> int:
+    ((level,),) = database.query("SELECT reproq_tokens(b, clock_timestamp()) FROM rate_limits b WHERE key = %s", key)
+    return int(level)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_what_a_drain_gives_back_unbegun_gives_its_token_back(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database, is_cancelled: bool
+) -> None:
+    """Otherwise every reload would cost a limit the tokens of what its executors had in hand."""
+    limit("queue:default", LATER, burst=5)
+    runs = put(9)
+    claimed = shard.claim(9)
+    assert (ids(claimed), tokens(database, "queue:default")) == (runs[:5], 0)
+    if is_cancelled:
+        database.query("SELECT reproq_cancel(%s)", runs[2:5])
+    unbegun = tuple(Ending(each.result_id, each.lease_no, Outcome.PUT_BACK) for each in claimed[2:])
+    begun = tuple(Ending(each.result_id, each.lease_no, Outcome.RELEASE) for each in claimed[:2])
+    shard.cycle(endings=unbegun + begun)
+    assert tokens(database, "queue:default") == 3, "one for each that never began"
+    shard.cycle(endings=unbegun)
+    assert tokens(database, "queue:default") == 3, "what is said again is not given back again"
+    assert len(shard.claim(9)) == 3
+
+
+def test_what_a_dead_shard_had_claimed_gives_no_token_back(
+    limit: Callable[..., None], put: Put, shard: Shard, keeper: Keeper, database: Database
+) -> None:
+    """It may have begun."""
+    limit("queue:default", LATER, burst=5)
+    put(5)
+    shard.claim(5)
+    keeper.run(keeper.store.release_workers([shard.worker_id]))
+    assert tokens(database, "queue:default") == 0
+
+
+def test_a_bucket_that_somebody_keeps_locked_does_not_hold_up_what_is_given_back(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database
+) -> None:
+    limit("queue:default", LATER, burst=5)
+    put(2)
+    claimed = shard.claim(2)
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT 1 FROM rate_limits WHERE key = 'queue:default' FOR UPDATE")
+        reply = shard.cycle(endings=tuple(Ending(each.result_id, each.lease_no, Outcome.PUT_BACK) for each in claimed))
+        assert set(reply.ended) == set(ids(claimed))
+    assert len(shard.claim(9)) == 2

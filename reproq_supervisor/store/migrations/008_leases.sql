@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 13
+-- revision: 14
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -425,6 +425,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     ended bigint[] := '{}';
+    unbegun bigint[];
     has_claimed boolean := false;
     next_due_s double precision;
 BEGIN
@@ -436,7 +437,13 @@ BEGIN
             what := CASE WHEN status IS NULL THEN 'busy' ELSE 'ended' END;
             RETURN NEXT;
             ended := ended || result_id;
+            IF status IS NOT NULL AND p_end_outcomes[array_position(p_end_ids, result_id)] = 'put_back' THEN
+                unbegun := unbegun || result_id;
+            END IF;
         END LOOP;
+        IF unbegun IS NOT NULL THEN
+            PERFORM reproq_refund_unbegun(unbegun);
+        END IF;
         IF cardinality(ended) < cardinality(p_end_ids) THEN
             FOR what, result_id, status IN
                 SELECT CASE WHEN b.status IS NULL THEN 'lost' ELSE 'ended' END, u.id, b.status

@@ -1,5 +1,5 @@
 -- Rates: tokens are spent at the claim, exactly, by any number of claimers on any number of hosts.
--- revision: 4
+-- revision: 5
 -- locks: SHARE ROW EXCLUSIVE on rate_limits while its trigger is made (milliseconds; waits for claims under a limit).
 --
 -- A limit is a row of rate_limits, a bucket of tokens that fills with time. Only a claim that meets runs under an active limit touches it, so
@@ -73,12 +73,33 @@ BEGIN
 END
 $$;
 
--- Gives tokens back that this transaction has spent: one for each time that a rate is named.
+-- Gives tokens back that were spent: one for each time that a rate is named.
 CREATE OR REPLACE FUNCTION reproq_refund(p_names text[]) RETURNS void
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
     UPDATE rate_limits b SET current_tokens = least(b.burst_size, b.current_tokens + u.times)
     FROM (SELECT n.name, count(*) AS times FROM unnest(p_names) AS n (name) WHERE n.name IS NOT NULL GROUP BY n.name) u
     WHERE b.key = u.name
+$$;
+
+-- Gives the tokens of these runs back, which their holder says have never begun. A bucket that somebody has is waited for no longer than other
+-- locks; its tokens are lost then, which is on the safe side.
+--   Only on the holder's own word: of what a dead shard had claimed nobody knows that it did not begin.
+CREATE OR REPLACE FUNCTION reproq_refund_unbegun(p_ids bigint[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET lock_timeout = '200ms'
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    names text[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM rate_limits b WHERE b.tokens_per_second > 0 AND b.burst_size > 0) THEN
+        RETURN;
+    END IF;
+    names := ARRAY(SELECT reproq_rate_of(r.task_path, r.queue_name) FROM task_runs r WHERE r.result_id = ANY (p_ids));
+    -- In order: others may give back to the same ones.
+    PERFORM FROM rate_limits b WHERE b.key = ANY (names) ORDER BY b.key FOR NO KEY UPDATE;
+    PERFORM reproq_refund(names);
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
+END
 $$;
 
 -- Wakes who waits for a rate and may find a token now: of each queue the best, as many as there are tokens, and all (a thousand at a time) where

@@ -97,6 +97,8 @@ class Claiming(Machine):
         shard = next((each for each in self.world.shards if run and run.hold and each.worker_id == run.hold.worker), None)
         if run is None or run.hold is None or shard is None:
             return
+        if outcome is Outcome.PUT_BACK and self.claiming and self.rules.bucket_of(run):
+            return  # the open claim may have the bucket, and then the token is lost
         value = None if outcome in (Outcome.RELEASE, Outcome.PUT_BACK) else b'{"kind": "app_error", "message": "no"}'
         ending = Ending(RunId(run.id), LeaseNo(run.hold.lease_no), outcome, value, delay_s, 0.01)
         reply = shard.cycle(LEASE_S, endings=(ending,))
@@ -109,8 +111,10 @@ class Claiming(Machine):
                 self.rules.end(run, "FAILED", "app_error")
             case Outcome.CANCEL:
                 self.rules.end(run, "CANCELLED", "app_error")
-            case Outcome.RELEASE | Outcome.PUT_BACK:
-                self.rules.release(run, capped=outcome is Outcome.RELEASE)
+            case Outcome.RELEASE:
+                self.rules.release(run, capped=True)
+            case Outcome.PUT_BACK:
+                self.rules.put_back(run)
         assert reply.lost == frozenset()
 
     @rule(worker=st.integers(0, 1), queue=QUEUES)

@@ -230,6 +230,13 @@ class Rules:
             run.crashes += suspect
             self.give_back(run, counted=False, due=due() if due else None)
 
+    def put_back(self, run: Run) -> None:
+        """Its holder says that it never began."""
+        if bucket := self.bucket_of(run):
+            of = self.buckets[bucket]
+            of.tokens, of.refilled = min(of.burst, of.at(self.now) + 1), self.now
+        self.release(run, capped=False)
+
     def delete(self, run: Run) -> None:
         """Somebody deletes the record of a run that nobody holds."""
         del self.runs[run.id]
