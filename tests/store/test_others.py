@@ -111,6 +111,22 @@ def test_a_page_that_saves_every_column_does_not_undo_what_the_holder_wrote(put:
     assert {name for name in after if after[name] != before[name]} == {"metadata_json"}
 
 
+def test_the_keys_of_a_held_run_stay_those_that_it_holds(put: Put, shard: Shard, database: Database) -> None:
+    """Its lane row counts for the keys that it was admitted by: another one in the record would hold for nobody."""
+    put(lock_key="mine", concurrency_key="ours", concurrency_limit=2)
+    claimed = shard.claim_one()
+    change(database, claimed.result_id, "lock_key = 'other', concurrency_key = NULL, concurrency_limit = 0")
+    shard.fail(claimed, delay_s=0.0)
+    after, waiting = record(database, claimed.result_id), lane(database, claimed.result_id)
+    assert waiting is not None
+    assert (after["lock_key"], after["concurrency_key"], after["concurrency_limit"]) == ("mine", "ours", 2)
+    assert (waiting["lock_name"], waiting["limit_name"], waiting["limit_size"]) == ("lock:mine", "limit:ours", 2)
+    assert change(database, claimed.result_id, "lock_key = 'other'") == 1
+    waiting = lane(database, claimed.result_id)
+    assert waiting is not None
+    assert waiting["lock_name"] == "lock:other", "one that waits takes it over"
+
+
 def test_metadata_of_any_run_can_be_written_by_anybody(put: Put, shard: Shard, database: Database, locked: RunId) -> None:
     assert change(database, locked, "metadata_json = '{}'") == 1
 

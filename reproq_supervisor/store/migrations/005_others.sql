@@ -1,6 +1,6 @@
 -- Updates and deletes by others: admin pages, scripts, workers of an older product. They are known by a `rev` that does not grow by one,
 -- which needs no session state and cannot be forged by accident: a page that saves every column saves the `rev` that it once read.
--- revision: 12
+-- revision: 13
 -- locks: SHARE ROW EXCLUSIVE on task_runs while the triggers are made (milliseconds; waits for open writers).
 --
 -- Whoever updates a record holds its lock, and our own order is lane, then record. So these triggers never wait for a lane row: SKIP
@@ -107,7 +107,8 @@ BEGIN
             END IF;
             RETURN NULL;
         END IF;
-        -- A page that saves every column, stale ones included, must not undo what the holder wrote.
+        -- A page that saves every column, stale ones included, must not undo what the holder wrote; and what the lane decides by does not
+        -- change under a run that is held.
         NEW.queue_name := OLD.queue_name;
         NEW.priority := OLD.priority;
         NEW.run_after := OLD.run_after;
@@ -118,6 +119,10 @@ BEGIN
         NEW.leased_until := OLD.leased_until;
         NEW.cancel_requested := OLD.cancel_requested;
         NEW.dedupe_key := OLD.dedupe_key;
+        NEW.lock_key := OLD.lock_key;
+        NEW.concurrency_key := OLD.concurrency_key;
+        NEW.concurrency_limit := OLD.concurrency_limit;
+        NEW.workflow_id := OLD.workflow_id;
         NEW.rev := OLD.rev;
         RETURN NEW;
     END IF;
