@@ -190,6 +190,19 @@ def test_a_cancel_by_our_command_reaches_an_older_worker(put: Put, keeper: Keepe
     assert older.fail(run, retries=False)
 
 
+def test_wishes_for_runs_of_ours_do_not_hide_one_for_an_older_worker(
+    put: Put, shard: Shard, keeper: Keeper, older: OlderWorker, database: Database
+) -> None:
+    (run,) = put()
+    claim_one(older)
+    put(60)
+    held = [claimed.result_id for claimed in shard.claim(60)]
+    with database.connect() as connection:
+        commands.cancel(connection, [*held, run])
+    keeper.run(keeper.store.settle_wishes(limit=1))
+    assert older.heartbeat(run) is True
+
+
 # Keys and rates
 
 

@@ -1,5 +1,5 @@
 -- Co-existence: an older worker claims, keeps and ends runs by its own statements beside us. On while reproq_coexistence has its row.
--- revision: 1
+-- revision: 2
 -- locks: none that anybody waits for.
 --
 -- Also without it an older worker does no harm: what it may not do is refused (005_others). But it stands still. It chooses by the record
@@ -67,10 +67,11 @@ LANGUAGE sql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     WITH wished AS MATERIALIZED (
         SELECT r.result_id
-        FROM (SELECT DISTINCT c.result_id FROM reproq_cancel_requests c LIMIT p_limit) w
+        FROM (SELECT DISTINCT c.result_id FROM reproq_cancel_requests c) w
         JOIN task_lane l ON l.result_id = ANY (ARRAY[w.result_id])
         JOIN task_runs r ON r.result_id = ANY (ARRAY[w.result_id])
         WHERE l.state = 'running' AND l.lease_no = 0 AND NOT r.cancel_requested
+        LIMIT p_limit
         FOR NO KEY UPDATE OF r SKIP LOCKED)
     UPDATE task_runs r SET cancel_requested = true, updated_at = clock_timestamp(), rev = r.rev + 1
     FROM wished w WHERE r.result_id = ANY (ARRAY[w.result_id])
