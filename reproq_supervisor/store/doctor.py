@@ -12,6 +12,8 @@ _OF_OUR_SCHEMA: tuple[Check, ...] = (
     runs.invariant,
     runs.statuses,
     runs.unsettled,
+    runs.parentless,
+    runs.shared_queues,
     runs.expired,
     runs.overdue,
     runs.workers,

@@ -189,3 +189,20 @@ def test_statistics_of_another_day_are_told(database: Database, put: Put, monkey
     eventually(lambda: found(database, "statistics"), timeout=60, what="the server has counted the changes")
     database.query("ANALYZE task_runs")
     eventually(lambda: not found(database, "statistics"), timeout=60, what="the statistics are of today")
+
+
+def test_runs_that_wait_for_nothing_are_told(database: Database) -> None:
+    with database.connect() as connection:
+        layouts.insert(connection, "WAITING", 2)
+    assert found(database, "workflows") == [], "whoever made them may not be done"
+    database.query("UPDATE task_runs SET created_at = now() - interval '5 min'")
+    assert only(database, "workflows").message.startswith("2 runs are WAITING without a parent")
+
+
+def test_a_queue_that_several_backends_share_is_told_and_served_whole(database: Database, put: Put, shard: Shard) -> None:
+    """No claim looks at `backend_alias`: a queue is what a pool serves."""
+    mine, theirs = put(2)
+    assert found(database, "queues") == []
+    database.query("UPDATE task_runs SET backend_alias = 'theirs' WHERE result_id = %s", theirs)
+    assert "queue default holds tasks of the backends default, theirs" in only(database, "queues").message
+    assert {claimed.result_id for claimed in shard.claim(5)} == {mine, theirs}

@@ -48,6 +48,27 @@ def unsettled(connection: Connection) -> Iterator[Finding]:
         )
 
 
+def parentless(connection: Connection) -> Iterator[Finding]:
+    """Find runs that say they wait, and for nothing: no end of another run will ever wake them."""
+    (count,) = one_row(connection, "parentless", older_s=_OVERDUE_S)
+    if count:
+        yield warning(
+            "workflows",
+            f"{count} runs are WAITING without a parent and without a workflow: nobody will ever wake them",
+            "set them to READY to run them, or cancel them; whoever enqueues them should say parent_id or workflow_id",
+        )
+
+
+def shared_queues(connection: Connection) -> Iterator[Finding]:
+    """Find queues that several backends put tasks into: whoever serves the queue runs them all."""
+    for queue, backends in connection.execute(load("doctor")["shared_queues"], {"newest": NEWEST_CHECKED}):
+        yield note(
+            "queues",
+            f"queue {queue} holds tasks of the backends {', '.join(backends)}: every pool that serves it runs all of them",
+            "give each backend queues of its own where that is not meant",
+        )
+
+
 def overdue(connection: Connection) -> Iterator[Finding]:
     """Find runs whose time has come and that nobody wakes."""
     count, oldest_s = one_row(connection, "overdue_runs", overdue_s=_OVERDUE_S)

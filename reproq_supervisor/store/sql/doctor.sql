@@ -20,6 +20,20 @@ WHERE l.state = 'waiting'
                          WHERE m.workflow_id = w.workflow_id AND m.result_id <> w.callback_result_id AND m.status = 'SUCCESSFUL')
                         >= w.expected_count))
 
+-- name: parentless
+-- One row: how many runs have been WAITING for `older_s` seconds without anything that they could wait for, of which nobody left word either.
+SELECT count(*)
+FROM task_lane l JOIN task_runs r ON r.result_id = l.result_id
+WHERE l.state = 'waiting' AND r.parent_id IS NULL AND r.workflow_id IS NULL AND r.created_at < now() - %(older_s)s * interval '1 s'
+  AND NOT EXISTS (SELECT FROM reproq_flow_ends e WHERE e.result_id = r.result_id)
+
+-- name: shared_queues
+-- (queue, backends) of queues that hold runs of several backends, among the newest `newest` records.
+SELECT queue_name, array_agg(DISTINCT backend_alias ORDER BY backend_alias)
+FROM task_runs
+WHERE result_id > (SELECT coalesce(max(result_id), 0) FROM task_runs) - %(newest)s
+GROUP BY queue_name HAVING min(backend_alias) <> max(backend_alias) ORDER BY queue_name
+
 -- name: foreign_indexes
 -- (name, columns of the last write of a run that it mentions, as key or in its predicate) of indexes of our two large tables that we did not
 -- make. pg_depend knows the columns of keys, expressions and predicates alike.
