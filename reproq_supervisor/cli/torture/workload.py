@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from reproq_supervisor.store.enqueue import NewRun
 
 TASK = "reproq_supervisor.executor.torture.run"
-LOCKS, LIMITS, LIMIT = 5, 5, 3
+LOCKS, LIMITS, LIMIT = 5, 2, 3
 _NAP_S = (0.001, 0.02)
 # Long enough for two that overlap to be seen doing so.
-_KEYED_S = 0.005
+_LOCKED_S = 0.005
+# Long enough, and of few enough keys, that more than the limit would run at once if nothing held them back: four executors spend most of
+# their time with these.
+_LIMITED_S = 0.05
 # An executor that is killed costs its task an attempt, however innocent.
 _ATTEMPTS, _ATTEMPTS_IN_CHAOS = 3, 1000
 
@@ -48,8 +51,8 @@ def _draw(name: str, queue: str, rng: random.Random) -> Planned:
     if draw < 17:
         return Planned(name, queue, fails_once=True)
     if rng.random() < 0.5:
-        return Planned(name, queue, seconds=_KEYED_S, key=f"lock {rng.randrange(LOCKS)}", limit=1)
-    return Planned(name, queue, seconds=_KEYED_S, key=f"limit {rng.randrange(LIMITS)}", limit=LIMIT)
+        return Planned(name, queue, seconds=_LOCKED_S, key=f"lock {rng.randrange(LOCKS)}", limit=1)
+    return Planned(name, queue, seconds=_LIMITED_S, key=f"limit {rng.randrange(LIMITS)}", limit=LIMIT)
 
 
 def run_of(planned: Planned, address: tuple[str, int], token: str, *, chaos: bool) -> NewRun:
