@@ -129,9 +129,11 @@ soak-torture: venv ## Run torture ten times, each with 20,000 tasks and its daem
 	done
 
 .PHONY: soak-model
-soak-model: export REPROQ_MODEL_EXAMPLES = 20000
-soak-model: venv ## Compare the store with its rules in plain Python over 20,000 random histories: takes about an hour
-	$(RUN) -m pytest tests/store/test_model.py $(ARGS)
+soak-model: export REPROQ_MODEL_EXAMPLES ?= 20000
+soak-model: export REPROQ_MODEL_SEED ?= $(shell date +%s)
+soak-model: venv ## Compare the store with its rules in plain Python over 20,000 random histories, in JOBS processes
+	@echo "seeds from $$REPROQ_MODEL_SEED on, one for each hundred histories"
+	$(PYTEST) -v tests/store/test_model.py $(ARGS)
 
 .PHONY: soak-beat
 soak-beat: export REPROQ_FIGHT_S = 300
