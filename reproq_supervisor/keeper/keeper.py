@@ -265,6 +265,7 @@ class Keeper:
 
     async def _sync_settings(self, store: KeeperStore) -> Ran:
         aging = {name: float(queue["priority_aging"]) for name, queue in self._queues.items()}
+        await store.sync_queue_retries({name: (queue.get("retry_base"), queue.get("retry_cap")) for name, queue in self._queues.items()})
         count = len(await store.sync_queue_settings(aging))
         return Ran(count, UNORDERED_INTERVAL_S if store.has_unordered else math.inf)
 

@@ -52,7 +52,7 @@ class Desk:
         self.sizing = Sizing(self.crew, self.held, self.ledger.totals, start, on_event)
         self.output = OutputFiles(start.logs_dir)
         self._executor_logs = ExecutorLogs(start.logs_dir, start.child)
-        self._retry = start.retry()
+        self._retry_of = start.retry_of
         self._stopping: set[RunId] = set()  # lost runs that have not left their executors
         self._mean_s = 1.0
         self._mean_bytes = 0.0
@@ -63,7 +63,7 @@ class Desk:
         """Take live settings over."""
         self.watch.limits = start.limits()
         self.ledger.turns = Turns(start.queues)
-        self._retry = start.retry()
+        self._retry_of = start.retry_of
         self.recycling.policy = start.recycle()
         self.sizing.adjust(start)
 
@@ -187,7 +187,8 @@ class Desk:
             self.recycling.note_left(executor)
 
     def _retry_delay_s(self, held: Held) -> float:
-        return self._retry.delay_s(held.claimed.attempt, random.random())  # noqa: S311 - spread, not a secret
+        claimed = held.claimed
+        return self._retry_of(claimed.queue_name).delay_s(claimed.attempt, random.random())  # noqa: S311 - spread, not a secret
 
     def _end(self, held: Held, end: End) -> None:
         # A run whose lease was lost is not held any more, and nothing of it is written.

@@ -1,7 +1,7 @@
 """What the supervisor tells a shard at its start, and what may change while it lives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,7 @@ class ShardStart:
     shutdown_timeout_s: float
     runtime_dir: str | None = None
     workers_dir: str | None = None
+    queues_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any], supervisor_pid: int) -> Self:
@@ -45,11 +46,13 @@ class ShardStart:
             shutdown_timeout_s=message["shutdown_timeout"],
             runtime_dir=message.get("runtime_dir"),
             workers_dir=message.get("workers_dir"),
+            queues_settings=message.get("queues_settings") or {},
         )
 
     def adjusted(self, message: Mapping[str, Any]) -> Self:
         """Return this with the live keys of an `adjust` message."""
-        return replace(self, pool_settings=message["pool_settings"])
+        queues_settings = message.get("queues_settings", self.queues_settings)
+        return replace(self, pool_settings=message["pool_settings"], queues_settings=queues_settings)
 
     @property
     def queues(self) -> dict[str, int]:
@@ -132,10 +135,11 @@ class ShardStart:
             concurrency=self.executors * self.slots,
         )
 
-    def retry(self) -> RetryPolicy:
-        """Return the pool's delay between attempts."""
-        policy = self.pool_settings["retry"]
-        return RetryPolicy(float(policy["base"]), float(policy["cap"]), float(policy["jitter"]))
+    def retry_of(self, queue: str) -> RetryPolicy:
+        """Return the delay between attempts of that queue's tasks: the pool's, but for what the queue says itself."""
+        pool, own = self.pool_settings["retry"], self.queues_settings.get(queue) or {}
+        policy = RetryPolicy(float(pool["base"]), float(pool["cap"]), float(pool["jitter"]))
+        return policy.of_queue(own.get("retry_base"), own.get("retry_cap"))
 
     def recycle(self) -> RecyclePolicy:
         """Return when executors are replaced."""

@@ -82,6 +82,8 @@ CLASSES: dict[str, ChangeClass] = {
     "pools.*.quarantine.window": ChangeClass.LIVE,
     "queues.*": ChangeClass.LIVE,
     "queues.*.priority_aging": ChangeClass.LIVE,
+    "queues.*.retry_base": ChangeClass.LIVE,
+    "queues.*.retry_cap": ChangeClass.LIVE,
     "schedules.*": ChangeClass.LIVE,
     "schedules.*.cron": ChangeClass.LIVE,
     "schedules.*.task": ChangeClass.LIVE,

@@ -30,6 +30,11 @@ def check_together(settings: Settings) -> Iterator[Finding]:
             path = (*at, "limits", "cpu_time")
             message = "expected null with isolation reuse, where a process runs many tasks"
             yield Finding(path, (path, (*at, "isolation")), message, "isolation: fork or exec, or use timeout")
+    for name, queue in settings.queues.items():
+        if queue.retry_base is not None and queue.retry_cap is not None and queue.retry_base > queue.retry_cap:
+            path = ("queues", name, "retry_base")
+            message = f"expected at most retry_cap ({format_duration(queue.retry_cap)}), got {format_duration(queue.retry_base)}"
+            yield Finding(path, (path, ("queues", name, "retry_cap")), message)
 
 
 def advise(settings: Settings) -> Iterator[tuple[str, str]]:

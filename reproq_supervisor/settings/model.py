@@ -120,6 +120,10 @@ class Queue(Group):
 
     priority_aging: Duration = 60.0
     """Waiting this long is worth one point of priority; 0: strict priority, first due first served."""
+    retry_base: Annotated[Duration, at_least(0.001)] | None = None
+    """Before the second attempt of a task of this queue, doubled with every attempt; null: the pool's."""
+    retry_cap: Duration | None = None
+    """The longest delay between attempts of a task of this queue; null: the pool's."""
 
 
 class Retention(Group):

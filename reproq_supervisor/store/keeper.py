@@ -169,6 +169,14 @@ class KeeperStore:
             self._unordered.clear()
         return changed
 
+    async def sync_queue_retries(self, retries_s: Mapping[str, tuple[float | None, float | None]]) -> None:
+        """Store for queues the delay before a second attempt and the longest one (seconds, None = no own).
+
+        For what no shard decides: retries after a crash, or after a lease that ended.
+        """
+        bases, caps = [base for base, _ in retries_s.values()], [cap for _, cap in retries_s.values()]
+        await self._connection.ask("keeping", "set_queue_retries", {"queues": list(retries_s), "bases_s": bases, "caps_s": caps})
+
     @property
     def has_unordered(self) -> bool:
         """Whether transactions that began before a change of aging may still bring runs in the old order."""

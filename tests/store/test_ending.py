@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reproq_supervisor.core.runs import Claimed, Ending, LeaseNo, Outcome, RunId, RunStatus
-from tests.store.actors import Shard, assert_invariant, lane, record
+from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
 from tests.support.postgres import Database
 
 Put = Callable[..., list[RunId]]
@@ -135,6 +135,23 @@ def test_the_first_retry_after_a_crash_is_at_once_and_later_ones_by_the_policy(
     shard.fail(shard.claim_one(), kind)
     shard.fail(shard.claim_one(), kind)
     assert 50 < due_in_s(database, run) < 70
+
+
+def test_a_queue_may_have_a_policy_of_its_own(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:
+    """Also for what no shard decides."""
+    keeper.run(keeper.store.sync_queue_retries({"default": (5.0, 8.0), "bulk": (None, 40.0)}))
+    (run,), (other,) = put(max_attempts=9), put(queue_name="bulk", max_attempts=9)
+    shard.fail(shard.claim_one(), "worker_crashed")
+    for low, high in ((7.1, 8.9), (7.1, 8.9)):
+        shard.fail(shard.claim_one(), "worker_crashed")
+        assert low < due_in_s(database, run) < high
+        database.query("UPDATE task_lane SET due_at = now() - interval '1 s' WHERE result_id = %s", run)
+        keeper.run(keeper.store.wake_due())
+    shard.fail(shard.claim_one("bulk"))
+    assert 25 < due_in_s(database, other) < 34, "what it leaves open is as ever"
+    keeper.run(keeper.store.sync_queue_retries({"default": (None, None)}))
+    shard.fail(shard.claim_one())
+    assert due_in_s(database, run) > 100
 
 
 def test_a_wish_to_cancel_outweighs_another_attempt(put: Put, shard: Shard, database: Database) -> None:

@@ -321,8 +321,13 @@ def test_the_wire_form_has_numbers_and_every_default(written: Written) -> None:
     assert resolved["pools"]["mail"]["executors"] == {"min": 2, "max": 2}
     assert resolved["pools"]["mail"]["mode"] == "process"
     assert resolved["pools"]["mail"]["recycle"]["rss"] == 0
-    assert resolved["queues"] == {"mail": {"priority_aging": 60.0}}
+    assert resolved["queues"] == {"mail": {"priority_aging": 60.0, "retry_base": None, "retry_cap": None}}
     assert resolved["runtime"] == runtime
+
+
+def test_a_queue_whose_first_delay_is_longer_than_its_longest_is_refused(written: Written) -> None:
+    problem = written.problem("queues: {default: {retry_base: 1m, retry_cap: 30s}}")
+    assert (problem.path, problem.message) == ("queues.default.retry_base", "expected at most retry_cap (30s), got 1m")
 
 
 def test_duties_of_a_later_version_are_told(written: Written) -> None:

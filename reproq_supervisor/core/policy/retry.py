@@ -1,6 +1,6 @@
 """When a failed attempt may run again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LONGEST_DELAY_S = 3650 * 86400.0
 """Ten years, as of every duration: what asks for more, infinity above all, means a run that would wait for ever."""
@@ -19,6 +19,10 @@ class RetryPolicy:
     base_s: float = 30.0
     cap_s: float = 3600.0
     jitter: float = 0.1
+
+    def of_queue(self, base_s: float | None, cap_s: float | None) -> "RetryPolicy":
+        """Return this with what a queue says of its own; None: nothing."""
+        return replace(self, base_s=self.base_s if base_s is None else base_s, cap_s=self.cap_s if cap_s is None else cap_s)
 
     def delay_s(self, attempt: int, draw: float) -> float:
         """Return the delay after failed attempt number *attempt* (from 1).

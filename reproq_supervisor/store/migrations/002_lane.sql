@@ -1,7 +1,8 @@
 -- The lane: one narrow row for every run that has not ended, and the small tables beside it
 -- (its indexes are steps of their own: schema/indexes.py).
--- locks: none that anybody waits for; every object is new. On a lane of the first revision ACCESS EXCLUSIVE for milliseconds.
--- revision: 5
+-- locks: none that anybody waits for; every object is new. On a lane of the first revision, and on
+-- reproq_queue_settings of the fourth, ACCESS EXCLUSIVE for milliseconds.
+-- revision: 6
 
 CREATE SEQUENCE IF NOT EXISTS reproq_lease_seq;
 
@@ -36,6 +37,11 @@ CREATE TABLE IF NOT EXISTS reproq_queue_settings (
     queue_name       text PRIMARY KEY,
     priority_aging_s double precision NOT NULL DEFAULT 60 CHECK (priority_aging_s >= 0)
 );
+
+-- Its own delay between attempts; NULL: as the pool, or where no pool has a say in it, as reproq_retry_delay_s.
+ALTER TABLE reproq_queue_settings
+    ADD COLUMN IF NOT EXISTS retry_base_s double precision CHECK (retry_base_s >= 0),
+    ADD COLUMN IF NOT EXISTS retry_cap_s double precision CHECK (retry_cap_s >= 0);
 
 -- Who sleeps on which queue; a sleeper says so again every half minute. Unlogged: after a crash everybody reconnects and begins anew.
 CREATE UNLOGGED TABLE IF NOT EXISTS reproq_queue_idle (

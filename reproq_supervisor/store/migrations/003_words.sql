@@ -1,5 +1,5 @@
 -- Small functions that give one meaning to one word; the larger ones are made of these.
--- revision: 7
+-- revision: 8
 -- locks: none.
 --
 -- Those that take only values are plain SQL, which the planner puts in place of the call. It does so only if the function is declared no
@@ -57,10 +57,13 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                 WHEN spec_bytes > 1048576 THEN 'too_large' END  -- the contract's limit
 $$;
 
--- Seconds before the attempt after attempt number *attempt*: 30 s doubling to an hour, spread by a tenth to either side.
-CREATE OR REPLACE FUNCTION reproq_retry_delay_s(attempt integer) RETURNS double precision
+-- Seconds before the attempt after attempt number *attempt*: base_s, doubled with each, up to cap_s, spread by a tenth to either side.
+DROP FUNCTION IF EXISTS reproq_retry_delay_s(integer);
+CREATE OR REPLACE FUNCTION reproq_retry_delay_s(
+    attempt integer, base_s double precision DEFAULT 30, cap_s double precision DEFAULT 3600
+) RETURNS double precision
 LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
-    SELECT least(30 * 2.0 ^ least(greatest(attempt - 1, 0), 10), 3600)::double precision * (0.9 + 0.2 * random())
+    SELECT least(coalesce(base_s, 30) * 2.0::double precision ^ least(greatest(attempt - 1, 0), 64), coalesce(cap_s, 3600)) * (0.9 + 0.2 * random())
 $$;
 
 -- *list* with the one-element array *item* at its end, and never more than *cap* entries: the oldest goes. Anything that is no list counts

@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 14
+-- revision: 15
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -234,10 +234,11 @@ BEGIN
                       WHEN e.outcome IN ('release', 'put_back') THEN 0
                       WHEN e.delay IS NOT NULL THEN e.delay
                       WHEN e.given ->> 'kind' IN ('worker_crashed', 'lease_expiry') AND l.crashes = 0 THEN 0
-                      ELSE reproq_retry_delay_s(l.attempts) END AS delay
+                      ELSE reproq_retry_delay_s(l.attempts, q.retry_base_s, q.retry_cap_s) END AS delay
           FROM unnest(p_ids, outcomes, given, delays) WITH ORDINALITY AS e (id, outcome, given, delay, n)
           LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id])
           LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[e.id])
+          LEFT JOIN reproq_queue_settings q ON q.queue_name = ANY (ARRAY[l.queue_name])
           CROSS JOIN LATERAL (
               SELECT coalesce(s.blamed AND l.deaths >= suspect_from, false), coalesce(s.blamed AND l.deaths >= charged_from, false)
               FROM (SELECT e.outcome = 'release' AND e.given ->> 'kind' = 'worker_crashed') AS s (blamed)) AS c (suspected, charged)

@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 10
+-- revision: 11
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five

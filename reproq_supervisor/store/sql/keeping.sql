@@ -43,6 +43,13 @@ stored AS (
     ON CONFLICT (queue_name) DO UPDATE SET priority_aging_s = excluded.priority_aging_s WHERE s.priority_aging_s <> excluded.priority_aging_s)
 SELECT queue_name FROM given WHERE aging_s <> before_s
 
+-- name: set_queue_retries
+-- Stores the delays between attempts of queues; NULL where a queue has none of its own.
+INSERT INTO reproq_queue_settings AS s (queue_name, retry_base_s, retry_cap_s)
+SELECT * FROM unnest(%(queues)s::text[], %(bases_s)s::float8[], %(caps_s)s::float8[])
+ON CONFLICT (queue_name) DO UPDATE SET retry_base_s = excluded.retry_base_s, retry_cap_s = excluded.retry_cap_s
+WHERE (s.retry_base_s, s.retry_cap_s) IS DISTINCT FROM (excluded.retry_base_s, excluded.retry_cap_s)
+
 -- name: prune_idle
 -- Removes the sleep flags of workers that have not renewed them for `older_than_s` seconds: they would make producers notify for nobody.
 DELETE FROM reproq_queue_idle WHERE seen_at < now() - (SELECT reproq_under_term(%(term_no)s, %(holder)s, %(older_than_s)s::float8)) * interval '1 s'
