@@ -14,6 +14,7 @@ TOKEN = struct.Struct("!Q")
 _TASK = struct.Struct("!QqIIiHHIqd")
 _RESULT = struct.Struct("!QBBdd")
 _STOP = struct.Struct("!QB")
+_SLOTS = struct.Struct("!H")
 _OUTPUT = struct.Struct("!Q")
 _NOTE = struct.Struct("!QB")
 _NOTE_MARK = 255  # where a result has its verdict
@@ -146,6 +147,16 @@ def decode_stop(payload: bytes) -> tuple[int, int] | None:
         return None
     seq, reason = _STOP.unpack(payload)
     return seq, reason
+
+
+def encode_slots(slots: int) -> bytes:
+    """Return the payload of a frame that says how many tasks an executor may run at once from now on; shorter than any other."""
+    return _SLOTS.pack(slots)
+
+
+def decode_slots(payload: bytes) -> int | None:
+    """Return the number if that is what the frame is."""
+    return int(_SLOTS.unpack(payload)[0]) if len(payload) == _SLOTS.size else None
 
 
 def encode_output_note(seq: int) -> bytes:

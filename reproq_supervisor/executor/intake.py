@@ -1,5 +1,7 @@
 """Handed-out work of an executor with several slots, taken by whoever has a slot free.
 
+How many tasks run at once may change at any time: what runs is let end, and who would be one too many waits.
+
 A task starts only after its token was read; what the shard took back in the meantime is dropped. Tokens are written before the frame of
 their tasks, so a token may have to wait for its task, but never the other way round.
 """
@@ -13,10 +15,12 @@ from reproq_supervisor.core.work import TOKEN, Work
 
 
 class Intake:
-    """Filled by the thread that reads the socket, emptied by any."""
+    """Filled by the thread that reads the socket, emptied by any: by threads that `take`, or by a loop that counts for itself."""
 
-    def __init__(self, tokens_fd: int) -> None:
+    def __init__(self, tokens_fd: int, slots: int) -> None:
         self._tokens_fd = tokens_fd
+        self._slots = slots
+        self._taken = 0  # by threads that have not come back
         self._waiting: deque[Work] = deque()
         self._token: int | None = None  # taken, but its task has not arrived
         self._closed = False
@@ -36,13 +40,29 @@ class Intake:
             self._changed.notify_all()
 
     def take(self) -> Work | None:
-        """Wait for a task, and start it; None when there will be none any more."""
+        """Wait for a slot and a task, and start it; None when there will be none any more."""
         with self._changed:
             while True:
-                work = self._take()
-                if work is not None or self._closed:
+                work = self._take() if self._taken < self._slots else None
+                if work is not None:
+                    self._taken += 1
                     return work
+                if self._closed and not self._waiting:
+                    self._changed.notify_all()  # who waited for a slot
+                    return None
                 self._changed.wait()
+
+    def take_next(self) -> Work | None:
+        """End the task that was taken, its result being sent, and take another one."""
+        with self._changed:
+            self._taken -= 1
+            return self.take()
+
+    def use_slots(self, slots: int) -> None:
+        """Have so many tasks run at once from now on."""
+        with self._changed:
+            self._slots = slots
+            self._changed.notify_all()
 
     def take_nowait(self) -> Work | None:
         """Start a task if there is one."""

@@ -80,7 +80,7 @@ class LoopExecutor:
         database: TaskDatabase = NO_DATABASE,
     ) -> None:
         self._link = link
-        self._intake = Intake(tokens_fd)
+        self._intake = Intake(tokens_fd, slots)
         self._outbox = Outbox(link)
         self._host = SharedHost(self._outbox, database)
         self._resolver = resolver
@@ -115,7 +115,14 @@ class LoopExecutor:
     def _receive(self) -> None:
         heard_all = False
         try:
-            receive_all(self._link, self._intake, self._outbox, on_work=lambda: self._call(self._start), on_stop=self._stop)
+            receive_all(
+                self._link,
+                self._intake,
+                self._outbox,
+                on_work=lambda: self._call(self._start),
+                on_stop=self._stop,
+                on_slots=partial(self._call, self._use_slots),
+            )
             heard_all = True
         finally:
             if not heard_all:
@@ -155,6 +162,10 @@ class LoopExecutor:
         while len(self._running) < self._slots and (work := self._intake.take_nowait()) is not None:
             run = self._running[work.seq] = _Run(work.seq)
             self._launch(work, run)
+
+    def _use_slots(self, slots: int) -> None:
+        self._slots = slots
+        self._start()
 
     def _launch(self, work: Work, run: _Run) -> None:
         run.task = self._loop.create_task(self._serve(work, run), context=self._context.copy())

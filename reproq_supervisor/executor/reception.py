@@ -3,7 +3,7 @@
 import select
 from collections.abc import Callable
 
-from reproq_supervisor.core.work import decode_batch, decode_stop
+from reproq_supervisor.core.work import decode_batch, decode_slots, decode_stop
 from reproq_supervisor.executor.intake import Intake
 from reproq_supervisor.executor.outbox import Outbox
 from reproq_supervisor.process.deadlines import SoftReason
@@ -11,13 +11,20 @@ from reproq_supervisor.process.link import BlockingLink
 
 
 def receive_all(
-    link: BlockingLink, intake: Intake, outbox: Outbox, *, on_work: Callable[[], None], on_stop: Callable[[int, SoftReason], None]
+    link: BlockingLink,
+    intake: Intake,
+    outbox: Outbox,
+    *,
+    on_work: Callable[[], None],
+    on_stop: Callable[[int, SoftReason], None],
+    on_slots: Callable[[int], None],
 ) -> None:
     """Take in work and requests to stop until the shard closes the socket; see in between that the outbox is told.
 
     Args:
       on_work: there is more in the intake, or it was closed.
       on_stop: a hand-out is to stop, for that reason.
+      on_slots: so many tasks may run at once from now on.
     """
     poll = select.poll()
     poll.register(link.sock, select.POLLIN)
@@ -34,9 +41,10 @@ def receive_all(
             intake.close()
             on_work()
             return
-        stop = decode_stop(frame)
-        if stop is None:
+        if (stop := decode_stop(frame)) is not None:
+            on_stop(stop[0], SoftReason(stop[1]))
+        elif (slots := decode_slots(frame)) is not None:
+            on_slots(slots)
+        else:
             intake.feed(decode_batch(frame))
             on_work()
-        else:
-            on_stop(stop[0], SoftReason(stop[1]))

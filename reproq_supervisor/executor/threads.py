@@ -75,8 +75,8 @@ def serve_in_threads(
     keep_output: bool,
     database: TaskDatabase = NO_DATABASE,
 ) -> None:
-    """Run handed-out work in *slots* threads until the shard closes the socket."""
-    intake, outbox, soft = Intake(tokens_fd), Outbox(link), ThreadSoft()
+    """Run handed-out work in *slots* threads, or as many of them as the shard says, until it closes the socket."""
+    intake, outbox, soft = Intake(tokens_fd, slots), Outbox(link), ThreadSoft()
     host = SharedHost(outbox, database)
     runs = ThreadRuns(resolver, soft, outbox, host, streams, keep_output=keep_output)
 
@@ -85,7 +85,7 @@ def serve_in_threads(
         soft.stop(seq, reason)
 
     threads = [start_thread(f"slot {number}", partial(_work_off, intake, outbox, runs)) for number in range(slots)]
-    receive_all(link, intake, outbox, on_work=lambda: None, on_stop=stop)
+    receive_all(link, intake, outbox, on_work=lambda: None, on_stop=stop, on_slots=intake.use_slots)
     for thread in threads:
         thread.join()
 
@@ -98,5 +98,7 @@ def start_thread(name: str, run: Callable[[], None]) -> threading.Thread:
 
 
 def _work_off(intake: Intake, outbox: Outbox, runs: ThreadRuns) -> None:
-    while (work := intake.take()) is not None:
+    work = intake.take()
+    while work is not None:
         outbox.send(runs.run(work))
+        work = intake.take_next()

@@ -17,6 +17,7 @@ from reproq_supervisor.pool.hand_out import draw_batch
 from reproq_supervisor.pool.held import Held, Phase
 from reproq_supervisor.pool.lease_ends import LeaseEnds
 from reproq_supervisor.pool.nursery_link import NurseryLink
+from reproq_supervisor.pool.roll import Roll
 from reproq_supervisor.pool.worker import Executor, Output
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
 from reproq_supervisor.process.groups import kill_group, reap_group
@@ -25,7 +26,7 @@ MOST_EXECUTORS = 1024
 FORK_AGAIN_AFTER_S = 1.0
 
 
-class Crew:
+class Crew(Roll):
     """Forks, feeds and buries executors. What a run's end means is not its business: it reports to its owner.
 
     Args:
@@ -46,9 +47,8 @@ class Crew:
         on_results: Callable[[Executor], None],
         on_crashed: Callable[[Executor, list[tuple[Held, Output | None]], int], None],
     ) -> None:
-        self.wanted = 0
+        super().__init__(single_use=single_use)
         self.buffer: deque[Held] = deque()
-        self._single_use = single_use
         self._table = table
         self._times = times
         self._lease_ends = LeaseEnds(table, lease_s)
@@ -56,7 +56,6 @@ class Crew:
         self._on_results = on_results
         self._on_crashed = on_crashed
         self._nursery: NurseryLink | None = None
-        self._executors: dict[int, Executor] = {}
         self._booting = 0
         self._free_rows = set(range(table.rows))
         self._next_seq = 1
@@ -64,31 +63,6 @@ class Crew:
         self.useless_exits = 0  # executors in a row that died without having finished anything
 
     # -- size ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def executors(self) -> list[Executor]:
-        return list(self._executors.values())
-
-    @property
-    def ready(self) -> int:
-        """Executors that can be given work, those that only wait beside them left out."""
-        ready = sum(not (e.leaving or e.exited) for e in self._executors.values())
-        return min(ready, self.wanted) if self._single_use else ready
-
-    @property
-    def slots(self) -> int:
-        """Slots of the ready executors."""
-        return self.ready * next((e.slots for e in self._executors.values()), 1)
-
-    @property
-    def busy(self) -> int:
-        """Executors that have work in hand."""
-        return sum(bool(e.in_hand) for e in self._executors.values())
-
-    @property
-    def running(self) -> int:
-        """Slots that have a run."""
-        return sum(e.in_hand.running for e in self._executors.values())
 
     @property
     def booting(self) -> int:
@@ -116,6 +90,19 @@ class Crew:
             self._booting += 1
             self._nursery.send({"type": "fork", "slot": row})
 
+    def use_slots(self, slots: int) -> None:
+        """Have every executor run so many tasks at once from now on."""
+        self.slots_each = slots
+        for executor in self._executors.values():
+            self._tell_slots(executor)
+        self.dispatch()
+
+    def _tell_slots(self, executor: Executor) -> None:
+        if self.slots_each in (None, executor.in_hand.slots) or executor.leaving or executor.exited:
+            return
+        if not executor.use_slots(self.slots_each):
+            asyncio.get_running_loop().add_writer(executor.work, self._flush, executor)
+
     @property
     def can_fork(self) -> bool:
         """Whether there is somebody to fork one more, and room for it."""
@@ -139,6 +126,7 @@ class Crew:
         self._executors[executor.pid] = executor
         loop = asyncio.get_running_loop()
         loop.add_reader(executor.work, self._read_results, executor)
+        self._tell_slots(executor)
         self.fit()
         self.dispatch()
 

@@ -17,6 +17,7 @@ from reproq_supervisor.pool.ledger import MOST_ENDINGS, Ledger
 from reproq_supervisor.pool.output import OutputFiles
 from reproq_supervisor.pool.recycling import Recycling
 from reproq_supervisor.pool.sizing import Sizing
+from reproq_supervisor.pool.slot_sizing import SlotSizing
 from reproq_supervisor.pool.start import ShardStart
 from reproq_supervisor.pool.turns import PoolTurns
 from reproq_supervisor.pool.watch import Watch
@@ -50,6 +51,7 @@ class Desk:
         self.watch = Watch(self.crew, self.held, start.limits())
         self.ledger = Ledger(self.held, Turns(start.queues), start.lease_s)
         self.sizing = Sizing(self.crew, self.held, self.ledger.totals, start, on_event)
+        self.slot_sizing = SlotSizing(self.crew, self.held, start, self._troubles, on_event)
         self.output = OutputFiles(start.logs_dir)
         self._executor_logs = ExecutorLogs(start.logs_dir, start.child)
         self._retry_of = start.retry_of
@@ -68,8 +70,18 @@ class Desk:
         self.sizing.adjust(start)
 
     def size(self, load: QueueLoad) -> None:
-        """Have as many executors as there is work for; while nothing may be claimed, none waits for us."""
-        self.sizing.fit(load if self.open else QueueLoad())
+        """Have as many executors, and slots in each, as there is work for; while nothing may be claimed, none waits for us."""
+        load = load if self.open else QueueLoad()
+        self.slot_sizing.fit(load)
+        self.sizing.fit(load)
+
+    @property
+    def most_counted(self) -> int:
+        """How many waiting runs are worth counting, for those who decide about sizes; 0: none."""
+        return max(self.sizing.most_counted, 0 if self.slot_sizing.is_fixed else 1)
+
+    def _troubles(self) -> int:
+        return self.watch.timeouts_total + self.ledger.totals.crashed
 
     def look(self) -> None:
         """Look at every executor: deadlines, whether it has done enough, and what it wrote that belongs to no run."""
@@ -162,6 +174,7 @@ class Desk:
         self._mean_s += 0.1 * (result.elapsed_s - self._mean_s)
         logs_uri = self.output.save(held.claimed, output)
         end = verdicts.end_of_result(held, result, logs_uri, self._retry_delay_s(held))
+        self.slot_sizing.observe(held.claimed.task_path, result.elapsed_s, succeeded=end.outcome in (Outcome.SUCCEED, Outcome.COMPLETED))
         self._end(held, end)
         if end.outcome in (Outcome.FAIL, Outcome.FAIL_FINALLY):
             claimed = held.claimed

@@ -1,7 +1,7 @@
 """The runs in one executor's hands, and which of them have started.
 
 Tokens are taken in the order of hand-out, and a slot is free again only after its result was sent. So what has started comes before what
-has not, and a result is always of one of the first *slots* runs.
+has not, and a result is always of one of the first *most* runs: so many slots there can be, of which *slots* are in use now.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,10 +11,10 @@ from reproq_supervisor.pool.held import Held
 
 
 class InHand:
-    """In the order of hand-out; at most *slots* of them run at once."""
+    """In the order of hand-out; at most *slots* of them run at once, or more for a while after that became fewer."""
 
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
+    def __init__(self, most: int) -> None:
+        self.most = self.slots = most
         self._by_seq: dict[int, Held] = {}
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class InHand:
 
     def get(self, seq: int) -> Held | None:
         """Return the run of a hand-out if it can be running, else None."""
-        return self._by_seq[seq] if seq in islice(self._by_seq, self.slots) else None
+        return self._by_seq[seq] if seq in islice(self._by_seq, self.most) else None
 
     def add(self, runs: Iterable[Held]) -> None:
         """Take runs in that were handed out just now."""

@@ -155,7 +155,7 @@ class NurseryLink:
             tokens_write=fds[2],
             tokens_read=fds[3],
             capture=(fds[4], fds[5]) if count == 6 else None,
-            slots=self._slots,
+            most_slots=self._slots,
             shared=self._shared,
             kept_bytes=self._kept_bytes,
         )

@@ -36,6 +36,7 @@ class Report:
                 "pids": [executor.pid for executor in crew.executors],
             },
             "sizing": self._desk.sizing.snapshot(),
+            "slot_sizing": self._desk.slot_sizing.snapshot(),
             "running": crew.running,
             "slots": crew.slots,
             "isolation": self._isolation,

@@ -60,7 +60,7 @@ class Shard:
             start.store_options(),
             self._desk.ledger,
             wanted=self._desk.wanted,
-            most_counted=lambda: self._desk.sizing.most_counted,
+            most_counted=lambda: self._desk.most_counted,
             on_reply=self._desk.take_in,
             on_event=self._event,
         )

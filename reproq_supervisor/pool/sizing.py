@@ -42,7 +42,7 @@ class Sizing:
         self._held = held
         self._totals = totals
         self._bounds = (start.executors_min, start.executors)
-        self._slots = start.slots
+        self._most_slots = start.slots
         self._tuning = SizeTuning(drain_target_s=start.drain_target_s)
         self._gauge = MachineGauge(start.cpus)
         self._on_event = on_event
@@ -73,6 +73,11 @@ class Sizing:
         service_s = self._service.seconds or self._tuning.unknown_service_s
         enough = self._bounds[1] * (1 + self._tuning.drain_target_s / max(service_s, 1e-4))
         return int(min(MOST_COUNTED, 2 * enough + 100))
+
+    @property
+    def _slots(self) -> int:
+        """Runs at once in one executor, as things are."""
+        return self._crew.slots_each or self._most_slots
 
     def observe(self, elapsed_s: float) -> None:
         """A run ended by itself after *elapsed_s* seconds."""

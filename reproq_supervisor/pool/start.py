@@ -17,7 +17,11 @@ NO_DATABASE = "none"
 
 @dataclass(frozen=True, slots=True)
 class ShardStart:
-    """The `start` message, read once. Durations are seconds."""
+    """The `start` message, read once. Durations are seconds.
+
+    Attributes:
+      slots_before: what was right for this shard before it was started again.
+    """
 
     child: str
     supervisor_pid: int
@@ -31,6 +35,7 @@ class ShardStart:
     runtime_dir: str | None = None
     workers_dir: str | None = None
     queues_settings: Mapping[str, Any] = field(default_factory=dict)
+    slots_before: int | None = None
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any], supervisor_pid: int) -> Self:
@@ -47,6 +52,7 @@ class ShardStart:
             runtime_dir=message.get("runtime_dir"),
             workers_dir=message.get("workers_dir"),
             queues_settings=message.get("queues_settings") or {},
+            slots_before=message.get("slots_before"),
         )
 
     def adjusted(self, message: Mapping[str, Any]) -> Self:
@@ -109,8 +115,13 @@ class ShardStart:
 
     @property
     def slots(self) -> int:
-        """Tasks at once in one executor: the pool's `max` (sizing by load is a later capability)."""
+        """Tasks at once in one executor at most."""
         return 1 if self.mode == "process" else int(self.pool_settings["slots"]["max"])
+
+    @property
+    def slots_min(self) -> int:
+        """Tasks at once in one executor at least."""
+        return min(self.slots, 1 if self.mode == "process" else int(self.pool_settings["slots"]["min"]))
 
     @property
     def lease_s(self) -> float:

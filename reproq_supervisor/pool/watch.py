@@ -68,12 +68,12 @@ class Watch:
         executor.cut_output()
         unstarted = executor.unstarted()
         running = executor.in_hand.started(unstarted)
-        if unstarted and len(running) < executor.slots:
+        if unstarted and len(running) < executor.in_hand.slots:
             self._look_at_stuck(executor, running, executor.in_hand.first_unstarted(unstarted), now)
         for held in running:
             self._look_at_running(executor, held, now)
         self._look_at_overdue(executor, running, now)
-        if unstarted and len(running) >= executor.slots and all(held.runs_longer_than(TAKE_BACK_AFTER_S, now) for held in running):
+        if unstarted and len(running) >= executor.in_hand.slots and all(held.runs_longer_than(TAKE_BACK_AFTER_S, now) for held in running):
             # What runs turned out to be long: others must not wait behind it.
             self._crew.put_back(executor.take_back())
             self._crew.dispatch()

@@ -21,6 +21,7 @@ from reproq_supervisor.core.work import (
     decode_output_note,
     decode_result,
     encode_batch,
+    encode_slots,
     encode_stop,
 )
 from reproq_supervisor.pool.held import Held
@@ -54,6 +55,7 @@ class Executor:
 
     Attributes:
       shared: several tasks may run in it (`mode: thread` or `async`), and outputs arrive run by run.
+      most_slots: tasks that it can run at once; `in_hand.slots` are in use.
       excuse: why it is killed through no fault of what runs in it: those that nobody asked to stop are then released.
       waiting: the hand-out that was to start next when the watch looked last, and since when.
       condemned_mono: when it was found that one of its runs does not stop; the others may still end.
@@ -68,7 +70,7 @@ class Executor:
     tokens_write: int
     tokens_read: int
     capture: tuple[int, int] | None
-    slots: int = 1
+    most_slots: int = 1
     shared: bool = False
     single_use: bool = False
     kept_bytes: tuple[int, int] = (CAPTURE_BYTES, CAPTURE_BYTES)
@@ -90,7 +92,7 @@ class Executor:
     _unsent: bytearray = field(default_factory=bytearray)
 
     def __post_init__(self) -> None:
-        self.in_hand = InHand(self.slots)
+        self.in_hand = InHand(self.most_slots)
 
     @property
     def takes_work(self) -> bool:
@@ -120,6 +122,12 @@ class Executor:
             del self._unsent[:sent]
         self._say_goodbye_when_due()
         return True
+
+    def use_slots(self, slots: int) -> bool:
+        """Have it run so many tasks at once from now on; what runs is let end. False when the frame must wait for `flush`."""
+        self.in_hand.slots = slots
+        self._unsent += frames.encode(encode_slots(slots))
+        return self.flush()
 
     def unstarted(self) -> int:
         """Return how many of the runs in hand have not started."""
@@ -221,7 +229,7 @@ class Executor:
     def take_running(self) -> tuple[list[tuple[Held, Output | None]], list[Held]]:
         """Return what was running when it died, each with what it had written, and what else was in its hands; those excused know it."""
         left = self.in_hand.clear()
-        running, rest = left[: self.slots], left[self.slots :]
+        running, rest = left[: self.most_slots], left[self.most_slots :]
         for held in running:
             held.soft_reason = held.soft_reason or self.excuse
         if self.shared:

@@ -59,8 +59,6 @@ def advise(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _duties_of_later(settings: Settings) -> Iterator[tuple[str, bool]]:
     """Yield (dotted key, is it asked for?) of what nobody does yet."""
-    for name, pool in settings.pools.items():
-        yield f"pools.{name}.slots.min", pool.slots.min < pool.slots.max
     yield "web.listen", settings.web.listen is not None
 
 

@@ -150,7 +150,7 @@ class Pool(Group):
     mode: Mode = Mode.PROCESS
     """process: one task per executor; thread, async: several."""
     slots: Range = Range(min=1, max=1)
-    """Tasks at once in one executor."""
+    """Tasks at once in one executor (modes thread and async): the number between min and max that gets most done. A number fixes it."""
     isolation: Isolation = Isolation.REUSE
     """reuse: executors stay warm; fork: a fresh fork per task; exec: a fresh interpreter per task."""
     exec: Exec = Exec()

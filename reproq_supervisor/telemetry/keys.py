@@ -18,7 +18,7 @@ KEYS = frozenset(
         *("group", "window_s", "command", "workers", "executors", "for_s", "pools", "changes", "changed", "dropped"),
         *("rss_bytes", "pss_bytes", "kinds"),
         *("result_id", "task_path", "attempt", "status", "error", "duty", "message", "queue", "seconds", "uid", "problems"),
-        *("tasks", "age_s", "private_bytes", "late_s", "schedule"),
+        *("slots", "tasks", "age_s", "private_bytes", "late_s", "schedule"),
     }
 )
 

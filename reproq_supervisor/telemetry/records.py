@@ -16,6 +16,8 @@ _CHILD_LEVELS = {
     "executor.overdue": Level.WARNING,
     "database.lost": Level.WARNING,
     "duty.failed": Level.ERROR,
+    # A pool that looks for its best number takes a step every few seconds; `explain` has the last one.
+    "pool.slots_changed": Level.DEBUG,
     "schedule.disabled": Level.WARNING,
     "shard.left_unwritten": Level.WARNING,
     "shard.message_ignored": Level.WARNING,

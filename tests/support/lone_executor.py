@@ -138,7 +138,7 @@ def lone_executor(mode: str = "process", slots: int = 1) -> Iterator[LoneExecuto
     theirs.close()
     ours.setblocking(False)
     pidfd = os.pidfd_open(process.pid)
-    end = Executor(0, process.pid, ours, pidfd, tokens_write, tokens_read, capture, slots=slots, shared=mode != "process")
+    end = Executor(0, process.pid, ours, pidfd, tokens_write, tokens_read, capture, most_slots=slots, shared=mode != "process")
     try:
         yield LoneExecutor(process, end, table)
     finally:

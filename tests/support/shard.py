@@ -252,6 +252,7 @@ def start_message(
     store: Mapping[str, Any] | None = None,
     logs_dir: Path | None = None,
     runtime_dir: Path | None = None,
+    slots_before: int | None = None,
     **pool: Any,
 ) -> Message:
     """Return the `start` message of a shard on *database*; *pool* replaces settings of the pool, sizes may be numbers."""
@@ -268,6 +269,7 @@ def start_message(
         "logs_dir": str(logs_dir) if logs_dir else None,
         "runtime_dir": str(runtime_dir) if runtime_dir else None,
         "shutdown_timeout": 10.0,
+        "slots_before": slots_before,
     }
 
 

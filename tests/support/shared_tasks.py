@@ -232,3 +232,23 @@ async def meet_the_signal_in_a_lock(began: str) -> None:
     finally:
         loop.call_soon = call_soon
         await waiting
+
+
+_crowd = 0
+
+
+async def share(seconds: float, best: int) -> None:
+    """Take longer the more of these run in this executor: most of them get done when *best* run at once, clearly fewer with more."""
+    global _crowd
+    _crowd += 1
+    try:
+        end = time.monotonic() + seconds
+        left_s = seconds
+        while left_s > 0:
+            slower = max(1.0, (_crowd / best) ** 2)
+            step_s = min(left_s, 0.005)
+            await asyncio.sleep(step_s * slower)
+            left_s -= step_s
+        assert time.monotonic() >= end - 0.01
+    finally:
+        _crowd -= 1

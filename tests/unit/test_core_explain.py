@@ -1,6 +1,7 @@
 """`explain`: why a pool is as it is, in words that name what to do."""
 
 from reproq_supervisor.core.policy.sizing import SizeReason
+from reproq_supervisor.core.policy.slots import SlotReason
 from reproq_supervisor.core.supervision.facts import Orphan, SignalName
 from tests.sim.settings import pool, settings
 from tests.support.stepped_core import SteppedCore, running
@@ -74,6 +75,34 @@ def test_every_reason_for_a_size_has_its_words() -> None:
     for reason in SizeReason:
         core.say(core.process("mail/0"), "snapshot", snapshot={"sizing": {"reason": reason.value}})
         assert "as it says" not in lines(core)[1]
+
+
+def test_the_slots_are_told_with_what_the_last_step_brought() -> None:
+    core = running()
+    figures = {"slots": 24, "min": 1, "max": 100, "work_s_per_s": 19.63}
+    core.say(core.process("mail/0"), "snapshot", snapshot={"slot_sizing": {**figures, "reason": "gain", "gained": 0.082}})
+    assert lines(core)[1:] == [
+        "mail/0 runs 24 at once in each executor (1 to 100), for the last step brought 8.2% more. Each got 19.63 s of work done a second."
+    ]
+    core.say(core.process("mail/0"), "snapshot", snapshot={"slot_sizing": {**figures, "reason": "loss", "gained": -0.05}})
+    assert "the last step brought 5.0% less, and was taken back" in lines(core)[1]
+    core.say(core.process("mail/0"), "snapshot", snapshot={"slot_sizing": None})
+    assert len(lines(core)) == 1
+
+
+def test_every_reason_for_slots_has_its_words() -> None:
+    core = running()
+    for reason in SlotReason:
+        core.say(core.process("mail/0"), "snapshot", snapshot={"slot_sizing": {"reason": reason.value}})
+        assert "as it says" not in lines(core)[1]
+
+
+def test_a_shard_that_starts_again_is_told_the_slots_of_the_last_one() -> None:
+    core = running()
+    core.say(core.process("mail/0"), "snapshot", snapshot={"slot_sizing": {"slots": 24}})
+    core.exit(core.process("mail/0"), 70)
+    core.wait(1.0)
+    assert core.sent(core.process("mail/0"), "start")[0]["slots_before"] == 24
 
 
 def test_a_unit_that_waits_says_for_what_and_why() -> None:

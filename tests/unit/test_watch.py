@@ -71,7 +71,7 @@ class Scene:
     def __init__(self, moment: Time, *, slots: int, runs: int, shared: bool = True) -> None:
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.moment = moment
-        self.executor = Executor(0, 1, cast("Any", None), -1, write, read, None, slots=slots, shared=shared)
+        self.executor = Executor(0, 1, cast("Any", None), -1, write, read, None, most_slots=slots, shared=shared)
         self.runs = [self._held(seq) for seq in range(1, runs + 1)]
         self.executor.in_hand.add(self.runs)
         self.executor.in_hand.note_begun(moment.now)

@@ -66,6 +66,7 @@ def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[st
     lines = [f"{unit.name} (pid {process.pid}) has been running for {age}.{past}" + (f" It says: {why}" if why else "")]
     lines += _about_database(process)
     lines += _about_size(process)
+    lines += _about_slots(process)
     lines += _about_recycling(process)
     lines += _about_locks(process)
     if process.stalled:
@@ -104,6 +105,31 @@ def _about_size(process: Process) -> list[str]:
         f"{process.unit.name} has {executors} ({sizing.get('min')} to {sizing.get('max')}), {words}. It wants "
         f"{sizing.get('want')}: {sizing.get('for_rate')} for {rate}, "
         f"{sizing.get('for_backlog')} for what waits."
+    ]
+
+
+_SLOT_WORDS = {
+    "measuring": "and sees what that brings",
+    "unused": "and stays so, for there was not always work for all of them",
+    "tried": "to see what that brings",
+    "gain": "for the last step brought {gained}",
+    "loss": "for the last step brought {gained}, and was taken back",
+    "no_gain": "for the last step made no difference, and fewer do as well",
+    "trouble": "half of what it was, for runs ran out of time or did not get started, an executor died, or memory ran short",
+    "limit": "the limit of its settings",
+}
+
+
+def _about_slots(process: Process) -> list[str]:
+    slots = process.snapshot.get("slot_sizing")
+    if not slots:
+        return []
+    gained = slots.get("gained")
+    change = "a change" if gained is None else f"{abs(gained):.1%} {'more' if gained >= 0 else 'less'}"
+    words = _SLOT_WORDS.get(str(slots.get("reason")), "as it says").format(gained=change)
+    return [
+        f"{process.unit.name} runs {slots.get('slots')} at once in each executor ({slots.get('min')} to {slots.get('max')}), {words}. "
+        f"Each got {slots.get('work_s_per_s')} s of work done a second."
     ]
 
 

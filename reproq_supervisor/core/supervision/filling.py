@@ -80,7 +80,7 @@ def child_started(state: State, process: Process, fact: ChildStarted, now: float
     plan = state.plan_of(process)
     pool_settings = state.pool_settings(plan, unit.pool)
     process.told = adjust_message(plan, pool_settings)
-    state.do(Send(process.serial, start_message(plan, process, pool_settings)))
+    state.do(Send(process.serial, start_message(plan, process, pool_settings, state.slots.get(unit))))
 
 
 def ask_to_leave(state: State, process: Process, now: float) -> None:

@@ -33,7 +33,7 @@ def _hear(state: State, process: Process, kind: object, message: dict[str, Any],
         case "beat":
             pass
         case "snapshot":
-            _take_snapshot(process, message["snapshot"], now)
+            _take_snapshot(state, process, message["snapshot"], now)
         case "hello":
             process.hello_mono = process.boot_mono = now
             telling.tell_newcomer(state, process)
@@ -58,10 +58,13 @@ def _hear(state: State, process: Process, kind: object, message: dict[str, Any],
             state.emit(MessageIgnored(process.unit.name, f"unknown type {kind!r}"))
 
 
-def _take_snapshot(process: Process, snapshot: object, now: float) -> None:
+def _take_snapshot(state: State, process: Process, snapshot: object, now: float) -> None:
     if not isinstance(snapshot, dict):
         raise TypeError("snapshot: expected an object")
     progress = int(snapshot.get("progress", 0))
     if progress != process.progress or not snapshot.get("running"):
         process.progress_mono, process.stalled = now, False
     process.snapshot, process.progress = snapshot, progress
+    slots = (snapshot.get("slot_sizing") or {}).get("slots")
+    if isinstance(slots, int):
+        state.slots[process.unit] = slots

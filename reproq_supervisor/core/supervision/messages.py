@@ -18,11 +18,12 @@ DUMP = {"type": "dump"}
 REOPEN = {"type": "reopen"}
 
 
-def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any] | None) -> Message:
+def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any] | None, slots_before: int | None = None) -> Message:
     """Return the first message to a child.
 
     Args:
       pool_settings: the settings of a shard's pool with the operator's override in them.
+      slots_before: the slots that were right for the shard's last process.
     """
     settings, runtime = plan.settings, plan.settings["runtime"]
     match process.unit.role:
@@ -60,6 +61,7 @@ def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any]
         "app": settings["app"],
         "heartbeat": float(plan.pools[unit.pool]["heartbeat"]) if unit.pool else KEEPER_LIVENESS_S / 3.0,
         "shutdown_timeout": plan.shutdown_timeout_s,
+        "slots_before": slots_before,
     }
     return message | shared_settings(plan)
 

@@ -65,6 +65,7 @@ class State:
       release: name of the source files that the generation in force was started from; None when nobody told.
       prepared: the database is there and has its schema (always true of an external one).
       up: every wanted unit was ready once, or its failure is known.
+      slots: unit → the slots that its last process found right.
       outbox: commands of the current step.
       wake_at: when the last step asked to be woken.
     """
@@ -90,6 +91,7 @@ class State:
     overrides: dict[str, Override] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     dead_workers: DeadWorkers = field(default_factory=DeadWorkers)
+    slots: dict[Unit, int] = field(default_factory=dict)
     spared_until: float = float("-inf")
     spared: bool = False
     outbox: list[Command] = field(default_factory=list)
