@@ -9,22 +9,25 @@ database refuses a batch, its schedules are fired one by one.
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from reproq_supervisor.core.policy.cron import next_firing
-from reproq_supervisor.core.policy.schedule import Missed, decide_firings
+from reproq_supervisor.core.policy.schedule import Missed, decide_firings, is_astray
 from reproq_supervisor.keeper.duties import Ran
 from reproq_supervisor.settings.cron import CronError, parse_schedule
-from reproq_supervisor.store.schedules import DueSchedule, FiringRefused, Planned, ScheduleStore
+from reproq_supervisor.store.schedules import AheadSchedule, DueSchedule, FiringRefused, Planned, ScheduleStore
 
 BATCH = 500
 MOST_FIRINGS = 2000
 """Of one statement, where much was missed; a schedule may go beyond it by what it makes up for at once."""
 _LOCKED_AGAIN_S = 0.2
 """Until the next look when all that is due is locked by others."""
+_CLOCK_INTERVAL_S = 60.0
+"""Between two looks whether the clock was set back: they read every schedule."""
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -34,9 +37,13 @@ class Beat:
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
+        self._clock_mono = -math.inf
 
     async def run(self, store: ScheduleStore) -> Ran:
         """Fire one batch of what is due, and say when to look again."""
+        if time.monotonic() - self._clock_mono >= _CLOCK_INTERVAL_S:
+            await self._follow_clock(store)
+            self._clock_mono = time.monotonic()
         schedules, now = await store.due(BATCH)
         fired = 0
         moved = 0
@@ -58,6 +65,15 @@ class Beat:
         if next_s is None:
             return Ran(fired, math.inf)
         return Ran(fired, max(next_s, 0.0 if moved or not schedules else _LOCKED_AGAIN_S))
+
+    async def _follow_clock(self, store: ScheduleStore) -> None:
+        """Find the next time anew of schedules that wait for one which only a clock that was wrong has named."""
+        ahead, now = await store.ahead()
+        if now is None:
+            return
+        astray = [schedule for schedule in ahead if is_astray(schedule.marked, now)]
+        if astray and (count := await store.follow_clock(astray, [_next_of(schedule, now) for schedule in astray])):
+            self._tell({"name": "schedules.followed_clock", "count": count})
 
     async def _plan(self, store: ScheduleStore, schedule: DueSchedule, now: datetime) -> Planned | None:
         """Return what a schedule fires now; None if it was disabled."""
@@ -92,6 +108,14 @@ class Beat:
     async def _disable(self, store: ScheduleStore, schedule: DueSchedule, reason: str) -> None:
         if await store.disable(schedule, reason):
             self._tell({"name": "schedule.disabled", "schedule": schedule.name, "reason": reason})
+
+
+def _next_of(schedule: AheadSchedule, now: datetime) -> datetime | None:
+    """Return the first firing after *now*; for a line that means nothing *now*, so that it is looked at and disabled with its reason."""
+    try:
+        return next_firing(*parse_schedule(schedule.cron_expr, schedule.timezone, schedule.name), now)
+    except CronError:
+        return now
 
 
 def read_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:

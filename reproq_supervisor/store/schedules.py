@@ -80,6 +80,21 @@ class DueSchedule:
 
 
 @dataclass(frozen=True, slots=True)
+class AheadSchedule:
+    """A schedule that waits, and bears a mark of a time that is yet to come.
+
+    Attributes:
+      marked: the latest time at which it says that something was done.
+    """
+
+    name: str
+    version: str
+    cron_expr: str
+    timezone: str
+    marked: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """What one due schedule fires. `arguments` are its task's; `delays_s` are the jitter of each firing."""
 
@@ -118,6 +133,21 @@ class ScheduleStore:
         """Return the seconds until the next schedule is due; None if there is none."""
         ((seconds,),) = await self._ask("next_due", {})
         return None if seconds is None else float(seconds)
+
+    async def ahead(self) -> tuple[list[AheadSchedule], datetime | None]:
+        """Return the schedules that say of themselves that the clock was ahead, and the database's clock; None if there is none."""
+        rows = await self._ask("ahead", {})
+        return [AheadSchedule(*row[:-1]) for row in rows], rows[0][-1] if rows else None
+
+    async def follow_clock(self, astray: Sequence[AheadSchedule], nexts: Sequence[datetime | None]) -> int:
+        """Have each of these fire next at a time, if it has not changed since; return how many were moved."""
+        parameters = {
+            "names": text_array([each.name for each in astray]),
+            "versions": [each.version for each in astray],
+            "nexts": list(nexts),
+        }
+        ((count,),) = await self._ask("follow_clock", parameters)
+        return int(count)
 
     async def fire(self, planned: Sequence[Planned]) -> Fired:
         """Enter these firings, enqueue a run for each that is new, and move the schedules on; those that have changed are left.

@@ -19,6 +19,7 @@ _CHILD_LEVELS = {
     # A pool that looks for its best number takes a step every few seconds; `explain` has the last one.
     "pool.slots_changed": Level.DEBUG,
     "schedule.disabled": Level.WARNING,
+    "schedules.followed_clock": Level.WARNING,
     "shard.left_unwritten": Level.WARNING,
     "shard.message_ignored": Level.WARNING,
     "stranger.killed": Level.WARNING,

@@ -117,6 +117,7 @@ def test_pg_cron_gets_a_job_for_each_schedule_and_only_ours_are_touched(database
         ("fast", "* * * * * */5"),
         ("last", "0 0 L * *"),
         ("off", "@daily", "--disabled"),
+        ("spread", "H 3 31 * *"),
     ):
         assert run_program("schedule", "add", name, line, "app.task", *more, *dsn).code == 0
     plan = run_program("pg-cron", "--dry-run", "--json", *dsn).json
@@ -125,16 +126,19 @@ def test_pg_cron_gets_a_job_for_each_schedule_and_only_ours_are_touched(database
     for _ in range(2):
         assert run_program("pg-cron", *dsn).code == 0
         ours = database.query("SELECT jobname, schedule, command FROM cron.job WHERE command LIKE '%%periodic_task%%' ORDER BY schedule")
-        assert [(schedule, len(name) <= 63) for name, schedule, _ in ours] == [
+        *plain, (_, drawn, spread) = sorted(ours, key=lambda job: "spread" in job[0])
+        assert [(schedule, len(name) <= 63) for name, schedule, _ in plain] == [
             ("0 0 * * *", True),
             ("0 0 1,15 * *", True),
             ("0,20,40 9,10,11,12,13,14,15,16,17 * * 1,2,3,4,5", True),
         ]
-        assert len(database.query("SELECT 1 FROM cron.job")) == 5
+        # What the database does not understand itself, the job tells it.
+        assert spread == f"SELECT reproq_enqueue_periodic_task('spread', '{drawn}');"
+        assert len(database.query("SELECT 1 FROM cron.job")) == 6
     for _, _, command in ours:
         database.query(command.replace("%", "%%"))
-    assert database.query("SELECT count(*) FROM task_runs") == [(3,)]
-    assert run_program("pg-cron", "--remove", "--json", *dsn).json["removed"] == 3
+    assert database.query("SELECT count(*) FROM task_runs") == [(4,)]
+    assert run_program("pg-cron", "--remove", "--json", *dsn).json["removed"] == 4
     assert len(database.query("SELECT 1 FROM cron.job")) == 2
 
 

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reproq_supervisor.core.policy.cron import next_firing
-from reproq_supervisor.core.policy.schedule import CAUGHT_UP, MISSED_AFTER, MOST_AT_ONCE, Firings, Missed, decide_firings
+from reproq_supervisor.core.policy.schedule import (
+    CAUGHT_UP,
+    MISSED_AFTER,
+    MOST_AT_ONCE,
+    SET_BACK,
+    Firings,
+    Missed,
+    decide_firings,
+    is_astray,
+)
 from reproq_supervisor.settings.cron import parse_schedule
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -79,6 +88,46 @@ def test_whatever_the_clock_does_nothing_fires_twice_or_ahead_of_time(line: str,
         assert due is not None
         assert len(found.times) <= MOST_AT_ONCE or rule is not Missed.ALL
     assert fired == sorted(set(fired))
+
+
+@settings(deadline=None)
+@given(
+    line=st.sampled_from(["*/15 * * * *", "@hourly", "7 * * * *"]),
+    rule=RULES,
+    jumps=st.lists(st.integers(-40 * 86400, 40 * 86400), min_size=1, max_size=12),
+)
+def test_however_far_the_clock_was_set_no_schedule_is_silent_for_more_than_a_day(line: str, rule: Missed, jumps: list[int]) -> None:
+    cron, zone = parse_schedule(line)
+    due = next_firing(cron, zone, START)
+    now, last, marked = START, None, START
+    entered: set[datetime] = set()
+    fired: list[datetime] = []
+
+    def look() -> None:
+        nonlocal due, last, marked
+        assert due is not None
+        if due > now and is_astray(marked, now):
+            due, last, marked = next_firing(cron, zone, now), None, now
+        assert due is not None
+        if due > now:
+            return
+        found = decide(line, due, now, rule, last if last is None or not is_astray(last, now) else None)
+        fired.extend(at for at in found.times if at not in entered)
+        entered.update(found.times)
+        last, due, marked = max([*found.times, *([last] if last else [])], default=None), found.next_run_at, now
+
+    for jump in jumps:
+        now += timedelta(seconds=jump)
+        look()
+    calm = now + SET_BACK
+    while now < calm + timedelta(hours=2):
+        now += timedelta(seconds=30)
+        look()
+    assert len(fired) == len(set(fired))
+    at = next_firing(cron, zone, calm)
+    while at is not None and at <= now:
+        assert at in entered
+        at = next_firing(cron, zone, at)
 
 
 @settings(deadline=None)

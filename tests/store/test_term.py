@@ -155,3 +155,13 @@ def test_of_many_candidates_at_once_one_is_elected(database: Database) -> None:
         return rounds
 
     assert [len(elected) for elected in asyncio.run(race())] == [1] * 20
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_in_office(keeper_of: Callable[[str], Keeper], database: Database) -> None:
+    gone, other = keeper_of("gone"), keeper_of("other")
+    assert elect(gone)
+    # As after an hour back; behind a pooler nobody knows whether the holder's server process still is there.
+    database.query("UPDATE reproq_keeper_term SET ends_at = ends_at + interval '1 h', backend_pid = NULL")
+    assert elect(other)
+    with pytest.raises(TermLost):
+        gone.run(gone.store.wake_due())

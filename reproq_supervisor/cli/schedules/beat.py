@@ -11,6 +11,7 @@ import click
 from reproq_supervisor.cli.database import find_dsn, worded
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.values import as_duration
+from reproq_supervisor.core.words import counted
 
 _LAST_RETRY_S = 5.0
 
@@ -49,7 +50,10 @@ async def _beat(options: Options, dsn: str, interval_s: float | None) -> int:
     from reproq_supervisor.store.keeper import KeeperStore
 
     def tell(event: dict[str, Any]) -> None:
-        click.echo(f"{event['schedule']}: disabled: {event['reason']}", err=True)
+        if event["name"] == "schedule.disabled":
+            click.echo(f"{event['schedule']}: disabled: {event['reason']}", err=True)
+        else:
+            click.echo(f"the database's clock was set back: {counted(event['count'], 'schedule')} found the next time anew", err=True)
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,6 +16,8 @@ from enum import StrEnum
 MISSED_AFTER = timedelta(seconds=60)
 CAUGHT_UP = timedelta(days=1)
 """What was missed longer ago is never made up for."""
+SET_BACK = timedelta(days=1)
+"""A clock that is set back by no more is waited for: what it has fired up to must not fire again. By more, and it was wrong before."""
 MOST_AT_ONCE = 100
 """So many are made up for in one round of the beat; the others come in the next ones."""
 
@@ -74,6 +76,15 @@ def decide_firings(due: datetime, last: datetime | None, now: datetime, rule: Mi
     if rule is Missed.ONE and not found.times and (latest := _latest(due, last, on_time, next_after)) is not None:
         return Firings((latest,), found.next_run_at)
     return found
+
+
+def is_astray(marked: datetime, now: datetime) -> bool:
+    """Answer whether a schedule's next time comes from a clock that was wrong, and must be found anew.
+
+    Args:
+      marked: the latest time at which the row says that something was done: it fired, it was moved on, it was made.
+    """
+    return marked - now > SET_BACK
 
 
 def _take(first: datetime | None, now: datetime, next_after: Next, most: int | None = None) -> Firings:

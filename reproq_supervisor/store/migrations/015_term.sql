@@ -1,5 +1,5 @@
 -- The keeper's term: of all keepers of a database one acts, until its term ends or it resigns.
--- revision: 1
+-- revision: 2
 -- locks: none.
 --
 -- The row says who keeps and until when. A duty holds the term's lock shared while it runs (an advisory lock of the transaction, so that it
@@ -56,9 +56,11 @@ BEGIN
 END
 $$;
 
+-- No term is nearly as long as a minute: one that ends later than that was renewed before the clock was set back, and by a holder that is gone,
+-- since it would have renewed it by the clock that there is.
 CREATE OR REPLACE FUNCTION reproq_term_is_vacant(p_term reproq_keeper_term) RETURNS boolean
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
-    SELECT p_term.ends_at <= clock_timestamp()
+    SELECT p_term.ends_at NOT BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 min'
         OR (p_term.backend_pid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = p_term.backend_pid))
 $$;
 

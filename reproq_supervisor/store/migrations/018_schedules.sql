@@ -1,5 +1,5 @@
 -- Schedules: each firing enqueues one run, whoever notices it: a keeper, the command `beat`, pg_cron.
--- revision: 2
+-- revision: 3
 -- locks: none.
 --
 -- Every one of them locks the schedule's row first, then looks whether the firing was entered, and enters it with its run: the primary key
@@ -102,56 +102,6 @@ BEGIN
 END
 $$;
 
--- Fires a schedule now, in the database: what a job of pg_cron calls. The firing is that of the present minute, which is the one that a
--- keeper would enter: whoever comes second does nothing. A schedule that is disabled or gone does nothing either.
-CREATE OR REPLACE FUNCTION reproq_enqueue_periodic_task(task_name text) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    fires_at timestamptz := date_trunc('minute', clock_timestamp());
-    schedule periodic_tasks;
-    arguments record;
-    spec jsonb;
-    queue text;
-    attempts integer;
-    made bigint;
-BEGIN
-    SELECT p.* INTO schedule FROM periodic_tasks p WHERE p.name = task_name AND p.enabled FOR NO KEY UPDATE;
-    IF NOT FOUND OR EXISTS (SELECT FROM reproq_firings f WHERE f.name = task_name AND f.fire_at = fires_at) THEN
-        RETURN;
-    END IF;
-    SELECT * INTO arguments FROM reproq_schedule_arguments(schedule.payload_json);
-    IF arguments.args IS NULL THEN
-        UPDATE periodic_tasks p SET enabled = false, is_faulty = true, updated_at = now(),
-               disabled_reason = 'payload_json: expected a list, or an object with a list args and an object kwargs'
-        WHERE p.name = task_name;
-        RETURN;
-    END IF;
-    IF schedule.overlap = 'skip' AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = schedule.last_result_id) THEN
-        INSERT INTO reproq_firings (name, fire_at, outcome) VALUES (task_name, fires_at, 'skipped');
-        UPDATE periodic_tasks p SET last_run_at = fires_at, updated_at = now() WHERE p.name = task_name;
-        RETURN;
-    END IF;
-    queue := coalesce(nullif(schedule.queue_name, ''), 'default');
-    attempts := CASE WHEN schedule.max_attempts > 0 THEN schedule.max_attempts ELSE 3 END;
-    spec := jsonb_build_object(
-        'v', 1, 'task_path', schedule.task_path, 'args', arguments.args, 'kwargs', arguments.kwargs, 'takes_context', false,
-        'queue_name', queue, 'priority', schedule.priority, 'lock_key', NULL, 'concurrency_key', schedule.concurrency_key,
-        'concurrency_limit', schedule.concurrency_limit, 'run_after', NULL,
-        'exec', jsonb_build_object('timeout_seconds', schedule.timeout_seconds, 'max_attempts', attempts),
-        'provenance', jsonb_build_object('code_ref', NULL, 'pip_lock_hash', NULL),
-        'periodic_name', schedule.name, 'scheduled_at', to_char(fires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'));
-    INSERT INTO task_runs AS r (queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
-                                concurrency_key, concurrency_limit, dedupe_key)
-    VALUES (queue, schedule.priority, fires_at + schedule.jitter_s * random() * interval '1 s', spec,
-            encode(sha256(convert_to(spec::text, 'UTF8')), 'hex'), schedule.task_path, 'READY', attempts, schedule.timeout_seconds,
-            schedule.concurrency_key, schedule.concurrency_limit, NULL)
-    RETURNING r.result_id INTO made;
-    INSERT INTO reproq_firings (name, fire_at, outcome, result_id) VALUES (task_name, fires_at, 'enqueued', made);
-    UPDATE periodic_tasks p SET last_run_at = greatest(p.last_run_at, fires_at), last_result_id = made, updated_at = now()
-    WHERE p.name = task_name;
-END
-$$;
-
 -- Firings are remembered for two days, longer than anything is made up for: deletes up to p_limit older ones, and returns how many.
 CREATE OR REPLACE FUNCTION reproq_forget_firings(p_limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -164,42 +114,5 @@ BEGIN
     DELETE FROM reproq_firings f USING old o WHERE f.name = o.name AND f.fire_at = o.fire_at;
     GET DIAGNOSTICS n = ROW_COUNT;
     RETURN n;
-END
-$$;
-
--- Makes the extension where the server has it.
-CREATE OR REPLACE FUNCTION reproq_pg_cron_create() RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    CREATE EXTENSION IF NOT EXISTS pg_cron;
-END
-$$;
-
--- Removes the jobs of pg_cron that are ours: of this database, with this prefix, and calling the function above. Returns how many.
-CREATE OR REPLACE FUNCTION reproq_pg_cron_remove(p_prefix text) RETURNS integer
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    job record;
-    n integer := 0;
-BEGIN
-    FOR job IN
-        SELECT j.jobid FROM cron.job j
-        WHERE starts_with(j.jobname, p_prefix || '_') AND j.database = current_database()
-          AND j.command ~ '^SELECT ([^ ()]+\.)?reproq_enqueue_periodic_task\('
-        ORDER BY j.jobid
-    LOOP
-        PERFORM cron.unschedule(job.jobid);
-        n := n + 1;
-    END LOOP;
-    RETURN n;
-END
-$$;
-
--- Has pg_cron fire a schedule.
-CREATE OR REPLACE FUNCTION reproq_pg_cron_schedule(p_job text, p_line text, p_name text) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    PERFORM cron.schedule(p_job, p_line, format(
-        'SELECT %sreproq_enqueue_periodic_task(%L);', CASE WHEN current_schema() <> 'public' THEN quote_ident(current_schema()) || '.' END, p_name));
 END
 $$;

@@ -3,7 +3,7 @@
 SELECT p.name, p.xmin::text, p.cron_expr, p.timezone, p.task_path, p.payload_json::text, p.queue_name, p.priority, p.max_attempts,
        p.timeout_seconds, p.concurrency_key, p.concurrency_limit, p.jitter_s, p.missed,
        greatest(p.next_run_at, statement_timestamp() - interval '10 years'),
-       CASE WHEN p.last_run_at BETWEEN statement_timestamp() - interval '10 years' AND statement_timestamp() + interval '10 years'
+       CASE WHEN p.last_run_at BETWEEN statement_timestamp() - interval '10 years' AND statement_timestamp() + interval '1 day'
             THEN p.last_run_at END,
        statement_timestamp()
 FROM periodic_tasks p
@@ -15,6 +15,19 @@ ORDER BY p.next_run_at, p.name LIMIT %(limit)s
 SELECT (SELECT CASE WHEN p.next_run_at < 'infinity'
                     THEN extract(epoch FROM greatest(p.next_run_at, statement_timestamp()) - statement_timestamp())::float8 END
         FROM periodic_tasks p WHERE p.enabled = true ORDER BY p.next_run_at LIMIT 1)
+
+-- name: ahead
+-- Schedules that wait although they bear a mark of a time that is yet to come: the clock was set back. The latest mark of each, and the clock.
+SELECT p.name, p.xmin::text, p.cron_expr, p.timezone,
+       least(greatest(p.last_run_at, p.updated_at, p.created_at), statement_timestamp() + interval '10 years'), statement_timestamp()
+FROM periodic_tasks p
+WHERE p.enabled = true AND p.next_run_at > statement_timestamp()
+  AND greatest(p.last_run_at, p.updated_at, p.created_at) > statement_timestamp()
+ORDER BY p.name
+
+-- name: follow_clock
+-- Has schedules that waited for a wrong clock's times fire from these times on. One row: how many were still those that were read.
+SELECT reproq_follow_clock(reproq_under_term(%(term_no)s, %(holder)s, %(names)s::text[]), %(versions)s::text[], %(nexts)s::timestamptz[])
 
 -- name: fire
 -- Fires schedules and moves them on. A row for each schedule moved (name, NULL, moved, NULL), and for each firing (name, when, enqueued or

@@ -1,0 +1,215 @@
+-- Schedules that pg_cron fires: when a cron line fired last, what a job calls, and the jobs themselves.
+-- revision: 1
+-- locks: none.
+--
+-- A job starts when its server comes to it: a moment after its minute, or minutes later. So the time at which it runs says nothing of which
+-- firing it is; the line does. The firing is the latest one that the schedule's line names, and it is entered under that time, as a keeper
+-- would: whoever comes second finds it there.
+
+-- The numbers that one field of a line names; NULL where it has words of which only the program knows the meaning. p_last: where * ends;
+-- p_names: what may stand for the numbers from p_low on.
+CREATE OR REPLACE FUNCTION reproq_cron_field(p_field text, p_low integer, p_high integer, p_last integer, p_names text[]) RETURNS integer[]
+LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
+DECLARE
+    found integer[] := '{}';
+    part text;
+    words text[];
+    low integer;
+    high integer;
+BEGIN
+    FOREACH part IN ARRAY string_to_array(lower(p_field), ',') LOOP
+        words := regexp_match(part, '^(?:(\*)|(\d{1,2}|[a-z]{3})(?:-(\d{1,2}|[a-z]{3}))?)(?:/0*([1-9]\d?))?$');
+        IF words IS NULL OR (words[2] IS NOT NULL AND words[3] IS NULL AND words[4] IS NOT NULL) THEN
+            RETURN NULL;
+        END IF;
+        low := CASE WHEN words[1] IS NOT NULL THEN p_low
+                    WHEN words[2] ~ '^\d' THEN words[2]::integer
+                    ELSE array_position(p_names, words[2]) - 1 + p_low END;
+        high := CASE WHEN words[1] IS NOT NULL THEN p_last
+                     WHEN words[3] IS NULL THEN low
+                     WHEN words[3] ~ '^\d' THEN words[3]::integer
+                     ELSE array_position(p_names, words[3]) - 1 + p_low END;
+        -- A span from a number to itself means all to the program's reader of lines: an oddity that is not repeated here.
+        IF low BETWEEN p_low AND p_high AND high BETWEEN low AND p_high AND (words[3] IS NULL OR low < high) THEN
+            found := found || ARRAY(SELECT generate_series(low, high, coalesce(words[4]::integer, 1)));
+        ELSE
+            RETURN NULL;
+        END IF;
+    END LOOP;
+    RETURN found;
+END
+$$;
+
+-- What a line of five fields means, or @daily and the like; all NULL where it has words of which only the program knows the meaning (H, L, #,
+-- seconds). Days and weekdays of which the line says * are NULL, too: they ask for nothing.
+CREATE OR REPLACE FUNCTION reproq_cron_parts(
+    p_line text, OUT minutes integer[], OUT hours integer[], OUT days integer[], OUT months integer[], OUT weekdays integer[])
+LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
+DECLARE
+    anything CONSTANT text := '(^|,)\*(,|$)';
+    line text := trim(p_line);
+    words text[];
+BEGIN
+    line := CASE lower(line) WHEN '@hourly' THEN '0 * * * *' WHEN '@daily' THEN '0 0 * * *' WHEN '@midnight' THEN '0 0 * * *'
+                             WHEN '@weekly' THEN '0 0 * * 0' WHEN '@monthly' THEN '0 0 1 * *'
+                             WHEN '@yearly' THEN '0 0 1 1 *' WHEN '@annually' THEN '0 0 1 1 *' ELSE line END;
+    words := regexp_split_to_array(line, '\s+');
+    IF cardinality(words) IS DISTINCT FROM 5 THEN
+        RETURN;
+    END IF;
+    hours := reproq_cron_field(words[2], 0, 23, 23, '{}');
+    days := reproq_cron_field(words[3], 1, 31, 31, '{}');
+    months := reproq_cron_field(words[4], 1, 12, 12, '{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}');
+    weekdays := reproq_cron_field(words[5], 0, 7, 6, '{sun,mon,tue,wed,thu,fri,sat}');
+    IF hours IS NOT NULL AND days IS NOT NULL AND months IS NOT NULL AND weekdays IS NOT NULL THEN
+        minutes := reproq_cron_field(words[1], 0, 59, 59, '{}');
+    END IF;
+    weekdays := CASE WHEN words[5] !~ anything THEN ARRAY(SELECT DISTINCT w % 7 FROM unnest(weekdays) AS u (w)) END;
+    days := CASE WHEN words[3] !~ anything THEN ARRAY(SELECT DISTINCT d FROM unnest(days) AS u (d)) END;
+    -- Whether 1-31 or */1 asks for something beside the other field is an oddity of the program's reader, too.
+    IF (cardinality(days) = 31 AND weekdays IS NOT NULL) OR (cardinality(weekdays) = 7 AND days IS NOT NULL) THEN
+        minutes := NULL;
+    END IF;
+END
+$$;
+
+-- The latest time up to p_until, in UTC, that a line names; NULL if there is none in fifty years, or if the line is not understood here.
+CREATE OR REPLACE FUNCTION reproq_cron_latest(p_line text, p_until timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
+DECLARE
+    means record;
+    until CONSTANT timestamp := p_until AT TIME ZONE 'UTC';
+    day date := until;
+    at interval;
+BEGIN
+    SELECT * INTO means FROM reproq_cron_parts(p_line);
+    IF means.minutes IS NULL THEN
+        RETURN NULL;
+    END IF;
+    WHILE day > until::date - 366 * 50 LOOP
+        IF extract(month FROM day) <> ALL (means.months) THEN
+            day := date_trunc('month', day) - interval '1 day';
+            CONTINUE;
+        END IF;
+        -- Where both days are named, one of them is enough.
+        IF (means.days IS NULL AND means.weekdays IS NULL)
+           OR extract(day FROM day) = ANY (means.days) OR extract(dow FROM day) = ANY (means.weekdays) THEN
+            SELECT max(make_interval(hours => h, mins => m)) INTO at
+            FROM unnest(means.hours) AS uh (h) CROSS JOIN unnest(means.minutes) AS um (m)
+            WHERE day + make_interval(hours => h, mins => m) <= until;
+            IF at IS NOT NULL THEN
+                RETURN (day + at) AT TIME ZONE 'UTC';
+            END IF;
+        END IF;
+        day := day - 1;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+-- Fires a schedule in the database: what a job of pg_cron calls. Whoever comes second does nothing, and so does a schedule that is disabled or
+-- gone. p_line is what the schedule's own line means in plain words, for those that have others.
+CREATE OR REPLACE FUNCTION reproq_enqueue_periodic_task(task_name text, p_line text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    fires_at timestamptz;
+    schedule periodic_tasks;
+    arguments record;
+    spec jsonb;
+    queue text;
+    attempts integer;
+    made bigint;
+BEGIN
+    SELECT p.* INTO schedule FROM periodic_tasks p WHERE p.name = task_name AND p.enabled FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF upper(schedule.timezone) = 'UTC' THEN
+        fires_at := coalesce(reproq_cron_latest(schedule.cron_expr, clock_timestamp()), reproq_cron_latest(p_line, clock_timestamp()));
+    END IF;
+    IF fires_at IS NULL THEN
+        RAISE EXCEPTION 'schedule %: expected a line in UTC, of whole minutes, got % in %', task_name, schedule.cron_expr, schedule.timezone
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Run `reproq-supervisor pg-cron`, which makes jobs for what pg_cron can fire.';
+    END IF;
+    -- An older producer's beat enters nothing, but says in last_run_at what it fired.
+    IF schedule.last_run_at >= fires_at OR EXISTS (SELECT FROM reproq_firings f WHERE f.name = task_name AND f.fire_at = fires_at) THEN
+        RETURN;
+    END IF;
+    SELECT * INTO arguments FROM reproq_schedule_arguments(schedule.payload_json);
+    IF arguments.args IS NULL THEN
+        UPDATE periodic_tasks p SET enabled = false, is_faulty = true, updated_at = now(),
+               disabled_reason = 'payload_json: expected a list, or an object with a list args and an object kwargs'
+        WHERE p.name = task_name;
+        RETURN;
+    END IF;
+    IF schedule.overlap = 'skip' AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = schedule.last_result_id) THEN
+        INSERT INTO reproq_firings (name, fire_at, outcome) VALUES (task_name, fires_at, 'skipped');
+        UPDATE periodic_tasks p SET last_run_at = fires_at, updated_at = now() WHERE p.name = task_name;
+        RETURN;
+    END IF;
+    queue := coalesce(nullif(schedule.queue_name, ''), 'default');
+    attempts := CASE WHEN schedule.max_attempts > 0 THEN schedule.max_attempts ELSE 3 END;
+    spec := jsonb_build_object(
+        'v', 1, 'task_path', schedule.task_path, 'args', arguments.args, 'kwargs', arguments.kwargs, 'takes_context', false,
+        'queue_name', queue, 'priority', schedule.priority, 'lock_key', NULL, 'concurrency_key', schedule.concurrency_key,
+        'concurrency_limit', schedule.concurrency_limit, 'run_after', NULL,
+        'exec', jsonb_build_object('timeout_seconds', schedule.timeout_seconds, 'max_attempts', attempts),
+        'provenance', jsonb_build_object('code_ref', NULL, 'pip_lock_hash', NULL),
+        'periodic_name', schedule.name, 'scheduled_at', to_char(fires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'));
+    INSERT INTO task_runs AS r (queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
+                                concurrency_key, concurrency_limit, dedupe_key)
+    VALUES (queue, schedule.priority, fires_at + schedule.jitter_s * random() * interval '1 s', spec,
+            encode(sha256(convert_to(spec::text, 'UTF8')), 'hex'), schedule.task_path, 'READY', attempts, schedule.timeout_seconds,
+            schedule.concurrency_key, schedule.concurrency_limit, NULL)
+    RETURNING r.result_id INTO made;
+    INSERT INTO reproq_firings (name, fire_at, outcome, result_id) VALUES (task_name, fires_at, 'enqueued', made);
+    UPDATE periodic_tasks p SET last_run_at = greatest(p.last_run_at, fires_at), last_result_id = made, updated_at = now()
+    WHERE p.name = task_name;
+END
+$$;
+
+-- The same, under the name and with the argument that the contract has.
+CREATE OR REPLACE FUNCTION reproq_enqueue_periodic_task(task_name text) RETURNS void
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
+    SELECT reproq_enqueue_periodic_task(task_name, NULL)
+$$;
+
+-- Makes the extension where the server has it.
+CREATE OR REPLACE FUNCTION reproq_pg_cron_create() RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    CREATE EXTENSION IF NOT EXISTS pg_cron;
+END
+$$;
+
+-- Removes the jobs of pg_cron that are ours: of this database, with this prefix, and calling the function above. Returns how many.
+CREATE OR REPLACE FUNCTION reproq_pg_cron_remove(p_prefix text) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    job record;
+    n integer := 0;
+BEGIN
+    FOR job IN
+        SELECT j.jobid FROM cron.job j
+        WHERE starts_with(j.jobname, p_prefix || '_') AND j.database = current_database()
+          AND j.command ~ '^SELECT ([^ ()]+\.)?reproq_enqueue_periodic_task\('
+        ORDER BY j.jobid
+    LOOP
+        PERFORM cron.unschedule(job.jobid);
+        n := n + 1;
+    END LOOP;
+    RETURN n;
+END
+$$;
+
+-- Has pg_cron fire a schedule. Its command is the contract's, but for lines that have words of which only the program knows the meaning.
+CREATE OR REPLACE FUNCTION reproq_pg_cron_schedule(p_job text, p_line text, p_name text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    schema CONSTANT text := CASE WHEN current_schema() <> 'public' THEN quote_ident(current_schema()) || '.' END;
+    more CONSTANT text := (SELECT format(', %L', p_line) FROM periodic_tasks p
+                           WHERE p.name = p_name AND (reproq_cron_parts(p.cron_expr)).minutes IS NULL);
+BEGIN
+    PERFORM cron.schedule(p_job, p_line, format('SELECT %sreproq_enqueue_periodic_task(%L%s);', schema, p_name, more));
+END
+$$;
