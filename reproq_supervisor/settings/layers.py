@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reproq_supervisor.settings.document import Document, Path, Place
+from reproq_supervisor.settings.scheduler_mode import VARIABLE, does_beat
 
 DEFAULT = "default"
 FLAG = "flag"
@@ -36,9 +37,8 @@ class Layers:
             overrides["database",] = Override(credential, "credential dsn")
         if url := environ.get("DATABASE_URL"):
             overrides["database",] = Override(url, "environment DATABASE_URL")
-        if mode := environ.get("REPROQ_SCHEDULER_MODE"):
-            # The contract's words are beat, pg_cron, cron and disabled: only the first means that a process of ours fires schedules.
-            overrides["keeper", "beat"] = Override(mode == "beat", "environment REPROQ_SCHEDULER_MODE")
+        if (beats := does_beat(environ)) is not None:
+            overrides["keeper", "beat"] = Override(beats, f"environment {VARIABLE}")
         for key, value in flags.items():
             overrides[tuple(key.split("."))] = Override(value, FLAG)
         return cls(source, document, overrides)

@@ -274,6 +274,39 @@ def test_systemd_finds_nothing_to_say(tmp_path: Path, arguments: tuple[str, ...]
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+SCHEDULE_UNITS = ("reproq-schedule.service", "reproq-schedule.timer")
+
+
+@needs_systemd
+def test_systemd_finds_nothing_to_say_of_the_timer_of_the_checkout(tmp_path: Path) -> None:
+    program = tmp_path / "reproq-supervisor"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for name in SCHEDULE_UNITS:
+        text = (ROOT / "systemd" / name).read_text()
+        (tmp_path / name).write_text(text.replace("/srv/app/.venv/bin/reproq-supervisor", str(program)).replace("User=app", "User=daemon"))
+    argv = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in SCHEDULE_UNITS)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_systemd
+def test_the_timer_of_the_checkout_comes_every_minute() -> None:
+    (when,) = directives((ROOT / "systemd/reproq-schedule.timer").read_text())["OnCalendar"]
+    argv = ["systemd-analyze", "calendar", "--iterations=3", when]
+    done = subprocess.run(argv, env={**os.environ, "TZ": "UTC"}, capture_output=True, text=True, timeout=60, check=True)
+    seconds = re.findall(r"\d\d:(\d\d):(\d\d) UTC", done.stdout)
+    assert len(seconds) >= 2
+    assert all(second == "00" for _, second in seconds)
+
+
+def test_the_timer_of_the_checkout_starts_a_command_that_there_is() -> None:
+    (command,) = directives((ROOT / "systemd/reproq-schedule.service").read_text())["ExecStart"]
+    program, *arguments = command.split()
+    assert Path(program).name == "reproq-supervisor"
+    assert run_program(*arguments, "--help").code == 0
+
+
 @needs_systemd
 @pytest.mark.parametrize(
     ("account", "database", "most"),

@@ -12,6 +12,7 @@ from reproq_supervisor.cli.database import find_dsn, worded
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.values import as_duration
 from reproq_supervisor.core.words import counted
+from reproq_supervisor.settings.scheduler_mode import VARIABLE, does_beat
 
 _LAST_RETRY_S = 5.0
 
@@ -29,9 +30,8 @@ def beat(options: Options, once: bool, interval: float) -> None:
     waited for. With REPROQ_SCHEDULER_MODE set to something else than beat, only --once does anything.
     """
     dsn = find_dsn(options)
-    mode = os.environ.get("REPROQ_SCHEDULER_MODE") or "beat"
-    if mode != "beat" and not once:
-        options.output.line(f"REPROQ_SCHEDULER_MODE is {mode}, not beat: nothing to do")
+    if does_beat(os.environ) is False and not once:
+        options.output.line(f"{VARIABLE} is {os.environ[VARIABLE]}, not beat: nothing to do")
         return
     if not once and interval < 0.1:
         raise click.BadParameter(f"expected at least 100ms, got {interval:g} s", param_hint="--interval")
