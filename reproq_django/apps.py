@@ -12,8 +12,8 @@ class ReproqDjangoConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from reproq_django.after_migrate import bring_schema_and_schedules
         from reproq_django.execution import install
-        from reproq_django.schema import after_migrate
 
-        post_migrate.connect(after_migrate, sender=self, dispatch_uid="reproq_django.schema")
+        post_migrate.connect(bring_schema_and_schedules, sender=self, dispatch_uid="reproq_django.after_migrate")
         install()

@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
-from django.db import connections, router
 from django.db.migrations.operations import CreateModel
 from psycopg.conninfo import make_conninfo
 
@@ -38,20 +37,15 @@ class CreateTable(CreateModel):
 
 def bring_schema(apps: Any, schema_editor: Any) -> None:
     """Bring the database of a migration to the schema of this release."""
-    _bring(schema_editor.connection)
+    bring(schema_editor.connection)
 
 
 def keep_tables(apps: Any, schema_editor: Any) -> None:
     """Leave the tables where Django forgets them: a supervisor may work on them, and they hold the history of its runs."""
 
 
-def after_migrate(using: str, **kwargs: Any) -> None:
-    """Take the steps that no migration of Django stands for. Flushing a database (between tests) sends the signal too, but has no plan."""
-    if "plan" in kwargs and router.allow_migrate(using, "reproq_django"):
-        _bring(connections[using])
-
-
-def _bring(connection: Any) -> None:
+def bring(connection: Any) -> None:
+    """Bring the database of Django's *connection* to the schema of this release, if it is not there yet."""
     if connection.vendor != "postgresql":
         return
     with _beside(connection) as own:

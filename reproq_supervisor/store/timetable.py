@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store.asking import Query, Question
 from reproq_supervisor.store.errors import translated
 from reproq_supervisor.store.statements import load
 
@@ -99,6 +100,14 @@ def disable(connection: psycopg.Connection[Any], name: str, reason: str | None) 
     """Keep a schedule from firing; answer whether there is one of that name."""
     with translated():
         return connection.execute(load("timetable")["disable"], {"name": name, "reason": reason}).fetchone() is not None
+
+
+def declaring(by: str, schedules: str) -> Question[dict[str, str]]:
+    """Bring the schedules (JSON) that *by* declares, and remove those that it does not any more: what was done with each that needed it.
+
+    Returns `added`, `changed` or `removed` by name. What somebody else changed since stays as he left it.
+    """
+    return dict((yield Query(load("schedules")["declare"], {"by": by, "schedules": schedules})))
 
 
 def note_run(connection: psycopg.Connection[Any], name: str, run: RunId) -> None:

@@ -16,6 +16,9 @@ MORE: dict[str, set[str]] = {
     "executor": {"executor"},
     "management": {"cli", "settings"},
     "operating": {"cli", "settings"},
+    # What a line of cron means.
+    "recurring": {"settings"},
+    "syncing": {"settings"},
 }
 
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 from reproq_django.framework import task
+from reproq_django.limits import limits_concurrency
+from reproq_django.recurring import recurring
 
 
 @task
@@ -27,3 +29,16 @@ def describe(context: Any, *args: Any, **kwargs: Any) -> str:
 
 def plain() -> None:
     """Not a task."""
+
+
+@recurring("30 2 * * *", key="nightly", kwargs={"b": 5}, args=[1], timezone="Europe/Berlin", overlap="skip")
+@limits_concurrency("reports", to=2)
+@task
+def report(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@task(priority=7)
+@recurring("@hourly", priority=3, queue_name="default")
+def tidy() -> None:
+    """Its schedule has the name of its path."""
