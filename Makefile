@@ -72,8 +72,12 @@ bench-wake: venv ## Measure how late a delayed task starts on an idle pool
 	$(RUN) -m benchmarks.wake $(ARGS)
 
 .PHONY: bench-beat
-bench-beat: venv ## Measure how accurately schedules fire, and what ten thousand of them cost
+bench-beat: venv ## Measure how accurately schedules fire, what ten thousand cost, and how soon a keeper is followed
 	$(RUN) -m benchmarks.beat $(ARGS)
+
+.PHONY: bench-retention
+bench-retention: venv ## Measure the deletion of a million old runs beside claims, and what partitions would cost
+	$(RUN) -m benchmarks.retention $(ARGS)
 
 .PHONY: bench-modes
 bench-modes: venv ## Measure tasks/s of the modes process, thread and async side by side

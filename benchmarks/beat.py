@@ -1,15 +1,20 @@
-"""How accurately schedules fire, and what many of them cost while nothing is due.
+"""How accurately schedules fire, what many of them cost while nothing is due, and how soon a keeper that is away is followed.
 
-    python -m benchmarks.beat [--seconds 30] [--schedules 10000] [--json]
+    python -m benchmarks.beat [--seconds 20] [--schedules 10000] [--takeovers 20] [--json]
 
 A real keeper on a durable server. *accuracy*: a schedule every second; from its nominal time to the moment its run is entered, by the
 database's clock. *many*: the processor that the keeper and its server process take with that many schedules of which a few a second are
-due, beside the same keeper with none.
+due, beside the same keeper with none. *takeovers*: two keepers, of which the acting one is killed, frozen or told to leave that many times;
+from the moment before that to the beginning of the next term, by the database's clock.
 """
 
 import argparse
 import json
+import os
+import signal
 import time
+from contextlib import ExitStack
+from functools import partial
 
 import psutil
 
@@ -19,6 +24,8 @@ from tests.support.keepers import RunningKeeper, running_keeper
 from tests.support.postgres import Cluster, Database
 
 PROMISED_MS = 50.0
+FOLLOWED_WITHIN_S = 5.0
+WAYS = ("kill", "freeze", "leave")
 
 
 def accuracy(cluster: Cluster, seconds: float) -> dict[str, float]:
@@ -53,6 +60,40 @@ def processor_share(cluster: Cluster, seconds: float, schedules: int) -> float:
             return (sum(used(process) for process in processes) - before) / (time.perf_counter() - began)
 
 
+def takeovers(cluster: Cluster, count: int, how: str) -> list[float]:
+    """Return the seconds that each of so many takeovers took."""
+    took = []
+    with fresh_database(cluster) as database, ExitStack() as stack:
+        keepers: list[RunningKeeper] = []
+        for number in range(count):
+            while len(keepers) < 2:
+                keepers.append(stack.enter_context(running_keeper(database, f"{how}-{number}-{len(keepers)}")))
+            eventually(lambda: one_acts(keepers), timeout=60, interval=0.0, what="one acts, and the other one knows")
+            acting = next(keeper for keeper in keepers if keeper.acts())
+            keepers.remove(acting)
+            ((began, term_no),) = database.query("SELECT clock_timestamp(), term_no FROM reproq_keeper_term")
+            if how == "leave":
+                acting.tell(type="drain", timeout=1)
+            else:
+                os.kill(acting.pid, signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+            eventually(partial(is_followed, database, keepers, term_no), timeout=60, interval=0.0, what="the other one follows")
+            took.append(database.query("SELECT extract(epoch FROM since - %s)::float8 FROM reproq_keeper_term", began)[0][0])
+            os.kill(acting.pid, signal.SIGKILL)
+    return took
+
+
+def one_acts(keepers: list[RunningKeeper]) -> bool:
+    for keeper in keepers:
+        keeper.listen()
+    return sum(keeper.acts() for keeper in keepers) == 1 and all(keeper.snapshot.get("term") for keeper in keepers)
+
+
+def is_followed(database: Database, keepers: list[RunningKeeper], term_no: int) -> bool:
+    for keeper in keepers:
+        keeper.listen()
+    return bool(database.query("SELECT term_no > %s FROM reproq_keeper_term", term_no)[0][0])
+
+
 def backends(cluster: Cluster, database: Database) -> list[psutil.Process]:
     """Return the server processes of keepers."""
     pids = {pid for (pid,) in database.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'reproq keeper'")}
@@ -78,24 +119,30 @@ def work(keeper: RunningKeeper, seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--schedules", type=int, default=10_000)
+    parser.add_argument("--takeovers", type=int, default=20, help="of each kind")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
     with durable_server() as cluster:
         machine = describe_machine(cluster)
         late = accuracy(cluster, options.seconds)
         none, many = (processor_share(cluster, options.seconds, count) for count in (0, options.schedules))
+        took_s = {how: takeovers(cluster, options.takeovers, how) for how in WAYS}
     load = psutil.getloadavg()[0]
+    followed = {how: {"median": percentile(each, 0.5), "p99": percentile(each, 0.99), "max": max(each)} for how, each in took_s.items()}
     if options.json:
-        print(
-            json.dumps(
-                {"machine": machine, "load": load, "late_ms": late, "promised_ms": PROMISED_MS, "processor": {"none": none, "many": many}}
-            )
-        )
+        promised = {"late_ms": PROMISED_MS, "followed_s": FOLLOWED_WITHIN_S}
+        found = {"late_ms": late, "processor": {"none": none, "many": many}, "followed_s": followed, "takeovers": options.takeovers}
+        print(json.dumps({"machine": machine, "load": load, "promised": promised, **found}))
         return
     print(f"late        median {late['median']:.1f} ms   p99 {late['p99']:.1f} ms   max {late['max']:.1f} ms   promised {PROMISED_MS:g} ms")
     print(f"processor   without schedules {none:.1%}   with {options.schedules} {many:.1%} of one core")
+    for how, each in followed.items():
+        print(
+            f"{how:<11} followed after {each['median']:.2f} s   p99 {each['p99']:.2f} s   max {each['max']:.2f} s   "
+            f"of {options.takeovers}, promised {FOLLOWED_WITHIN_S:g} s"
+        )
     print(f"{machine}; load {load:.1f}")
 
 
