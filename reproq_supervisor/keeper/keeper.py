@@ -22,6 +22,7 @@ from reproq_supervisor.keeper.dead_workers import DeadWorkers
 from reproq_supervisor.keeper.declared import DeclaredSchedules
 from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran, wake_again_in_s
 from reproq_supervisor.keeper.housekeeping import housekeeping
+from reproq_supervisor.keeper.remarks import Remarks
 from reproq_supervisor.keeper.retention import Retention
 from reproq_supervisor.keeper.truce import Truce
 from reproq_supervisor.process import clock, stacks
@@ -68,6 +69,7 @@ class Keeper:
         self._acts = False
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
+        self._remarks = Remarks(self._tell_event)
         self._beat = Beat(self._tell_event)
         self._beats = True
         self._retention = Retention()
@@ -178,7 +180,7 @@ class Keeper:
         self._store_prepares = self._prepare
         if self._store is not None:
             return
-        self._store = await KeeperStore.connect(self._dsn, application_name="reproq keeper", prepare=self._prepare, holder=self._worker_id)
+        self._store = await KeeperStore.connect(self._dsn, prepare=self._prepare, holder=self._worker_id, on_warning=self._remarks.take)
         age_s = await self._store.server_age_s()
         self._truce.note_connected(time.monotonic(), after_outage=self._was_away, server_age_s=age_s)
         self._was_away = False
@@ -228,7 +230,10 @@ class Keeper:
         assert self._store is not None
         for duty in self._duties:
             if duty.due_mono <= time.monotonic() and self._is_mine(duty):
-                await duty.attempt(self._store, self._tell_event)
+                try:
+                    await duty.attempt(self._store, self._tell_event)
+                finally:
+                    self._remarks.end_run()
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

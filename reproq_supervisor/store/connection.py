@@ -1,8 +1,9 @@
 """One asynchronous connection that is either clean or closed, for the daemon's processes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -29,10 +30,13 @@ class StoreConnection:
         self._exchange = Exchange(connection, prepare=prepare and is_direct)
 
     @classmethod
-    async def open(cls, dsn: str, *, application_name: str, prepare: bool, timeout_s: float = 10) -> "StoreConnection":
+    async def open(
+        cls, dsn: str, *, application_name: str, prepare: bool, timeout_s: float = 10, on_warning: Callable[[str], None] | None = None
+    ) -> "StoreConnection":
         """Connect.
 
         Args:
+          on_warning: takes the words of each WARNING that a statement raises: what it could not do, for one row among many.
           prepare: False for poolers that do not keep prepared statements. Behind one that gives process ids of its own, as PgBouncer does,
             nothing is prepared anyway: a name could mean another client's statement there.
 
@@ -49,6 +53,8 @@ class StoreConnection:
             )
             async with AsyncExitStack() as on_failure:
                 on_failure.push_async_callback(connection.close)
+                if on_warning is not None:
+                    connection.add_notice_handler(partial(_pass_on, on_warning))
                 async with _answered_in_time():
                     is_direct = await _is_direct(connection)
                 on_failure.pop_all()
@@ -96,6 +102,11 @@ class StoreConnection:
         finally:
             if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 await self._connection.close()
+
+
+def _pass_on(on_warning: Callable[[str], None], notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        on_warning(notice.message_primary or "")
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """The keeper's duties in the database. Each is safe to run twice, by two keepers at once, and works in batches of short transactions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -55,15 +55,24 @@ class KeeperStore:
         self._unordered_mark = 0
 
     @classmethod
-    async def connect(cls, dsn: str, *, application_name: str = "reproq keeper", prepare: bool = True, holder: str | None = None) -> Self:
+    async def connect(
+        cls,
+        dsn: str,
+        *,
+        application_name: str = "reproq keeper",
+        prepare: bool = True,
+        holder: str | None = None,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> Self:
         """Connect.
 
         Args:
           prepare: False for poolers that do not keep prepared statements.
           holder: the name under which this keeper stands for election; None: it does its duties without a term, as it may, being safe to
             run twice.
+          on_warning: takes what a duty could not do for one row among many, in the database's words.
         """
-        connection = await StoreConnection.open(dsn, application_name=application_name, prepare=prepare)
+        connection = await StoreConnection.open(dsn, application_name=application_name, prepare=prepare, on_warning=on_warning)
         return cls(connection, KeeperTerm(connection, holder) if holder is not None else None)
 
     @property

@@ -15,6 +15,7 @@ _CHILD_LEVELS = {
     "executor.not_recycled": Level.WARNING,
     "executor.overdue": Level.WARNING,
     "database.lost": Level.WARNING,
+    "database.warned": Level.WARNING,
     "duty.failed": Level.ERROR,
     # A pool that looks for its best number takes a step every few seconds; `explain` has the last one.
     "pool.slots_changed": Level.DEBUG,

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from reproq_supervisor.keeper.remarks import MOST
+from tests.store.actors import Shard, ended
 from tests.support.keepers import RunningKeeper, running_keeper
 from tests.support.postgres import Database
+from tests.support.runs import Runs
 
 POISON = """CREATE OR REPLACE FUNCTION reproq_settle_wishes(p_limit integer) RETURNS integer
             LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN {} END $$"""
@@ -54,3 +57,17 @@ def test_who_stands_by_says_no_next_run_of_what_the_other_one_does(database: Dat
         assert duty(standing, "beat")["next_run_s"] is None
         standing.wait(lambda: duty(standing, "settings").get("last_run_s_ago") is not None, "it does what is everybody's")
         assert duty(standing, "settings")["next_run_s"] is not None
+
+
+def test_a_row_that_is_refused_is_reported_and_the_others_go_on(database: Database) -> None:
+    poisoned, *others = Runs(database).add("noop", count=12)
+    with ended(shard := Shard(database.dsn)):
+        shard.claim(12, lease_s=0)
+    database.query(
+        f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF NEW.result_id < {poisoned + 8} THEN RAISE EXCEPTION 'never'; END IF; RETURN NEW; END $$"""
+    )
+    database.query("CREATE TRIGGER refuse BEFORE UPDATE ON task_runs FOR EACH ROW EXECUTE FUNCTION refuse()")
+    with running_keeper(database) as keeper:
+        keeper.wait(lambda: keeper.ran("reclaim") == len(others) - 7, "what can be reclaimed is")
+        keeper.wait(lambda: keeper.events().count("database.warned") == MOST + 1, "a few are told of, and how many more there are")

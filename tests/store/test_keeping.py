@@ -8,7 +8,7 @@ import pytest
 
 from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.keeper import KeeperStore
-from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
+from tests.store.actors import Keeper, Shard, assert_invariant, ended, lane, record
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 
@@ -67,6 +67,26 @@ def test_one_poisoned_row_never_stops_the_sweep(put: Put, shard: Shard, keeper: 
     database.query("DROP TRIGGER refuse ON task_runs")
     database.query("UPDATE task_lane SET leased_until = now() - interval '1 s' WHERE result_id = %s", poisoned)
     assert keeper.run(keeper.store.reclaim(1)) == 1
+
+
+@pytest.mark.parametrize("code", ["P0001", "22000", "42P01", "0A000", "XX000", "MY001"])
+def test_whatever_a_row_raises_the_others_are_reclaimed_and_it_is_reported(put: Put, shard: Shard, database: Database, code: str) -> None:
+    one, poisoned, other = put(3)
+    shard.claim(3, lease_s=0)
+    database.query(
+        f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW.result_id = {poisoned} THEN RAISE EXCEPTION 'never' USING ERRCODE = '{code}'; END IF; RETURN NEW; END $$"""
+    )
+    database.query("CREATE TRIGGER refuse BEFORE UPDATE ON task_runs FOR EACH ROW EXECUTE FUNCTION refuse()")
+    told: list[str] = []
+    keeper = Keeper(database.dsn, on_warning=told.append)
+    with ended(keeper):
+        assert keeper.run(keeper.store.reclaim()) == 2
+        assert keeper.run(keeper.store.reclaim()) == 0
+    (words,) = told
+    assert words.startswith(f"task run {poisoned}: ")
+    assert words.endswith(": never")
+    assert {record(database, run)["status"] for run in (one, other)} == {"READY"}
 
 
 def test_two_keepers_reclaim_each_lease_once(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:

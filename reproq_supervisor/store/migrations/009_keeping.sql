@@ -1,9 +1,10 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 11
+-- revision: 12
 -- locks: none while migrating.
 
--- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end is looked at again in five
--- minutes, so that one poisoned row never stops the sweep. Runs that somebody else has locked, lane row or record, wait for a later round.
+-- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end, for whatever reason, is told by a
+-- WARNING and looked at again in five minutes, so that one poisoned row never stops the sweep. Runs that somebody else has locked, lane row
+-- or record, wait for a later round.
 CREATE OR REPLACE FUNCTION reproq_reclaim(p_limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -27,9 +28,31 @@ BEGIN
         FROM picked p
         GROUP BY p.leased_by
     LOOP
-        ended := ARRAY(SELECT e.result_id
-                       FROM reproq_end(expired.leased_by, expired.ids, expired.nos, expired.outcomes, expired.errors) e
-                       WHERE e.status IS NOT NULL);
+        BEGIN
+            ended := ARRAY(SELECT e.result_id
+                           FROM reproq_end(expired.leased_by, expired.ids, expired.nos, expired.outcomes, expired.errors) e
+                           WHERE e.status IS NOT NULL);
+        EXCEPTION WHEN OTHERS THEN
+            -- What passes by itself (resources, locks, an operator) is for the caller to try again. All else, such as the error of
+            -- somebody's trigger that misses a table, is the row's own: which one it is shows one by one.
+            IF left(SQLSTATE, 2) IN ('08', '40', '53', '57', '58') THEN
+                RAISE;
+            END IF;
+            ended := '{}';
+            FOR i IN 1 .. cardinality(expired.ids) LOOP
+                BEGIN
+                    ended := ended || ARRAY(SELECT e.result_id
+                                            FROM reproq_end(expired.leased_by, expired.ids[i:i], expired.nos[i:i], expired.outcomes[i:i],
+                                                            expired.errors[i:i]) e
+                                            WHERE e.status IS NOT NULL);
+                EXCEPTION WHEN OTHERS THEN
+                    IF left(SQLSTATE, 2) IN ('08', '40', '53', '57', '58') THEN
+                        RAISE;
+                    END IF;
+                    RAISE WARNING 'task run %: its expired lease cannot be taken back: %', expired.ids[i], SQLERRM;
+                END;
+            END LOOP;
+        END;
         found := found + cardinality(ended);
         UPDATE task_lane l SET leased_until = clock_timestamp() + interval '5 min'
         WHERE l.result_id = ANY (expired.ids) AND l.result_id <> ALL (ended) AND l.leased_by = expired.leased_by;
