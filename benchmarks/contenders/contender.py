@@ -52,6 +52,14 @@ class Queue(ABC):
     def enqueue_one(self, work: Work) -> None:
         """Enqueue one task, committed when it returns."""
 
+    def hold(self) -> bool:
+        """Let no worker start anything until `let_go`; answer whether the contender can."""
+        return False
+
+    def let_go(self) -> None:
+        """End `hold`."""
+        raise NotImplementedError
+
     @abstractmethod
     def is_drained(self) -> bool:
         """Answer whether every task that was enqueued has ended, as far as the queue itself knows."""

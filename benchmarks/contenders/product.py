@@ -11,6 +11,7 @@ from benchmarks.contenders.contender import Contender, Queue, Work, Workers
 from benchmarks.contenders.meter import Meter
 from benchmarks.stage import fresh_database
 from reproq_supervisor.client import Client
+from reproq_supervisor.store.controls import pause, resume
 from reproq_supervisor.store.enqueue import NewRun
 from tests.support.daemon import CHECKOUT, Daemon, demo_config
 from tests.support.postgres import Cluster, Database
@@ -52,6 +53,15 @@ class ProductQueue(Queue):
 
     def enqueue_one(self, work: Work) -> None:
         self.client.enqueue(self.run_of(work))
+
+    def hold(self) -> bool:
+        with self.database.connect() as connection:
+            pause(connection, "default", "benchmark")
+        return True
+
+    def let_go(self) -> None:
+        with self.database.connect() as connection:
+            resume(connection, "default")
 
     def is_drained(self) -> bool:
         return not self.database.query("SELECT FROM task_lane LIMIT 1")

@@ -3,6 +3,8 @@
 Both backlogs stay while the rounds take turns: workers start, work off what they can until two thousand have started, and end.
 """
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from typing import NamedTuple
 from benchmarks.contenders.contender import Contender, Queue, Work
 from benchmarks.contenders.meter import new_meter
 from benchmarks.measures.drain import BOOT_S, rate_of, settle
+from tests.support.eventually import eventually
 from tests.support.postgres import Cluster
 
 SHALLOW = 10_000
@@ -18,6 +21,8 @@ _ROOM = 100_000
 """More than anybody starts until he is stopped: numbers of tasks come again after so many."""
 _PART = 50_000
 _DEAD = 50_000
+_SETTLE_S = 3.0
+"""Workers look around when they start, and how long that takes is another question: who can, claims only then."""
 
 
 class Backlog(NamedTuple):
@@ -32,17 +37,22 @@ class Backlog(NamedTuple):
             self.queue.enqueue_many([Work(n % _ROOM) for n in range(first, min(tasks, first + _PART))])
 
     def work_off(self, tasks: int) -> None:
-        """Let so many of them run, and fill up: their dead rows stay where a snapshot is held."""
-        with new_meter(_ROOM) as meter:
-            with self.queue.workers(meter):
-                assert meter.wait(tasks, BOOT_S), f"expected {tasks} tasks to start within {BOOT_S:g} s, got {meter.seen()}"
-            started = meter.seen()
-        self.fill(started)
+        """Let so many run, and fill up again: their dead rows stay where a snapshot is held."""
+        self.fill(tasks - self.depth)
+        with new_meter(_ROOM) as meter, self.queue.workers(meter):
+            if not meter.wait(tasks - self.depth, BOOT_S):
+                raise TimeoutError(f"expected {tasks - self.depth} tasks to start within {BOOT_S:g} s, got {meter.seen()}")
+            eventually(self.queue.is_drained, timeout=BOOT_S, what="all have ended")
+        self.fill(self.depth)
 
     def first_per_s(self) -> float:
         """Return the rate at which the first of the backlog start, and fill up what was worked off."""
         with new_meter(_ROOM) as meter:
+            held = self.queue.hold()
             with self.queue.workers(meter):
+                if held:
+                    time.sleep(_SETTLE_S)
+                    self.queue.let_go()
                 if not meter.wait(FIRST, BOOT_S):
                     raise TimeoutError(f"expected {FIRST} tasks to start within {BOOT_S:g} s, got {meter.seen()}")
             starts = sorted(start for start in meter.starts() if start)
@@ -95,4 +105,5 @@ def first_of_many(
         for _ in range(rounds):
             alone, beside = shallow.first_per_s(), deep.first_per_s()
             found.append({"shallow_per_s": alone, "deep_per_s": beside, "ratio": beside / alone})
+            print(f"  {alone:,.0f}/s alone, {beside:,.0f}/s beside the others", file=sys.stderr, flush=True)
         return found
