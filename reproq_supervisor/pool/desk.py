@@ -4,6 +4,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable
+from typing import Any
 
 from reproq_supervisor.core.policy.claim_plan import Turns
 from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES, ServiceTimes, hold_target
@@ -91,15 +92,24 @@ class Desk:
             if executor.shared and not executor.exited:
                 self._executor_logs.look(executor, [held.claimed.result_id for held in executor.running()])
 
-    def forget(self, pid: int) -> None:
-        """An executor was reaped."""
-        self.crew.forget(pid)
-        self.recycling.settle()
-
-    def note_not_forked(self, row: int) -> None:
-        """There is no memory, process or descriptor left for one more."""
-        self.crew.note_not_forked(row)
-        self.recycling.note_not_forked()
+    def hear(self, message: dict[str, Any]) -> None:
+        """The nursery says what became of an executor, or of a stranger."""
+        match message["type"]:
+            case "reaped":
+                self.crew.forget(message["pid"])
+                self.recycling.settle()
+            case "stopped" | "continued" as what:
+                self.crew.note_stopped(message["pid"], stopped=what == "stopped")
+            case "not_forked":
+                # There is no memory, process or descriptor left for one more.
+                self.crew.note_not_forked(message["slot"])
+                self.recycling.note_not_forked()
+                self._on_event("executor.not_forked", error=message["error"])
+            case "overdue":
+                self.crew.note_overdue(message["pid"])
+                self._on_event("executor.overdue", pid=message["pid"], late_s=message["late_s"])
+            case "stranger":
+                self._on_event("stranger.killed", pid=message["pid"], command=message["command"])
 
     def wanted(self) -> int:
         """Return how many runs to claim now."""

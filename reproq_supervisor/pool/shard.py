@@ -175,6 +175,9 @@ class Shard:
                 self._open_or_close()
             case "adjust":
                 self._adjust(message)
+            case "budget":
+                self._desk.sizing.use_budget(message["executors"])
+                self._fit()
             case "dump":
                 log_orders.dump(self._start.child, self._snapshot(), self._nursery, [each.pid for each in self._crew.executors])
             case "reopen":
@@ -214,6 +217,8 @@ class Shard:
     def _fit(self) -> None:
         if self.state is not State.DRAINING and self._preloaded:
             self._desk.size(self._conversation.load)
+            if self._desk.sizing.wants_more_than_it_may:
+                self._say_snapshot()  # it may have more as soon as that is known
         self._crew.fit()
 
     def _start_nursery(self) -> None:
@@ -240,18 +245,8 @@ class Shard:
                 self._crew.bury(message["pid"], message["status"])
                 if self._crew.useless_exits >= _USELESS_EXITS:
                     self._fail(f"{_USELESS_EXITS} executors in a row ended before they had done anything", permanent=False)
-            case "reaped":
-                self._desk.forget(message["pid"])
-            case "stopped" | "continued" as what:
-                self._crew.note_stopped(message["pid"], stopped=what == "stopped")
-            case "not_forked":
-                self._desk.note_not_forked(message["slot"])
-                self._event("executor.not_forked", error=message["error"])
-            case "overdue":
-                self._crew.note_overdue(message["pid"])
-                self._event("executor.overdue", pid=message["pid"], late_s=message["late_s"])
-            case "stranger":
-                self._event("stranger.killed", pid=message["pid"], command=message["command"])
+            case _:
+                self._desk.hear(message)
 
     def _on_nursery_death(self) -> None:
         if self._leave.is_set():
@@ -271,7 +266,7 @@ class Shard:
         complete = self._connected and self._preloaded and self._crew.ready >= self._start.executors_min
         if self.state is State.BOOTING and complete:
             self.state = State.READY
-            self._channel.say("snapshot", snapshot=self._snapshot())  # or who asks in the next second hears that there is no database
+            self._say_snapshot()  # or who asks in the next second hears that there is no database
             self._channel.say("ready")
             self._open_or_close()
 
@@ -293,8 +288,11 @@ class Shard:
 
     async def _keep_reporting(self) -> None:
         while True:
-            self._channel.say("snapshot", snapshot=self._snapshot())
+            self._say_snapshot()
             await asyncio.sleep(min(1.0, self._desk.watch.limits.heartbeat_s / 3))
+
+    def _say_snapshot(self) -> None:
+        self._channel.say("snapshot", snapshot=self._snapshot())
 
     def _snapshot(self) -> dict[str, Any]:
         return self._report.snapshot(self.state, self._report.why(preloaded=self._preloaded, paused=self._paused))

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from reproq_supervisor.core.policy.capacity import useful_size
-from reproq_supervisor.core.policy.sizing import Load, SizeDecision, SizeLimits, SizeState, SizeTuning, decide_size, start_size
+from reproq_supervisor.core.policy.capacity import share_of, useful_size
+from reproq_supervisor.core.policy.sizing import Load, SizeDecision, SizeLimits, SizeReason, SizeState, SizeTuning, decide_size, start_size
 from reproq_supervisor.core.runs import QueueLoad
 from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import HeldRuns
@@ -42,9 +42,14 @@ class Sizing:
         self._held = held
         self._totals = totals
         self._bounds = (start.executors_min, start.executors)
+        self._budget = start.budget
+        self._is_bound = bool(start.cpus)
         self._most_slots = start.slots
         self._tuning = SizeTuning(drain_target_s=start.drain_target_s)
         self._gauge = MachineGauge(start.cpus)
+        self._machine = self._gauge.look()
+        self._asks: float | None = None
+        self._told_use = 0
         self._on_event = on_event
         self._state: SizeState | None = None
         self._arrived = 0
@@ -59,6 +64,21 @@ class Sizing:
         self._bounds = (start.executors_min, start.executors)
         self._tuning = SizeTuning(drain_target_s=start.drain_target_s)
         self._decided_mono = -math.inf
+
+    def use_budget(self, executors: int | None) -> None:
+        """Have no more than this shard's part of what the pools of the daemon share; None for no bound."""
+        self._budget = executors
+        self._told_use = 0
+        self._decided_mono = -math.inf
+
+    @property
+    def wants_more_than_it_may(self) -> bool:
+        """Answer whether somebody should hear that the budget holds it back; once for each size that it would have."""
+        decision = self.decision
+        if decision is None or decision.reason is not SizeReason.BUDGET or decision.use <= max(self._told_use, decision.size):
+            return False
+        self._told_use = decision.use
+        return True
 
     @property
     def is_fixed(self) -> bool:
@@ -93,7 +113,7 @@ class Sizing:
             self._state = self.decision = None
             self._crew.wanted = self._bounds[0]
             return
-        limits = SizeLimits(*self._bounds)
+        limits = SizeLimits(*self._bounds, self._budget)
         load = self._load(queues, now)
         state = self._state or start_size(limits, load, now)
         self._state, decision = decide_size(self._tuning, limits, state, load, now)
@@ -129,7 +149,9 @@ class Sizing:
         if pids and now - self._measured_mono > MEASURE_EVERY_S:
             self._measured_mono = now
             self._executor_bytes = max(LEAST_EXECUTOR_BYTES, private_bytes(pids[0]) or 0)
-        return useful_size(self._gauge.look(), self._crew.wanted, asked=asked, slots=self._slots, executor_bytes=self._executor_bytes)
+        self._machine = self._gauge.look()
+        self._asks = asked
+        return useful_size(self._machine, self._crew.wanted, asked=asked, slots=self._slots, executor_bytes=self._executor_bytes)
 
     def snapshot(self) -> dict[str, Any] | None:
         """Return the last decision for those who ask why; None for a fixed size."""
@@ -146,6 +168,11 @@ class Sizing:
             "service_s": round(decision.service_s, 4),
             "for_rate": round(decision.for_rate, 2),
             "for_backlog": round(decision.for_backlog, 2),
+            "use": decision.use,
+            "budget": self._budget,
+            # Who is bound to processors shares them with nobody that we know of.
+            "takes": {"processors": 0.0 if self._is_bound else round(share_of(self._asks, self._slots), 2), "memory": self._executor_bytes},
+            "machine": {"processors": self._machine.processors, "memory_left_bytes": self._machine.memory_left_bytes},
         }
 
 

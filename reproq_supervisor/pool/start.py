@@ -21,6 +21,7 @@ class ShardStart:
 
     Attributes:
       slots_before: what was right for this shard before it was started again.
+      budget: executors that it may have until it is told otherwise; None for no bound.
     """
 
     child: str
@@ -36,6 +37,7 @@ class ShardStart:
     workers_dir: str | None = None
     queues_settings: Mapping[str, Any] = field(default_factory=dict)
     slots_before: int | None = None
+    budget: int | None = None
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any], supervisor_pid: int) -> Self:
@@ -53,6 +55,7 @@ class ShardStart:
             workers_dir=message.get("workers_dir"),
             queues_settings=message.get("queues_settings") or {},
             slots_before=message.get("slots_before"),
+            budget=message.get("budget"),
         )
 
     def adjusted(self, message: Mapping[str, Any]) -> Self:

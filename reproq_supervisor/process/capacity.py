@@ -1,6 +1,7 @@
 """What this machine has: processors, memory that is left, how long somebody waited for either, and what one process asks for.
 
-Sources: /proc/pressure and /proc/PID/schedstat of the kernel, and the control group of this process where it is limited.
+Sources: /proc/pressure and /proc/PID/schedstat of the kernel, and the control group of this process where it is limited. A kernel without
+pressure at least says how many processes could run at this moment: more than there are processors, look after look, is a crowd.
 """
 
 import os
@@ -13,6 +14,7 @@ from reproq_supervisor.core.policy.capacity import Machine
 KEPT_FREE = 0.1
 """Part of the machine's memory that is left to others."""
 
+RUNNABLE_HALF_LIFE_S = 2.0
 _GROUP = Path("/sys/fs/cgroup")
 
 
@@ -26,7 +28,7 @@ class MachineGauge:
     def __init__(self, cpus: frozenset[int] = frozenset()) -> None:
         usable = os.sched_getaffinity(0)
         self._processors = min(float(len(cpus & usable) or len(usable)), _group_processors())
-        self._cpu = _Stalled("cpu", "some")
+        self._cpu: _Stalled | _Runnable = _Stalled("cpu", "some") if Path("/proc/pressure/cpu").exists() else _Runnable(self._processors)
         self._memory = _Stalled("memory", "full")
 
     def look(self) -> Machine:
@@ -55,6 +57,29 @@ class _Stalled:
             return 0.0
         fields = next((line.split() for line in lines if line.startswith(self._who)), [])
         return next((int(field[6:]) / 1e6 for field in fields if field.startswith("total=")), 0.0)
+
+
+class _Runnable:
+    """Part of the latest looks that found more processes ready to run than there are processors; where the kernel counts no pressure."""
+
+    def __init__(self, processors: float, path: Path = Path("/proc/loadavg")) -> None:
+        self._processors = processors
+        self._path = path
+        self._part = 0.0
+        self._last_mono = time.monotonic()
+
+    def part(self) -> float:
+        now = time.monotonic()
+        kept = 0.5 ** ((now - self._last_mono) / RUNNABLE_HALF_LIFE_S)
+        self._last_mono = now
+        self._part = kept * self._part + (1.0 - kept) * (self._count() > self._processors)
+        return self._part
+
+    def _count(self) -> int:
+        with suppress(OSError, ValueError, IndexError):
+            # "0.20 0.18 0.12 3/153 30173": the fourth is what can run, this process included.
+            return int(self._path.read_text().split()[3].partition("/")[0])
+        return 0
 
 
 def _group_processors() -> float:

@@ -42,6 +42,7 @@ CLASSES: dict[str, ChangeClass] = {
     "pools.*.shards": ChangeClass.LIVE,  # some come or go, the others stay
     "pools.*.executors.min": ChangeClass.LIVE,
     "pools.*.executors.max": ChangeClass.LIVE,
+    "pools.*.weight": ChangeClass.LIVE,
     "pools.*.mode": ChangeClass.ROLLING,
     "pools.*.slots.min": ChangeClass.ROLLING,
     "pools.*.slots.max": ChangeClass.ROLLING,
@@ -80,6 +81,9 @@ CLASSES: dict[str, ChangeClass] = {
     "pools.*.heartbeat": ChangeClass.ROLLING,  # both ends of a heartbeat must agree, and one would hear of it first
     "pools.*.quarantine.exits": ChangeClass.LIVE,
     "pools.*.quarantine.window": ChangeClass.LIVE,
+    "budget.executors": ChangeClass.LIVE,
+    "budget.memory": ChangeClass.LIVE,
+    "budget.connections": ChangeClass.LIVE,
     "queues.*": ChangeClass.LIVE,
     "queues.*.priority_aging": ChangeClass.LIVE,
     "queues.*.retry_base": ChangeClass.LIVE,

@@ -30,6 +30,7 @@ def check_together(settings: Settings) -> Iterator[Finding]:
             path = (*at, "limits", "cpu_time")
             message = "expected null with isolation reuse, where a process runs many tasks"
             yield Finding(path, (path, (*at, "isolation")), message, "isolation: fork or exec, or use timeout")
+    yield from _check_budget(settings)
     for name, queue in settings.queues.items():
         if queue.retry_base is not None and queue.retry_cap is not None and queue.retry_base > queue.retry_cap:
             path = ("queues", name, "retry_base")
@@ -80,6 +81,22 @@ def _check_sizes(at: Path, pool: Pool) -> Iterator[Finding]:
         path = (*at, "shards")
         message = f"expected at most executors.max ({pool.executors.max}), got {pool.shards}"
         yield Finding(path, (path, (*at, "executors", "max")), message, "every shard needs an executor")
+
+
+def _check_budget(settings: Settings) -> Iterator[Finding]:
+    """The least of each pool is given in any case, so it must not be more than there is."""
+    pools = settings.pools.values()
+    least = {
+        "executors": sum(pool.executors.min for pool in pools),
+        "connections": sum(pool.executors.min * pool.slots.max for pool in pools),
+    }
+    for key, needed in least.items():
+        allowed: int | None = getattr(settings.budget, key)
+        if allowed is not None and allowed < needed:
+            path: Path = ("budget", key)
+            yield Finding(
+                path, (path,), f"expected at least {needed}, which the least of all pools takes, got {allowed}", "fewer executors.min"
+            )
 
 
 def _check_deadlines(at: Path, pool: Pool) -> Iterator[Finding]:

@@ -17,8 +17,10 @@ from reproq_supervisor.settings.fields import (
     MaybeText,
     PoolName,
     QueueName,
+    Size,
     Text,
     TextList,
+    Whole,
     at_least,
     expected,
     is_database_url,
@@ -126,6 +128,17 @@ class Queue(Group):
     """The longest delay between attempts of a task of this queue; null: the pool's."""
 
 
+class Budget(Group):
+    """What the executors of all pools may have together, shared by weight; each pool has its least in any case. null: no bound."""
+
+    executors: Annotated[Whole | None, Field(ge=1, le=10_000)] = None
+    """Executors in all pools."""
+    memory: Annotated[Size | None, Field(ge=2**20)] = None
+    """Memory of the executors of pools that find their size."""
+    connections: Annotated[Whole | None, Field(ge=1, le=100_000)] = None
+    """Database connections of tasks: one for each slot of each executor."""
+
+
 class Retention(Group):
     """How long finished tasks are kept, by how they ended: a duration for all, or one for each. 0 keeps them for ever."""
 
@@ -211,6 +224,8 @@ class Settings(Group):
     """How long a stop may take, all in all. Running tasks get what the end does not need: about 6 s, with an embedded database 9 s."""
     pools: Annotated[dict[PoolName, Pool], Field(min_length=1)] = Field(default_factory=lambda: {"default": Pool()})
     """Groups of processes, by name."""
+    budget: Budget = Budget()
+    """What the pools share."""
     queues: dict[QueueName, Queue] = Field(default_factory=dict)
     """Settings of queues; a queue that is not named here has the defaults."""
     schedules: dict[QueueName, Schedule] = Field(default_factory=dict)

@@ -147,6 +147,8 @@ class Pool(Group):
     """Claiming processes. One serves several executors; more than cores never help."""
     executors: Range = Range(min=1, max=4)
     """Processes that run tasks, in the whole pool: as many between min and max as arrival and backlog ask for. A number fixes the size."""
+    weight: Annotated[Whole, Field(ge=1, le=1000)] = 1
+    """Of the pool where several want more than there is: of processors, memory, and the `budget`."""
     mode: Mode = Mode.PROCESS
     """process: one task per executor; thread, async: several."""
     slots: Range = Range(min=1, max=1)

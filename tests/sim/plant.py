@@ -5,7 +5,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -68,8 +68,19 @@ def arrivals(scenario: Scenario, rng: random.Random) -> Iterator[tuple[float, fl
 
 def run(scenario: Scenario, controller: Controller, *, seed: int, tick_s: float = 1.0) -> Outcome:
     """Let *controller* size the pool through the whole scenario."""
-    rng = random.Random(seed)
     outcome = Outcome()
+    pool = play(scenario, outcome, seed=seed, tick_s=tick_s)
+    now, load, size = next(pool)
+    while True:
+        try:
+            now, load, size = pool.send(size if load is None else controller(now, load, size))
+        except StopIteration:
+            return outcome
+
+
+def play(scenario: Scenario, outcome: Outcome, *, seed: int, tick_s: float = 1.0) -> Generator[tuple[float, Load | None, int], int, None]:
+    """Play the scenario, and note in *outcome* what becomes of it: at each tick say (now, load if it is seen, size), and take the size."""
+    rng = random.Random(seed)
     coming = list(arrivals(scenario, rng))
     queue: deque[tuple[float, float]] = deque()
     ends: list[float] = []  # of those under way
@@ -104,9 +115,8 @@ def run(scenario: Scenario, controller: Controller, *, seed: int, tick_s: float 
                 begun += 1
                 service_s = takes if service_s is None else service_s + max(0.01, 1 / begun) * (takes - service_s)
         now = ticks_to
-        if scenario.seen(now):
-            load = Load(arrived, len(queue), len(ends), service_s)
-            size = max(scenario.least, min(scenario.most, controller(now, load, size)))
+        load = Load(arrived, len(queue), len(ends), service_s) if scenario.seen(now) else None
+        size = max(scenario.least, min(scenario.most, (yield now, load, size)))
         alive = idle + len(ends) - leaving + len(boots)
         for _ in range(alive, size):
             if leaving:
@@ -124,4 +134,3 @@ def run(scenario: Scenario, controller: Controller, *, seed: int, tick_s: float 
                 leaving += 1
         outcome.sizes.append(idle + len(ends) + len(boots))
         outcome.wanted.append(size)
-    return outcome

@@ -85,10 +85,19 @@ def test_a_budget_brings_it_down_and_never_below_the_least() -> None:
     pool = Pool(SizeLimits(2, 20))
     pool.look(waiting=1000, arrived=1000)
     pool.limits = SizeLimits(2, 20, budget=5)
-    decision = pool.look(waiting=1000)
-    assert (decision.size, decision.reason) == (5, SizeReason.BUDGET)
+    assert [pool.look(waiting=1000).size for _ in range(4)] == [20, 20, 20, 5]
+    assert pool.look(waiting=1000).reason is SizeReason.BUDGET
     pool.limits = SizeLimits(2, 20, budget=0)
-    assert pool.look().size == 2
+    assert pool.look(after_s=0.1).size == 5
+    assert pool.look(after_s=TUNING.give_back_after_s).size == 2
+
+
+def test_a_budget_that_is_lower_for_a_moment_only_dismisses_nobody() -> None:
+    pool = Pool()
+    pool.look(waiting=1000, arrived=1000)
+    for budget in (5, 20, 4, 20, 3, 20):
+        pool.limits = SizeLimits(1, 20, budget)
+        assert [pool.look(waiting=1000).size for _ in range(2)] == [20, 20]
 
 
 def test_new_limits_count_at_once() -> None:
@@ -135,7 +144,7 @@ NOISE = (0, 3, 1, -2, 2, -4, 4, -1, -3)
 
 
 def _trace(tuning: SizeTuning) -> list[int]:
-    """Steps, bursts and pauses that touch every constant."""
+    """Steps, bursts, pauses and a budget that touch every constant."""
     pool = Pool(tuning=tuning)
     sizes = [pool.look(waiting=28, running=1, service_s=None, arrived=29).size]
     for rate, seconds, backlog in STORY:
@@ -143,6 +152,10 @@ def _trace(tuning: SizeTuning) -> list[int]:
             arrived = max(0, rate + NOISE[i % len(NOISE)]) if rate else 0
             waiting = backlog if i % 5 == 0 else 0
             sizes.append(pool.look(waiting, min(pool.state.size, rate), arrived=arrived, after_s=0.7).size)
+    pool.look(500, 10, arrived=500)
+    for budget in (12, 20, 9):
+        pool.limits = SizeLimits(1, 20, budget)
+        sizes += [pool.look(500, 10, after_s=0.7).size for _ in range(8)]
     return sizes
 
 

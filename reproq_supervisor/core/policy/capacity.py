@@ -1,11 +1,10 @@
-"""What a machine can still take: how many executors are useful on it, and each pool's part of what it has.
+"""What a machine can still take: how many executors are useful on it.
 
 Pure. A pool whose tasks compute needs a processor for each executor, one whose tasks wait does not; how much of a processor one running
 task *asks for* (its time on a processor and its time in the queue for one) says which it is, on a crowded machine as on an idle one.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 CROWDED = 0.4
@@ -33,6 +32,16 @@ class Machine:
     memory_left_bytes: int | None = None
 
 
+def share_of(asked: float | None, slots: int) -> float:
+    """Return how many processors one executor takes: 0 when it mostly sleeps.
+
+    Args:
+      asked: of a processor by one running task, 0 to 1; None while unknown, which counts as all of one.
+    """
+    share = (1.0 if asked is None else asked) * slots
+    return share if share >= SLEEPS_BELOW else 0.0
+
+
 def useful_size(machine: Machine, size: int, *, asked: float | None, slots: int = 1, executor_bytes: int = 0) -> int | None:
     """Return how many executors are of use, None if there is no telling bound.
 
@@ -42,8 +51,8 @@ def useful_size(machine: Machine, size: int, *, asked: float | None, slots: int 
       executor_bytes: what one more takes.
     """
     bounds: list[int] = []
-    share = (1.0 if asked is None else asked) * slots
-    if share >= SLEEPS_BELOW:
+    share = share_of(asked, slots)
+    if share:
         bounds.append(max(1, math.ceil(round(machine.processors / share, 6))))
         if machine.crowded > CROWDED and share > 0.5:
             bounds.append(size)
@@ -52,30 +61,3 @@ def useful_size(machine: Machine, size: int, *, asked: float | None, slots: int 
     if machine.memory_left_bytes is not None and executor_bytes > 0:
         bounds.append(size + max(0, machine.memory_left_bytes // executor_bytes))
     return min(bounds) if bounds else None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one pool asks of a shared total: its least it gets in any case."""
-
-    least: int
-    want: int
-    weight: float = 1.0
-
-
-def share_out(total: int, claims: Sequence[Claim]) -> list[int]:
-    """Divide *total* between pools: the least first, then in proportion to the weights, nobody more than it wants.
-
-    The least of all pools is given also when it is more than the total.
-    """
-    parts = [claim.least for claim in claims]
-    left = total - sum(parts)
-    while left > 0:
-        hungry = [i for i, claim in enumerate(claims) if parts[i] < claim.want]
-        if not hungry:
-            break
-        # The one that is furthest behind its weight; the first of equals.
-        behind = min(hungry, key=lambda i: (parts[i] + 1) / claims[i].weight)
-        parts[behind] += 1
-        left -= 1
-    return parts

@@ -45,6 +45,7 @@ class SizeTuning:
       down_after_s: how long less must have been wanted.
       down_every_s, down_part: at most this part, and at least one, goes at a time, this long after the last change.
       patience_growth, most_patience: the window's factor when shrinking proved too early, and where that ends.
+      give_back_after_s: how long it must have had more than its budget before it gives some of it back.
       unknown_service_s: what a task is taken to last while none was seen to end.
     """
 
@@ -61,6 +62,7 @@ class SizeTuning:
     down_part: float = 0.1
     patience_growth: float = 2.0
     most_patience: float = 4.0
+    give_back_after_s: float = 3.0
     unknown_service_s: float = 1.0
 
 
@@ -111,6 +113,7 @@ class SizeState:
       rate_per_s: average of arrivals.
       samples: arrivals a second in the last few samples.
       sampled_mono, sampled_total: when the current sample began, and what had arrived until then.
+      over_since_mono: since when it has had more than its budget, infinity while it has not.
       wants: (mono, want), latest last: what was wanted since then at most, each less than the one before.
       patience: factor of the window before shrinking.
     """
@@ -121,6 +124,7 @@ class SizeState:
     sampled_mono: float
     sampled_total: int
     wants: tuple[tuple[float, int], ...]
+    over_since_mono: float = math.inf
     shrunk_mono: float = -math.inf
     changed_mono: float = -math.inf
     patience: float = 1.0
@@ -129,7 +133,11 @@ class SizeState:
 
 @dataclass(frozen=True, slots=True)
 class SizeDecision:
-    """The size from now on, why, and the figures that it came from."""
+    """The size from now on, why, and the figures that it came from.
+
+    Attributes:
+      use: what it would have without a budget: the largest want of the window, as far as that is of use.
+    """
 
     size: int
     reason: SizeReason
@@ -138,6 +146,7 @@ class SizeDecision:
     for_backlog: float
     rate_per_s: float
     service_s: float
+    use: int
 
 
 def start_size(limits: SizeLimits, load: Load, now: float) -> SizeState:
@@ -163,9 +172,13 @@ def decide_size(tuning: SizeTuning, limits: SizeLimits, state: SizeState, load: 
     if load.waiting or load.running:
         want = max(want, 1)
     state = _remember(tuning, state, want, now)
+    state = replace(state, over_since_mono=min(state.over_since_mono, now) if state.size > limits.highest else math.inf)
     size, reason = _resize(tuning, limits, state, want, excess, load, now)
+    use = max(limits.least, min(limits.most, state.wants[0][1]))
+    if load.useful is not None:
+        use = max(limits.least, min(use, max(state.size, load.useful)))
     state = _note_size(tuning, state, size, now)
-    return state, SizeDecision(size, reason, want, for_rate, for_backlog, state.rate_per_s, service_s)
+    return state, SizeDecision(size, reason, want, for_rate, for_backlog, state.rate_per_s, service_s, use)
 
 
 def _sample(tuning: SizeTuning, state: SizeState, load: Load, now: float) -> SizeState:
@@ -208,8 +221,11 @@ def _resize(
     bound = SizeReason.LIMIT if most == limits.most else SizeReason.BUDGET
     if size < limits.least:
         return limits.least, SizeReason.LIMIT
-    if size > most:
+    if size > limits.most:
         return most, bound
+    if size > most:
+        # A moment's part may be noise; and what somebody else needs is still needed then.
+        return (most if now - state.over_since_mono >= tuning.give_back_after_s else size), bound
     if want > size * (1.0 if excess else 1.0 + tuning.up_band):
         if size == most:
             return size, bound

@@ -1,5 +1,6 @@
 """`explain`: why a pool is as it is, in plain words with the numbers."""
 
+from reproq_supervisor.core.policy.budget import Resource
 from reproq_supervisor.core.supervision.health import PROBE_HEALTHY_S, Circuit, Health
 from reproq_supervisor.core.supervision.operation import OperationPhase
 from reproq_supervisor.core.supervision.problems import one_line
@@ -66,6 +67,7 @@ def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[st
     lines = [f"{unit.name} (pid {process.pid}) has been running for {age}.{past}" + (f" It says: {why}" if why else "")]
     lines += _about_database(process)
     lines += _about_size(process)
+    lines += _about_grant(state, process)
     lines += _about_slots(process)
     lines += _about_recycling(process)
     lines += _about_locks(process)
@@ -90,7 +92,7 @@ _SIZE_WORDS = {
     "patience": "though it wants fewer now; it shrinks when it did so for two minutes or longer",
     "limit": "the limit of its settings",
     "saturated": "for more would only wait for a processor or for memory",
-    "budget": "its part of the machine",
+    "budget": "its part of what the pools share",
 }
 
 
@@ -106,6 +108,23 @@ def _about_size(process: Process) -> list[str]:
         f"{sizing.get('want')}: {sizing.get('for_rate')} for {rate}, "
         f"{sizing.get('for_backlog')} for what waits."
     ]
+
+
+_LACK_WORDS = {
+    Resource.EXECUTORS: "the budget has no more executors",
+    Resource.PROCESSORS: "the processors are taken",
+    Resource.MEMORY: "the memory is taken",
+    Resource.CONNECTIONS: "the budget has no more connections",
+}
+
+
+def _about_grant(state: State, process: Process) -> list[str]:
+    grant = process.grant
+    if grant is None or grant.lacks is None:
+        return []
+    weights = {name: int(settings.get("weight", 1)) for name, settings in state.plan.pools.items()}
+    part = f"weight {weights.get(process.unit.pool, 1)} of {sum(weights.values())}"
+    return [f"{process.unit.name} may have {counted(grant.executors, 'executor')} now, for {_LACK_WORDS[grant.lacks]} ({part})."]
 
 
 _SLOT_WORDS = {

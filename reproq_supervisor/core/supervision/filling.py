@@ -2,6 +2,7 @@
 
 from reproq_supervisor.core.policy.reconcile import Want, reconcile
 from reproq_supervisor.core.policy.shutdown import ALONE_S, FLUSH_S, DrainTimes, Phase, drain_times, must_remain
+from reproq_supervisor.core.supervision import sharing
 from reproq_supervisor.core.supervision.commands import Send, Signal, Spawn
 from reproq_supervisor.core.supervision.events import GroupProbed, ProcessDraining, ProcessStarted
 from reproq_supervisor.core.supervision.facts import ChildStarted, SignalName
@@ -80,7 +81,8 @@ def child_started(state: State, process: Process, fact: ChildStarted, now: float
     plan = state.plan_of(process)
     pool_settings = state.pool_settings(plan, unit.pool)
     process.told = adjust_message(plan, pool_settings)
-    state.do(Send(process.serial, start_message(plan, process, pool_settings, state.slots.get(unit))))
+    process.told_executors = sharing.first_grant(state, process)
+    state.do(Send(process.serial, start_message(plan, process, pool_settings, state.slots.get(unit), process.told_executors)))
 
 
 def ask_to_leave(state: State, process: Process, now: float) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reproq_supervisor.core.supervision import rolling, telling
+from reproq_supervisor.core.supervision import rolling, sharing, telling
 from reproq_supervisor.core.supervision.commands import ForgetWorkers
 from reproq_supervisor.core.supervision.events import (
     ChildEvent,
@@ -68,3 +68,5 @@ def _take_snapshot(state: State, process: Process, snapshot: object, now: float)
     slots = (snapshot.get("slot_sizing") or {}).get("slots")
     if isinstance(slots, int):
         state.slots[process.unit] = slots
+    if process.unit.role is Role.SHARD:
+        sharing.share(state, process, now)

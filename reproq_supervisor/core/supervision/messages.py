@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reproq_supervisor.core.policy.budget import Grant
 from reproq_supervisor.core.policy.shutdown import DrainTimes
 from reproq_supervisor.core.supervision.plan import KEEPER_LIVENESS_S, PREPARE_TIMEOUT_S, Plan, Settings
 from reproq_supervisor.core.supervision.process import Process
@@ -18,12 +19,15 @@ DUMP = {"type": "dump"}
 REOPEN = {"type": "reopen"}
 
 
-def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any] | None, slots_before: int | None = None) -> Message:
+def start_message(
+    plan: Plan, process: Process, pool_settings: Mapping[str, Any] | None, slots_before: int | None = None, budget: int | None = None
+) -> Message:
     """Return the first message to a child.
 
     Args:
       pool_settings: the settings of a shard's pool with the operator's override in them.
       slots_before: the slots that were right for the shard's last process.
+      budget: executors that it may have at first.
     """
     settings, runtime = plan.settings, plan.settings["runtime"]
     match process.unit.role:
@@ -62,6 +66,7 @@ def start_message(plan: Plan, process: Process, pool_settings: Mapping[str, Any]
         "heartbeat": float(plan.pools[unit.pool]["heartbeat"]) if unit.pool else KEEPER_LIVENESS_S / 3.0,
         "shutdown_timeout": plan.shutdown_timeout_s,
         "slots_before": slots_before,
+        "budget": budget,
     }
     return message | shared_settings(plan)
 
@@ -89,6 +94,11 @@ def adjust_message(plan: Plan, pool_settings: Mapping[str, Any] | None) -> Messa
     """Return the message that brings live changes to a shard or the keeper."""
     settings = dict(pool_settings) if pool_settings is not None else None
     return {"type": "adjust", "pool_settings": settings} | shared_settings(plan)
+
+
+def budget_message(grant: Grant | None) -> Message:
+    """Tell a shard how many executors it may have; None for as many as its settings say."""
+    return {"type": "budget", "executors": None if grant is None else grant.executors}
 
 
 def drain_message(times: DrainTimes) -> Message:

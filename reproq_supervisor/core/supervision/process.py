@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from reproq_supervisor.core.policy.budget import Grant
 from reproq_supervisor.core.supervision.plan import Plan
 from reproq_supervisor.core.supervision.states import ALIVE, FILLING, ProcessEvent, ProcessState, advance
 from reproq_supervisor.core.supervision.units import Role, Serial, Unit
@@ -31,6 +32,7 @@ class Process:
       kill_at: when to kill it; None while there is no reason to.
       kill_why: why it is killed, for the log and `explain`; empty when it is merely slow to drain.
       told: the settings it was told last.
+      grant: its part of what is shared, None for no bound; told_executors: the size it was told with it.
       killed_mono: when KILL was sent.
       hung: it is killed for its own failure, which counts against its pool.
     """
@@ -58,6 +60,8 @@ class Process:
     failed_reason: str = ""
     failed_permanently: bool = False
     told: dict[str, Any] = field(default_factory=dict)
+    grant: Grant | None = None
+    told_executors: int | None = None
     snapshot: dict[str, Any] = field(default_factory=dict)
     progress: int = 0
     progress_mono: float = 0.0

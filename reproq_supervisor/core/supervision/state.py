@@ -66,6 +66,7 @@ class State:
       prepared: the database is there and has its schema (always true of an external one).
       up: every wanted unit was ready once, or its failure is known.
       slots: unit → the slots that its last process found right.
+      shared_mono: when it was seen last who may have how many executors.
       outbox: commands of the current step.
       wake_at: when the last step asked to be woken.
     """
@@ -92,6 +93,7 @@ class State:
     paused: set[str] = field(default_factory=set)
     dead_workers: DeadWorkers = field(default_factory=DeadWorkers)
     slots: dict[Unit, int] = field(default_factory=dict)
+    shared_mono: float = float("-inf")
     spared_until: float = float("-inf")
     spared: bool = False
     outbox: list[Command] = field(default_factory=list)
