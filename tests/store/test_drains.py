@@ -214,8 +214,14 @@ def rated(database: Database, count: int) -> None:
     put(database, count)
 
 
+def keyed(database: Database, count: int) -> None:
+    """All of one key, which admits a batch."""
+    with database.connect() as connection:
+        enqueue(connection, [NewRun("app.task", [n], concurrency_key="hot", concurrency_limit=BATCH) for n in range(count)])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("produce", [plain, members, rated], ids=lambda produce: produce.__name__)
+@pytest.mark.parametrize("produce", [plain, members, rated, keyed], ids=lambda produce: produce.__name__)
 def test_the_last_of_a_large_backlog_costs_what_the_first_did_under_an_open_transaction(
     planned: Database, reads_of: Callable[[Callable[[], None]], Reads], produce: Callable[[Database, int], None]
 ) -> None:

@@ -9,11 +9,18 @@ import pytest
 from reproq_supervisor.client import Client, NewRun, chain
 from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
 from reproq_supervisor.store.commands import CancelOutcome
-from tests.store.actors import Keeper, Shard, assert_invariant, lane
+from tests.store.actors import Keeper, Shard, assert_invariant, every_look_is_dear, lane
 from tests.support.postgres import Database
 
 Put = Callable[..., list[RunId]]
 Shards = Callable[..., Shard]
+
+
+@pytest.fixture(autouse=True, params=["usual", "dear"])
+def looks(request: pytest.FixtureRequest, database: Database) -> None:
+    """Every promise holds also where looks begin in the middle."""
+    if request.param == "dear":
+        every_look_is_dear(database)
 
 
 def ids(claimed: tuple[object, ...]) -> list[RunId]:
@@ -328,3 +335,78 @@ def test_a_cancellation_in_a_transaction_reaches_those_who_wait_for_it_after_the
             client.cancel(parent, connection=caller)
         shard.cycle()
         assert client.result(child).status is RunStatus.FAILED
+
+
+def floors(database: Database, what: str) -> dict[str, Any]:
+    return dict(database.query(f"SELECT key, {'hold_no' if what == 'key' else 'result_id'} FROM reproq_{what}_floors"))
+
+
+def test_a_look_begins_where_the_holders_are_and_no_look_where_it_was_cheap(shard: Shard, put: Put, database: Database) -> None:
+    put(6, concurrency_key="a", concurrency_limit=2)
+    for _ in range(3):
+        held = shard.claim(9)
+        assert len(held) == 2
+        for run in held:
+            shard.succeed(run)
+    is_dear = database.query("SELECT reproq_dear_look() < 0") == [(True,)]
+    assert set(floors(database, "key")) == ({"limit:a"} if is_dear else set())
+    ((newest,),) = database.query("SELECT last_value FROM reproq_lease_seq")
+    assert all(newest - 4 <= floor <= newest for floor in floors(database, "key").values())
+
+
+def test_a_holder_that_somebody_else_started_counts_wherever_a_look_begins(shard: Shard, put: Put, database: Database) -> None:
+    """It has drawn no number under the key's lock."""
+    put(1, lock_key="a")
+    shard.succeed(shard.claim_one())
+    layout = "spec_json, spec_hash, task_path, status, leased_by, leased_until, lock_key"
+    values = "'{}', 'x', 'app.task', 'RUNNING', 'older', now() + interval '1 h', 'a'"
+    database.query(f"INSERT INTO task_runs ({layout}) VALUES ({values})")
+    (run,) = put(1, lock_key="a")
+    assert shard.claim(5) == ()
+    assert waits_for(database, run) == "lock:a"
+
+
+def test_who_comes_to_wait_before_all_others_is_found(shard: Shard, put: Put, keeper: Keeper, database: Database) -> None:
+    """By an insert, by becoming due, or by a claim that finds the key full: each before the place where looks begin."""
+    put(1, lock_key="a")
+    held = shard.claim_one()
+    (last,) = put(1, lock_key="a", priority=-5)
+    shard.claim(5)
+    (due,) = put(1, lock_key="a", priority=7, delay_s=3600)
+    (inserted,) = put(1, lock_key="a", priority=5)
+    database.query("UPDATE task_lane SET due_at = now() - interval '1 s', order_key = order_key - 7200 WHERE result_id = %s", due)
+    keeper.run(keeper.store.wake_due())
+    order = []
+    while held:
+        shard.succeed(held)
+        claimed = shard.claim(5)
+        order += ids(claimed)
+        held = claimed[0] if claimed else None  # type: ignore[assignment]
+    assert order == [due, inserted, last]
+
+
+def test_an_older_snapshot_says_nothing_about_where_looks_begin(put: Put, shard: Shard, database: Database) -> None:
+    """It may not see a holder that lives."""
+    put(1, lock_key="a")
+    with database.connect(autocommit=False) as caller:
+        caller.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        caller.execute("SELECT FROM task_lane")
+        (held,) = shard.claim(5)
+        (mine,) = put(1, queue_name="other")
+        caller.execute("SELECT reproq_lock_keys('{lock:a}'), reproq_wake_waiters('{lock:a}', '{1}')")
+        caller.commit()
+    assert floors(database, "key").get("lock:a", 0) <= held.lease_no + 1
+    put(1, lock_key="a")
+    assert ids(shard.claim(5, "other")) == [mine]
+    assert shard.claim(5) == (), "the lock is held"
+
+
+def test_who_is_admitted_counts_also_where_the_same_claim_looks_again(shard: Shard, put: Put) -> None:
+    """A run that parks on one key lets those look who wait for its other one, before the claim has written who it took."""
+    put(1, lock_key="b")
+    shard.claim_one()
+    (first,) = put(1, concurrency_key="c", concurrency_limit=2, priority=9)
+    put(1, lock_key="b", concurrency_key="c", concurrency_limit=2)
+    assert ids(shard.claim(5)) == [first]
+    second, _, _ = put(3, concurrency_key="c", concurrency_limit=2)
+    assert ids(shard.claim(5)) == [second]

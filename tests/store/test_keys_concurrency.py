@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reproq_supervisor.store.enqueue import NewRun
-from tests.store.actors import assert_invariant
+from tests.store.actors import assert_invariant, every_look_is_dear
 from tests.store.test_concurrency import in_processes
 from tests.support.postgres import Database
 
@@ -107,7 +107,10 @@ def most_at_once(spans: list[tuple[float, float]]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_sixteen_claimers_keep_every_limit_and_forget_nobody(database: Database) -> None:
+@pytest.mark.parametrize("looks", ["usual", "dear"])
+def test_sixteen_claimers_keep_every_limit_and_forget_nobody(database: Database, looks: str) -> None:
+    if looks == "dear":
+        every_look_is_dear(database)
     total = 1200
     calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [(produce, (database.dsn, total // 2, seed)) for seed in (1, 2)]
     calls += [(work, (database.dsn, f"worker-{n}", total, n, n % 4 == 0)) for n in range(CLAIMERS)]

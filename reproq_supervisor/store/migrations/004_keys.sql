@@ -1,5 +1,5 @@
 -- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
--- revision: 10
+-- revision: 11
 -- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
 --
 -- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
@@ -26,7 +26,9 @@ ALTER TABLE task_lane
     ADD COLUMN IF NOT EXISTS lock_name text,      -- 'lock:' and the record's lock_key
     ADD COLUMN IF NOT EXISTS limit_name text,     -- 'limit:' and its concurrency_key
     ADD COLUMN IF NOT EXISTS limit_size integer,  -- its concurrency_limit
-    ADD COLUMN IF NOT EXISTS on_key text;         -- which of the two it waits for, or 'rate:' and the key of a rate limit
+    ADD COLUMN IF NOT EXISTS on_key text,         -- which of the two it waits for, or 'rate:' and the key of a rate limit
+    -- Drawn by whoever admits it, under the locks of its keys; the largest number where somebody else started it, without them.
+    ADD COLUMN IF NOT EXISTS hold_no bigint NOT NULL DEFAULT 9223372036854775807;
 
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_check;
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_park_reason_check;
@@ -86,8 +88,101 @@ CREATE TABLE IF NOT EXISTS reproq_key_arrivals (
     left_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE reproq_key_arrivals ADD COLUMN IF NOT EXISTS left_at timestamptz NOT NULL DEFAULT clock_timestamp();
+-- The first place in line of those who came to wait, without its lock; NULL where nobody did.
+ALTER TABLE reproq_key_arrivals
+    ADD COLUMN IF NOT EXISTS queue_name text,
+    ADD COLUMN IF NOT EXISTS order_key double precision,
+    ADD COLUMN IF NOT EXISTS due_at timestamptz,
+    ADD COLUMN IF NOT EXISTS result_id bigint;
 CREATE INDEX IF NOT EXISTS reproq_key_arrivals_left ON reproq_key_arrivals (left_at, id);
 DROP INDEX IF EXISTS reproq_key_arrivals_key;
+
+-- While somebody keeps an old snapshot, every holder and every waiter of a key leaves a dead entry behind, and looks from the start walk over
+-- all of them. So after a look that was dear the next ones begin where the first living entry was. Without these rows, or with old ones, a
+-- look is only dearer. Both are written under the key's lock. Unlogged: a crash or a replica forgets them, which must not know more than its
+-- sequence does.
+--
+-- Of the holders: those with a smaller hold_no have ended, and none will ever come, since the numbers are drawn under the key's lock.
+CREATE UNLOGGED TABLE IF NOT EXISTS reproq_key_floors (
+    key      text PRIMARY KEY,
+    hold_no  bigint NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50);
+
+-- Of the waiters of a queue: nobody stands before this place. Whoever parks a run before it under the lock moves it back, and who parks without
+-- the lock leaves word of the place; until that is settled the run is not looked at, as ever.
+CREATE UNLOGGED TABLE IF NOT EXISTS reproq_line_floors (
+    key        text,
+    queue_name text,
+    order_key  double precision NOT NULL,
+    due_at     timestamptz NOT NULL,
+    result_id  bigint NOT NULL,
+    PRIMARY KEY (key, queue_name)
+) WITH (fillfactor = 50);
+
+-- How many dead entries make a look dear, beside some for each key.
+CREATE OR REPLACE FUNCTION reproq_dear_look() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 1000 $$;
+
+-- How many entries of waiters this transaction has read.
+CREATE OR REPLACE FUNCTION reproq_waiters_read() RETURNS bigint
+LANGUAGE sql VOLATILE AS $$ SELECT coalesce(pg_stat_get_xact_tuples_returned(to_regclass('task_lane_on_key')), 0) $$;
+
+-- How many entries of holders this transaction has read.
+CREATE OR REPLACE FUNCTION reproq_holders_read() RETURNS bigint
+LANGUAGE sql VOLATILE AS $$
+    SELECT coalesce(pg_stat_get_xact_tuples_returned(to_regclass('task_lane_lock_holds')), 0)
+           + coalesce(pg_stat_get_xact_tuples_returned(to_regclass('task_lane_limit_holds')), 0)
+$$;
+
+-- Notes where the next looks at these keys begin, whose locks we hold, if the last one read too much: by what it read, not by the clock.
+--   Only where every statement sees all that was committed before it: in an older snapshot a holder that lives may not be seen.
+CREATE OR REPLACE FUNCTION reproq_note_floors(names text[], read_too_much bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off AS $$
+DECLARE
+    newest bigint;
+BEGIN
+    IF read_too_much <= reproq_dear_look() + 20 * cardinality(names) OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN;
+    END IF;
+    newest := nextval('reproq_lease_seq');
+    INSERT INTO reproq_key_floors AS f (key, hold_no)
+    SELECT n.name, least(newest, CASE WHEN n.name LIKE 'lock:%'
+                                      THEN (SELECT l.hold_no FROM task_lane l
+                                            WHERE l.lock_name = n.name AND l.leased_by IS NOT NULL AND l.hold_no >= n.floor
+                                            ORDER BY l.hold_no LIMIT 1)
+                                      ELSE (SELECT l.hold_no FROM task_lane l
+                                            WHERE l.limit_name = n.name AND l.leased_by IS NOT NULL AND l.hold_no >= n.floor
+                                            ORDER BY l.hold_no LIMIT 1) END)
+    FROM (SELECT u.name, coalesce((SELECT k.hold_no FROM reproq_key_floors k WHERE k.key = u.name), 0) AS floor
+          FROM unnest(names) AS u (name) WHERE u.name IS NOT NULL GROUP BY u.name) n
+    ON CONFLICT (key) DO UPDATE SET hold_no = greatest(f.hold_no, excluded.hold_no), noted_at = excluded.noted_at;
+END
+$$;
+
+-- The same for those who wait for these keys in these queues; a line of which nobody is left begins behind all.
+CREATE OR REPLACE FUNCTION reproq_note_lines(names text[], queues text[], read_too_much bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    -- Of a line that is looked at from the start a hundred or two who live are read, too.
+    IF read_too_much <= reproq_dear_look() + 250 * cardinality(names) OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN;
+    END IF;
+    INSERT INTO reproq_line_floors AS f (key, queue_name, order_key, due_at, result_id)
+    SELECT n.name, n.queue, coalesce(w.order_key, 'Infinity'), coalesce(w.due_at, 'infinity'), coalesce(w.result_id, 9223372036854775807)
+    FROM (SELECT u.name, u.queue, coalesce(k.order_key, '-Infinity') AS order_key, coalesce(k.due_at, '-infinity') AS due_at,
+                 coalesce(k.result_id, 0) AS result_id
+          FROM (SELECT DISTINCT d.name, d.queue FROM unnest(names, queues) AS d (name, queue)) u
+          LEFT JOIN reproq_line_floors k ON k.key = u.name AND k.queue_name = u.queue OFFSET 0) n
+    LEFT JOIN LATERAL (
+        SELECT l.order_key, l.due_at, l.result_id FROM task_lane l
+        WHERE l.on_key = n.name AND l.queue_name = n.queue AND (l.order_key, l.due_at, l.result_id) >= (n.order_key, n.due_at, n.result_id)
+        ORDER BY l.on_key, l.queue_name, l.order_key, l.due_at, l.result_id LIMIT 1) w ON true
+    ON CONFLICT (key, queue_name) DO UPDATE
+    SET order_key = excluded.order_key, due_at = excluded.due_at, result_id = excluded.result_id;
+END
+$$;
 
 DROP FUNCTION IF EXISTS reproq_key_used(text);
 
@@ -120,23 +215,41 @@ DECLARE
     keys text[];
     woken bigint[];
     queues text[];
+    line_names text[];
+    line_queues text[];
+    passed bigint := reproq_holders_read();
+    passed_in_line bigint := reproq_waiters_read();
 BEGIN
     IF coalesce(cardinality(names), 0) = 0 THEN
         RETURN;
     END IF;
     WITH RECURSIVE lines AS (
-        SELECT u.name, u.most, (SELECT l.queue_name FROM task_lane l WHERE l.on_key = u.name ORDER BY l.queue_name LIMIT 1) AS queue
-        FROM unnest(names, most) AS u (name, most)
+        -- From queue to queue; one whose line has a floor is not looked for, but reached by it. (No queue has an empty name.)
+        SELECT u.name, u.most, ''::text AS queue FROM unnest(names, most) AS u (name, most)
         UNION ALL
-        SELECT n.name, n.most,
-               (SELECT l.queue_name FROM task_lane l WHERE l.on_key = n.name AND l.queue_name > n.queue ORDER BY l.queue_name LIMIT 1)
-        FROM lines n WHERE n.queue IS NOT NULL),
+        SELECT s.name, s.most,
+               CASE WHEN s.noted IS NULL
+                    THEN (SELECT l.queue_name FROM task_lane l WHERE l.on_key = s.name AND l.queue_name > s.queue
+                          ORDER BY l.on_key, l.queue_name LIMIT 1)
+                    ELSE coalesce((SELECT l.queue_name FROM task_lane l
+                                   WHERE l.on_key = s.name AND l.queue_name > s.queue AND l.queue_name < s.noted
+                                   ORDER BY l.on_key, l.queue_name LIMIT 1), s.noted) END
+        FROM (SELECT n.name, n.most, n.queue,
+                     (SELECT f.queue_name FROM reproq_line_floors f WHERE f.key = n.name AND f.queue_name > n.queue
+                      ORDER BY f.queue_name LIMIT 1) AS noted
+              FROM lines n WHERE n.queue IS NOT NULL OFFSET 0) s),
     counted AS MATERIALIZED (
-        SELECT n.name, n.most, n.queue,
+        SELECT n.name, n.most, n.queue, coalesce(f.order_key, '-Infinity') AS order_key, coalesce(f.due_at, '-infinity') AS due_at,
+               coalesce(f.result_id, 0) AS result_id,
                CASE WHEN n.name LIKE 'lock:%'
-                    THEN (SELECT count(*) FROM task_lane l WHERE l.lock_name = n.name AND l.leased_by IS NOT NULL)
-                    ELSE (SELECT count(*) FROM task_lane l WHERE l.limit_name = n.name AND l.leased_by IS NOT NULL) END AS used
-        FROM lines n WHERE n.queue IS NOT NULL),
+                    THEN (SELECT count(*) FROM task_lane l
+                          WHERE l.lock_name = n.name AND l.leased_by IS NOT NULL
+                            AND l.hold_no >= coalesce((SELECT k.hold_no FROM reproq_key_floors k WHERE k.key = n.name), 0))
+                    ELSE (SELECT count(*) FROM task_lane l
+                          WHERE l.limit_name = n.name AND l.leased_by IS NOT NULL
+                            AND l.hold_no >= coalesce((SELECT k.hold_no FROM reproq_key_floors k WHERE k.key = n.name), 0)) END AS used
+        FROM lines n LEFT JOIN reproq_line_floors f ON f.key = n.name AND f.queue_name = n.queue
+        WHERE n.queue <> ''),
     fitting AS MATERIALIZED (
         SELECT f.result_id, c.name
         FROM counted c
@@ -145,6 +258,7 @@ BEGIN
             FROM (SELECT l.result_id, l.queue_name, l.order_key, l.due_at, CASE WHEN l.limit_name = c.name THEN l.limit_size ELSE 1 END AS size
                   FROM task_lane l
                   WHERE l.on_key = c.name AND l.queue_name = c.queue
+                    AND (l.order_key, l.due_at, l.result_id) >= (c.order_key, c.due_at, c.result_id)
                   ORDER BY l.queue_name, l.order_key, l.due_at, l.result_id
                   LIMIT 100) b
             WHERE b.size > c.used
@@ -154,6 +268,7 @@ BEGIN
                 FROM (SELECT CASE WHEN l.limit_name = c.name THEN l.limit_size ELSE 1 END AS size
                       FROM task_lane l
                       WHERE l.on_key = c.name AND l.queue_name = c.queue
+                        AND (l.order_key, l.due_at, l.result_id) >= (c.order_key, c.due_at, c.result_id)
                       ORDER BY l.queue_name, l.order_key, l.due_at, l.result_id
                       LIMIT 100) s))) f),
     picked AS MATERIALIZED (
@@ -162,8 +277,11 @@ BEGIN
     up AS (
         UPDATE task_lane l SET state = 'ready', park_reason = NULL, on_key = NULL
         FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING l.result_id, l.queue_name)
-    SELECT ARRAY(SELECT f.result_id FROM fitting f), ARRAY(SELECT f.name FROM fitting f), array_agg(u.result_id), array_agg(DISTINCT u.queue_name)
-    INTO fits, keys, woken, queues FROM up u;
+    SELECT ARRAY(SELECT f.result_id FROM fitting f), ARRAY(SELECT f.name FROM fitting f), array_agg(u.result_id), array_agg(DISTINCT u.queue_name),
+           ARRAY(SELECT c.name FROM counted c), ARRAY(SELECT c.queue FROM counted c)
+    INTO fits, keys, woken, queues, line_names, line_queues FROM up u;
+    PERFORM reproq_note_lines(line_names, line_queues, reproq_waiters_read() - passed_in_line);
+    PERFORM reproq_note_floors(names, reproq_holders_read() - passed);
     IF cardinality(fits) > coalesce(cardinality(woken), 0) THEN
         -- Somebody has some of them locked, and may put them back as they were.
         PERFORM reproq_note_keys(ARRAY(
@@ -232,7 +350,12 @@ BEGIN
                              clock_timestamp() - began_at);
     IF words <> '{}' THEN
         -- In a statement after the locks: what was committed before is seen by the counts that follow, what comes later stays.
-        DELETE FROM reproq_key_arrivals a WHERE a.id = ANY (words);
+        WITH gone AS (DELETE FROM reproq_key_arrivals a WHERE a.id = ANY (words) RETURNING *)
+        UPDATE reproq_line_floors f SET order_key = w.order_key, due_at = w.due_at, result_id = w.result_id
+        FROM (SELECT DISTINCT ON (g.key, g.queue_name) g.* FROM gone g WHERE g.queue_name IS NOT NULL
+              ORDER BY g.key, g.queue_name, g.order_key, g.due_at, g.result_id) w
+        WHERE f.key = w.key AND f.queue_name = w.queue_name
+          AND (w.order_key, w.due_at, w.result_id) < (f.order_key, f.due_at, f.result_id);
         PERFORM reproq_wake_waiters(names, array_fill(NULL::integer, ARRAY[cardinality(names)]));
     END IF;
     RETURN are_left OR refused <> '{}';
@@ -242,8 +365,9 @@ $$;
 -- Of runs with keys, ready and locked by this transaction, in their order: those that have room for all their keys.
 --   The others are parked on the key that is full.
 --   busy: how many were left as they are, since somebody has the lock of one of their keys at this moment, or since they have more keys than
---   one claim may lock.
-CREATE OR REPLACE FUNCTION reproq_admit(p_ids bigint[], OUT admitted bigint[], OUT busy integer)
+--   one claim may lock. hold_no: what those who are admitted get.
+DROP FUNCTION IF EXISTS reproq_admit(bigint[]);
+CREATE OR REPLACE FUNCTION reproq_admit(p_ids bigint[], OUT admitted bigint[], OUT busy integer, OUT hold_no bigint)
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -255,6 +379,7 @@ DECLARE
     parked bigint[] := '{}';
     parked_on text[] := '{}';
     passed text[] := '{}';
+    read_before bigint;
     run record;
 BEGIN
     admitted := '{}';
@@ -267,12 +392,19 @@ BEGIN
                          WHERE k.name IS NOT NULL GROUP BY k.name) d
                    ORDER BY d.n LIMIT most_names);
     got := reproq_lock_keys(names);
+    read_before := reproq_holders_read();
     -- In a statement after the locks. Counted in place: a call of a function for each would cost as much again.
     used := ARRAY(SELECT CASE WHEN NOT u.has THEN NULL
                               WHEN u.name LIKE 'lock:%'
-                              THEN (SELECT count(*)::integer FROM task_lane l WHERE l.lock_name = u.name AND l.leased_by IS NOT NULL)
-                              ELSE (SELECT count(*)::integer FROM task_lane l WHERE l.limit_name = u.name AND l.leased_by IS NOT NULL) END
+                              THEN (SELECT count(*)::integer FROM task_lane l
+                                    WHERE l.lock_name = u.name AND l.leased_by IS NOT NULL
+                                      AND l.hold_no >= coalesce((SELECT k.hold_no FROM reproq_key_floors k WHERE k.key = u.name), 0))
+                              ELSE (SELECT count(*)::integer FROM task_lane l
+                                    WHERE l.limit_name = u.name AND l.leased_by IS NOT NULL
+                                      AND l.hold_no >= coalesce((SELECT k.hold_no FROM reproq_key_floors k WHERE k.key = u.name), 0)) END
                   FROM unnest(names, got) WITH ORDINALITY AS u (name, has, n) ORDER BY u.n);
+    PERFORM reproq_note_floors(ARRAY(SELECT u.name FROM unnest(names, got) AS u (name, has) WHERE u.has),
+                               reproq_holders_read() - read_before - (SELECT coalesce(sum(u.n), 0) FROM unnest(used) AS u (n)));
     FOR run IN
         SELECT l.result_id, l.lock_name, l.limit_name, l.limit_size, array_position(names, l.lock_name) AS a,
                array_position(names, l.limit_name) AS b
@@ -303,11 +435,19 @@ BEGIN
     IF cardinality(parked) > 0 THEN
         UPDATE task_lane l SET state = 'parked', park_reason = 'key', on_key = p.name
         FROM unnest(parked, parked_on) AS p (id, name) WHERE l.result_id = ANY (ARRAY[p.id]);
+        UPDATE reproq_line_floors f SET order_key = w.order_key, due_at = w.due_at, result_id = w.result_id
+        FROM (SELECT DISTINCT ON (l.on_key, l.queue_name) l.on_key, l.queue_name, l.order_key, l.due_at, l.result_id
+              FROM unnest(parked) AS p (id) JOIN task_lane l ON l.result_id = ANY (ARRAY[p.id])
+              ORDER BY l.on_key, l.queue_name, l.order_key, l.due_at, l.result_id) w
+        WHERE f.key = w.on_key AND f.queue_name = w.queue_name
+          AND (w.order_key, w.due_at, w.result_id) < (f.order_key, f.due_at, f.result_id);
         -- A run that was woken for one key and parks on its other one has used nothing of the first: the next in line may.
         SELECT array_agg(p.name), array_agg(p.times) INTO names, used
         FROM (SELECT u.name, count(*)::integer AS times FROM unnest(passed) AS u (name) WHERE u.name IS NOT NULL GROUP BY u.name) p;
         PERFORM reproq_wake_waiters(names, used);
     END IF;
+    -- After the locks, and after all looks: until the caller has written it, no look sees who is admitted, and would note that nobody is there.
+    hold_no := nextval('reproq_lease_seq');
 END
 $$;
 
@@ -320,12 +460,22 @@ DECLARE
     names text[] := '{}';
     name text := p_after;
 BEGIN
+    IF p_after = '' THEN
+        -- Of keys that are no longer busy; whose are, has it again after one dear look.
+        DELETE FROM reproq_key_floors f
+        WHERE f.key = ANY (ARRAY(SELECT k.key FROM reproq_key_floors k WHERE k.noted_at < clock_timestamp() - interval '1 hour'
+                                 FOR UPDATE SKIP LOCKED));
+    END IF;
     LOOP
         name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name AND l.on_key < 'rate:' ORDER BY l.on_key LIMIT 1);
         EXIT WHEN name IS NULL;
         names := names || name;
         EXIT WHEN cardinality(names) >= p_limit;
     END LOOP;
+    -- A sweep trusts nothing, these least of all.
+    DELETE FROM reproq_line_floors f
+    WHERE (f.key, f.queue_name) IN (SELECT k.key, k.queue_name FROM reproq_line_floors k
+                                    WHERE k.key > p_after AND (name IS NULL OR k.key <= name) FOR UPDATE SKIP LOCKED);
     PERFORM reproq_note_keys(names);
     RETURN name;
 END

@@ -1,6 +1,6 @@
 -- Every producer is equal: an insert of any form (plain, bulk, COPY, ON CONFLICT, an older product's) makes the lane rows in the same
 -- statement.
--- revision: 9
+-- revision: 10
 -- locks: ACCESS EXCLUSIVE on task_runs while a default and the triggers are set (milliseconds; waits for all who use it).
 --
 -- The lane rows are made per statement, with a transition table: 15 to 19 us a row in bulk against 38 to 46 with a row trigger (11 to 12
@@ -53,7 +53,6 @@ DECLARE
     any_rate boolean := EXISTS (SELECT FROM rate_limits WHERE tokens_per_second > 0 AND burst_size > 0);
     any_key boolean := EXISTS (SELECT FROM new_runs WHERE lock_key <> '' OR concurrency_key <> '');
     queues text[];
-    names text[];
 BEGIN
     -- Runs whose key or rate is filled by others of this statement. A bulk of blocked runs must not stand in everybody's way.
     WITH crowd AS MATERIALIZED (
@@ -101,11 +100,15 @@ BEGIN
                     WHERE status IN ('READY', 'RUNNING', 'WAITING')) m
               LEFT JOIN crowd c ON c.result_id = m.result_id) n
         LEFT JOIN reproq_queue_settings s ON s.queue_name = n.queue_name
-        RETURNING task_lane.queue_name, task_lane.state, task_lane.on_key, task_lane.due_at)
+        RETURNING task_lane.queue_name, task_lane.state, task_lane.on_key, task_lane.order_key, task_lane.due_at, task_lane.result_id),
+    words AS (
+        INSERT INTO reproq_key_arrivals (key, queue_name, order_key, due_at, result_id)
+        SELECT DISTINCT ON (p.on_key, p.queue_name) p.on_key, p.queue_name, p.order_key, p.due_at, p.result_id
+        FROM placed p WHERE p.on_key NOT LIKE 'rate:%'
+        ORDER BY p.on_key, p.queue_name, p.order_key, p.due_at, p.result_id)
     SELECT array_agg(DISTINCT p.queue_name) FILTER (WHERE p.state = 'ready' OR p.on_key IS NOT NULL
-                                                    OR (p.state = 'parked' AND p.due_at < clock + reproq_soon())), array_agg(DISTINCT p.on_key)
-    INTO queues, names FROM placed p;
-    PERFORM reproq_note_keys(names);
+                                                    OR (p.state = 'parked' AND p.due_at < clock + reproq_soon()))
+    INTO queues FROM placed p;
     -- Read after the insert, in a snapshot of its own (the function is volatile): see the wake-up rule in store/shard.py.
     IF queues IS NOT NULL THEN
         PERFORM reproq_notify_ready(queues);

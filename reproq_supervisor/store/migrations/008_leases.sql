@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 14
+-- revision: 15
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -34,6 +34,7 @@ DECLARE
     keys double precision[];
     dues timestamptz[];
     with_keys bigint[];
+    hold bigint;
     admitted bigint[];
     able bigint[];
     spent bigint[];
@@ -58,7 +59,7 @@ BEGIN
     END IF;
     able := ids;
     IF with_keys IS NOT NULL THEN
-        SELECT a.admitted, a.busy INTO admitted, busy FROM reproq_admit(with_keys) a;
+        SELECT a.admitted, a.busy, a.hold_no INTO admitted, busy, hold FROM reproq_admit(with_keys) a;
         able := ARRAY(SELECT u.id FROM unnest(ids) WITH ORDINALITY AS u (id, n) WHERE u.id <> ALL (with_keys) OR u.id = ANY (admitted)
                       ORDER BY u.n);
     END IF;
@@ -89,7 +90,8 @@ BEGIN
     taken AS (
         UPDATE task_lane l
         SET state = 'running', leased_by = p_leased_by, lease_no = p_lease_no, leased_until = clock + p_lease_s * interval '1 s',
-            claimed_at = clock, attempts = l.attempts + 1
+            claimed_at = clock, attempts = l.attempts + 1,
+            hold_no = CASE WHEN l.lock_name IS NULL AND l.limit_name IS NULL THEN l.hold_no ELSE coalesce(hold, 9223372036854775807) END
         FROM fitting f
         WHERE l.result_id = ANY (ARRAY[f.result_id]) AND (f.bytes_so_far <= p_bytes OR f.n = 1)
         RETURNING l.attempts, l.priority, l.timeout_seconds, l.max_attempts, l.deaths, f.*)

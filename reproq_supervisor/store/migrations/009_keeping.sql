@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 12
+-- revision: 13
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end, for whatever reason, is told by a
@@ -125,7 +125,6 @@ DECLARE
     -- Once: a condition on a volatile function cannot use the index, and would read all that is parked.
     clock timestamptz := clock_timestamp();
     queues text[];
-    names text[];
 BEGIN
     WITH picked AS MATERIALIZED (
         SELECT l.result_id, l.lock_name, l.limit_name, l.limit_size
@@ -145,9 +144,13 @@ BEGIN
                           WHEN EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.limit_name) THEN k.limit_name END AS on_key
               FROM picked k) p
         WHERE l.result_id = ANY (ARRAY[p.result_id])
-        RETURNING l.queue_name, l.on_key)
-    SELECT count(*), array_agg(DISTINCT up.queue_name), array_agg(DISTINCT up.on_key) INTO woken, queues, names FROM up;
-    PERFORM reproq_note_keys(names);
+        RETURNING l.queue_name, l.on_key, l.order_key, l.due_at, l.result_id),
+    words AS (
+        INSERT INTO reproq_key_arrivals (key, queue_name, order_key, due_at, result_id)
+        SELECT DISTINCT ON (u.on_key, u.queue_name) u.on_key, u.queue_name, u.order_key, u.due_at, u.result_id
+        FROM up u WHERE u.on_key IS NOT NULL
+        ORDER BY u.on_key, u.queue_name, u.order_key, u.due_at, u.result_id)
+    SELECT count(*), array_agg(DISTINCT up.queue_name) INTO woken, queues FROM up;
     IF woken > 0 THEN
         PERFORM reproq_notify_ready(queues);
     END IF;
@@ -322,6 +325,8 @@ BEGIN
     UPDATE task_lane l SET order_key = reproq_order_key(l.due_at, l.priority, aging_s)
     FROM picked p
     WHERE l.result_id = ANY (ARRAY[p.result_id]) AND l.order_key IS DISTINCT FROM reproq_order_key(l.due_at, l.priority, aging_s);
+    -- Who waits for a key may stand before its floor now.
+    DELETE FROM reproq_line_floors f WHERE f.queue_name = p_queue;
     RETURN upto;
 END
 $$;

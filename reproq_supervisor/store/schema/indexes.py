@@ -53,8 +53,8 @@ LANE_INDEXES = (
     Index("task_lane_due", "task_lane", "(due_at, result_id) WHERE state = 'parked' AND park_reason = 'due'"),
     Index("task_lane_leases", "task_lane", "(lease_no, result_id) WHERE state = 'running'"),
     # By leased_by, not by state = 'running', which says the same: the planner would take the index of all leases for it instead.
-    Index("task_lane_lock_holders", "task_lane", "(lock_name) WHERE lock_name IS NOT NULL AND leased_by IS NOT NULL"),
-    Index("task_lane_limit_holders", "task_lane", "(limit_name) WHERE limit_name IS NOT NULL AND leased_by IS NOT NULL"),
+    Index("task_lane_lock_holds", "task_lane", "(lock_name, hold_no) WHERE lock_name IS NOT NULL AND leased_by IS NOT NULL"),
+    Index("task_lane_limit_holds", "task_lane", "(limit_name, hold_no) WHERE limit_name IS NOT NULL AND leased_by IS NOT NULL"),
     Index("task_lane_members", "task_lane", "(workflow_id, result_id) WHERE workflow_id IS NOT NULL"),
     Index("task_lane_waiting", "task_lane", "(result_id) WHERE state = 'waiting'"),
     Index("task_lane_on_key", "task_lane", "(on_key, queue_name, order_key, due_at, result_id) WHERE on_key IS NOT NULL"),
@@ -68,7 +68,7 @@ _OLDER = (
     *("idx_task_runs_parent_id", "idx_task_runs_workflow_id", "idx_task_runs_failed_at", "idx_task_runs_task_path"),
     *("task_runs_status_26197d_idx", "task_runs_queue_n_50e8d6_idx", "task_runs_conc_status_idx", "task_runs_parent_id_866fda04"),
     # Of earlier versions of ours.
-    *("task_lane_workflow", "task_runs_expires"),
+    *("task_lane_workflow", "task_runs_expires", "task_lane_lock_holders", "task_lane_limit_holders"),
 )
 # By which an older worker chooses what it claims; kept, or made, while one works beside us.
 COEXISTENCE_INDEXES = (

@@ -46,8 +46,8 @@ LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexr
 LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE i.indrelid IN (to_regclass('task_runs'), to_regclass('task_lane'))
   AND c.relname NOT IN ('task_runs_pkey', 'task_runs_dedupe', 'task_runs_failed', 'task_runs_workflow', 'task_runs_parent', 'task_runs_expiry',
-                        'task_lane_pkey', 'task_lane_ready', 'task_lane_due', 'task_lane_leases', 'task_lane_lock_holders',
-                        'task_lane_limit_holders', 'task_lane_members', 'task_lane_waiting', 'task_lane_on_key')
+                        'task_lane_pkey', 'task_lane_ready', 'task_lane_due', 'task_lane_leases', 'task_lane_lock_holds',
+                        'task_lane_limit_holds', 'task_lane_members', 'task_lane_waiting', 'task_lane_on_key')
   -- Older workers need these.
   AND NOT (c.relname IN ('idx_task_runs_claim', 'idx_task_runs_claim_due', 'idx_task_runs_lock_key', 'idx_task_runs_concurrency_active')
            AND EXISTS (SELECT FROM reproq_coexistence))
@@ -94,7 +94,7 @@ ORDER BY prepared, gid
 -- (kind of object, name, right) that the current role lacks.
 SELECT 'TABLE', t.name, r.name
 FROM unnest(ARRAY['task_runs', 'task_lane', 'periodic_tasks', 'reproq_queue_controls', 'reproq_workers', 'rate_limits', 'workflow_runs',
-                  'reproq_queue_settings', 'reproq_queue_idle', 'reproq_cancel_requests', 'reproq_keeper_term', 'reproq_firings']) AS t (name)
+                  'reproq_queue_settings', 'reproq_queue_idle', 'reproq_cancel_requests', 'reproq_keeper_term', 'reproq_firings', 'reproq_key_floors', 'reproq_line_floors']) AS t (name)
 CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r (name)
 WHERE NOT coalesce(has_table_privilege(to_regclass(t.name), r.name), true)
 UNION ALL

@@ -6,7 +6,7 @@ lease, token and expiry is exact, and nothing waits.
 
 from typing import Any
 
-from tests.store.actors import Keeper, Shard, ended
+from tests.store.actors import Keeper, Shard, ended, every_look_is_dear
 from tests.support.postgres import Database
 
 CLOCK = """
@@ -50,6 +50,7 @@ class World:
         with database.connect() as connection:
             connection.execute(CLOCK.encode())
             connection.execute(FOLLOW_CLOCK.encode())
+        every_look_is_dear(database)
         self.database = database
         self.shards = [Shard(database.dsn, f"worker-{n}") for n in range(2)]
         self.keeper = Keeper(database.dsn)
