@@ -317,3 +317,36 @@ def test_a_bucket_that_somebody_keeps_locked_does_not_hold_up_what_is_given_back
         reply = shard.cycle(endings=tuple(Ending(each.result_id, each.lease_no, Outcome.PUT_BACK) for each in claimed))
         assert set(reply.ended) == set(ids(claimed))
     assert len(shard.claim(9)) == 2
+
+
+def test_looks_over_what_was_woken_under_an_old_snapshot_are_seldom(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database
+) -> None:
+    limit("queue:default", LATER, burst=1, tokens=0)
+    put(5000)
+    shard.claim(9)
+    with database.connect(autocommit=False) as pin, database.connect() as looker:
+        pin.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        pin.execute("SELECT FROM task_runs")
+        database.query("UPDATE rate_limits SET tokens_per_second = 0 WHERE key = 'queue:default'")
+        while database.query("SELECT 1 FROM task_lane WHERE on_key IS NOT NULL LIMIT 1"):
+            database.query("SELECT reproq_wake_throttled()")
+
+        def read_by(call: str) -> tuple[int, object]:
+            # The server counts on until it has reported.
+            with looker.transaction():
+                ((before,),) = looker.execute("SELECT reproq_waiters_read()").fetchall()
+                ((told,),) = looker.execute(f"SELECT {call}").fetchall()
+                ((after,),) = looker.execute("SELECT reproq_waiters_read()").fetchall()
+            return after - before, told
+
+        assert read_by("reproq_wake_throttled()")[0] >= 5000
+        looker.execute("SELECT set_config('reproq.rest_rates', (extract(epoch FROM clock_timestamp()) + 1000)::text, false)")
+        assert read_by("reproq_wake_throttled()")[0] == 0
+        count, next_s = read_by("reproq_next_token_s()")
+        assert count == 0
+        assert isinstance(next_s, float)
+        assert 900 < next_s <= 1000
+        looker.execute("SELECT set_config('reproq.rest_rates', '0', false)")
+        read_by("reproq_wake_throttled()")
+        assert looker.execute("SELECT current_setting('reproq.rest_rates')::float8 > 0").fetchone() == (True,), "and then it rests"

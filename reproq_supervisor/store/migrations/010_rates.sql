@@ -1,5 +1,5 @@
 -- Rates: tokens are spent at the claim, exactly, by any number of claimers on any number of hosts.
--- revision: 5
+-- revision: 6
 -- locks: SHARE ROW EXCLUSIVE on rate_limits while its trigger is made (milliseconds; waits for claims under a limit).
 --
 -- A limit is a row of rate_limits, a bucket of tokens that fills with time. Only a claim that meets runs under an active limit touches it, so
@@ -103,7 +103,8 @@ END
 $$;
 
 -- Wakes who waits for a rate and may find a token now: of each queue the best, as many as there are tokens, and all (a thousand at a time) where
--- the limit is gone.
+-- the limit is gone. While somebody keeps an old snapshot the look walks over all that was ever woken, so after a dear one this session rests,
+-- as with words (003_words): at most a twentieth of its time goes into that.
 CREATE OR REPLACE FUNCTION reproq_wake_throttled() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off
@@ -116,7 +117,13 @@ DECLARE
     bucket rate_limits;
     tokens integer;
     queues text[] := '{}';
+    since timestamptz := reproq_look_since('rates');
+    passed bigint := reproq_waiters_read();
+    woken integer;
 BEGIN
+    IF since <> '-infinity' THEN
+        RETURN;
+    END IF;
     LOOP
         -- Nothing sorts behind the rates. An upper bound would be a matter of collation: with most languages 'rate;' comes before 'rate:'.
         name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name ORDER BY l.on_key LIMIT 1);
@@ -138,17 +145,20 @@ BEGIN
                 ORDER BY l.queue_name, l.order_key, l.due_at, l.result_id
                 LIMIT least(tokens, most) FOR UPDATE SKIP LOCKED)
             UPDATE task_lane l SET state = 'ready', park_reason = NULL, on_key = NULL FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]);
+            GET DIAGNOSTICS woken = ROW_COUNT;
+            passed := passed + woken;
             queues := queues || queue;
             queue := (SELECT l.queue_name FROM task_lane l WHERE l.on_key = name AND l.queue_name > queue ORDER BY l.queue_name LIMIT 1);
         END LOOP;
     END LOOP;
+    PERFORM reproq_note_look('rates', since, reproq_waiters_read() - passed, clock_timestamp() - clock);
     IF cardinality(queues) > 0 THEN
         PERFORM reproq_notify_ready(queues);
     END IF;
 END
 $$;
 
--- Seconds until the next token that anybody waits for, NULL when nobody waits.
+-- Seconds until the next token that anybody waits for, NULL when nobody waits; while this session rests, until it looks again.
 CREATE OR REPLACE FUNCTION reproq_next_token_s() RETURNS double precision
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off AS $$
@@ -158,6 +168,9 @@ DECLARE
     wait_s double precision;
     next_s double precision;
 BEGIN
+    IF reproq_look_since('rates') <> '-infinity' THEN
+        RETURN current_setting('reproq.rest_rates')::double precision - extract(epoch FROM clock);
+    END IF;
     LOOP
         name := (SELECT l.on_key FROM task_lane l WHERE l.on_key > name ORDER BY l.on_key LIMIT 1);
         EXIT WHEN name IS NULL;
