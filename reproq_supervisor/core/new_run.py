@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 
@@ -63,4 +64,47 @@ class NewRun:
           ValueError: an argument is no JSON (NaN included).
           TypeError: an argument is no JSON.
         """
-        return json.dumps(self.payload(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        places = (self.lock_key, self.concurrency_key, self.concurrency_limit, self.timeout_seconds, self.max_attempts)
+        names = (self.task_path, self.takes_context, self.queue_name, self.priority, self.code_ref, self.pip_lock_hash)
+        run_after = self.run_after.isoformat() if self.run_after else None  # as text: equal times may be written in two ways
+        between, after = _frame(run_after, *names, *places)
+        return f'{{"args":{_json(list(self.args))}{between}{_json(self.kwargs)}{after}'
+
+
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+# Most runs differ by their arguments only: the rest of a spec took three quarters of the time for all. Typed, for 1 == True.
+@lru_cache(maxsize=256, typed=True)
+def _frame(
+    run_after: str | None,
+    task_path: str,
+    takes_context: bool,
+    queue_name: str,
+    priority: int,
+    code_ref: str | None,
+    pip_lock_hash: str | None,
+    lock_key: str | None,
+    concurrency_key: str | None,
+    concurrency_limit: int,
+    timeout_seconds: int,
+    max_attempts: int,
+) -> tuple[str, str]:
+    """Return the spec of such runs between args and kwargs, and what follows."""
+    run = NewRun(
+        task_path,
+        queue_name=queue_name,
+        priority=priority,
+        max_attempts=max_attempts,
+        timeout_seconds=timeout_seconds,
+        takes_context=takes_context,
+        lock_key=lock_key,
+        concurrency_key=concurrency_key,
+        concurrency_limit=concurrency_limit,
+        code_ref=code_ref,
+        pip_lock_hash=pip_lock_hash,
+    )
+    rest = {name: value for name, value in run.payload().items() if name not in ("args", "kwargs")} | {"run_after": run_after}
+    before = _json({name: value for name, value in rest.items() if name < "kwargs"})
+    after = _json({name: value for name, value in rest.items() if name > "kwargs"})
+    return f',{before[1:-1]},"kwargs":', f",{after[1:]}"

@@ -3,7 +3,7 @@
 It yields `Query` and `Rows`, gets the answering rows back, and returns its result; no I/O happens in it.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,18 +20,23 @@ AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement of `sql/` with its parameters; answered with its rows."""
+    """A statement of `sql/` with its parameters; answered with its rows.
+
+    Attributes:
+      is_whole: whether its question asks nothing else: one statement needs no transaction around it, which would be two more round trips.
+    """
 
     statement: bytes
     parameters: Mapping[str, Any]
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows for a COPY statement of `sql/`; answered with nothing."""
+    """Rows, as text, for a COPY statement of `sql/`; answered with nothing."""
 
     statement: bytes
-    rows: Iterable[Sequence[Any]]
+    blocks: Iterable[bytes]
 
 
 Question = Generator[Query | Rows, list[tuple[Any, ...]], T]
@@ -48,45 +53,52 @@ def ask(connection: psycopg.Connection[Any], question: Question[T], *, atomic: b
       StoreError: it refused; nothing of the question happened.
     """
     _require_answers(connection)
-    around = connection.transaction() if atomic and _is_outside(connection) else nullcontext()
-    # A cursor of our own, whatever rows the caller's cursors make, and in whatever form they take parameters.
-    with translated(), around, psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-        answer: list[tuple[Any, ...]] | None = None
-        while True:
-            try:
-                step = question.send(answer)  # type: ignore[arg-type]  # None starts it
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            if isinstance(step, Query):
-                cursor.execute(step.statement, step.parameters)
-                answer = cursor.fetchall() if cursor.description else []
-            else:
-                with cursor.copy(step.statement) as copy:
-                    for row in step.rows:
-                        copy.write_row(row)
-                answer = []
+    with translated():
+        try:
+            step = next(question)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        around = connection.transaction() if atomic and _needs_transaction(connection, step) else nullcontext()
+        # A cursor of our own, whatever rows the caller's cursors make, and in whatever form they take parameters.
+        with around, psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+            while True:
+                if isinstance(step, Query):
+                    cursor.execute(step.statement, step.parameters)
+                    answer = cursor.fetchall() if cursor.description else []
+                else:
+                    with cursor.copy(step.statement) as copy:
+                        for block in step.blocks:
+                            copy.write(block)
+                    answer = []
+                try:
+                    step = _following(step, question.send(answer))
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]
 
 
 async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question[T], *, atomic: bool = True) -> T:
     """As `ask`, on an asynchronous connection."""
     _require_answers(connection)
-    around = connection.transaction() if atomic and _is_outside(connection) else nullcontext()
     with translated():
+        try:
+            step = next(question)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        around = connection.transaction() if atomic and _needs_transaction(connection, step) else nullcontext()
         async with around, psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-            answer: list[tuple[Any, ...]] | None = None
             while True:
-                try:
-                    step = question.send(answer)  # type: ignore[arg-type]
-                except StopIteration as end:
-                    return end.value  # type: ignore[no-any-return]
                 if isinstance(step, Query):
                     await cursor.execute(step.statement, step.parameters)
                     answer = await cursor.fetchall() if cursor.description else []
                 else:
                     async with cursor.copy(step.statement) as copy:
-                        for row in step.rows:
-                            await copy.write_row(row)
+                        for block in step.blocks:
+                            await copy.write(block)
                     answer = []
+                try:
+                    step = _following(step, question.send(answer))
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]
 
 
 def _require_answers(connection: AnyConnection) -> None:
@@ -95,5 +107,11 @@ def _require_answers(connection: AnyConnection) -> None:
         raise StoreError("connection: expected one outside of pipeline mode, got one within `connection.pipeline()`")
 
 
-def _is_outside(connection: AnyConnection) -> bool:
-    return connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+def _needs_transaction(connection: AnyConnection, first: Query | Rows) -> bool:
+    is_outside = connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+    return is_outside and not (isinstance(first, Query) and first.is_whole)
+
+
+def _following(step: Query | Rows, following: Query | Rows) -> Query | Rows:
+    assert not (isinstance(step, Query) and step.is_whole), "a statement that was said to be the whole question is followed by another"
+    return following

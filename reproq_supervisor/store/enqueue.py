@@ -1,9 +1,8 @@
 """Inserts runs, many in one statement, inside the caller's transaction."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -12,14 +11,16 @@ from reproq_supervisor.core.new_run import NewRun
 from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.arrays import text_array
 from reproq_supervisor.store.asking import Query, Question, Rows, ask
+from reproq_supervisor.store.copying import blocks_of
 from reproq_supervisor.store.errors import StoreError
+from reproq_supervisor.store.hashes import hash_of
 from reproq_supervisor.store.statements import load
 
 __all__ = ["COPY_FROM", "Entered", "NewRun", "columns_of", "enqueue", "enqueuing", "entering", "hash_of"]
 
 # Rows of one statement: past a few thousand nothing is gained, and the arrays grow large.
 _BATCH = 2000
-# From here on COPY: 51 us a row against 75 in batches, of which a third is our own encoding. It cannot look for duplicates.
+# From here on COPY: the server works at its rows while the next are written. It cannot look for duplicates.
 COPY_FROM = 5000
 
 
@@ -44,17 +45,28 @@ def enqueue(connection: psycopg.Connection[Any], runs: Sequence[NewRun]) -> list
 
 def enqueuing(runs: Sequence[NewRun]) -> Question[list[RunId]]:
     """Insert *runs*, and return their ids in order."""
+    if _is_for_copy(runs):
+        return (yield from _copying(runs))[0]
     return [each.result_id for each in (yield from entering(runs))]
 
 
 def entering(runs: Sequence[NewRun]) -> Question[list[Entered]]:
     """Insert *runs*, and return what became of each, in order."""
-    if len(runs) >= COPY_FROM and not any(run.dedupe for run in runs):
-        return (yield from _copying(runs))
+    if _is_for_copy(runs):
+        ids, at = yield from _copying(runs)
+        return [Entered(id_, at) for id_ in ids]
+    if len(runs) == 1 and not runs[0].dedupe:
+        return (yield from _inserting_one(runs[0]))
     entered: list[Entered] = []
     for start in range(0, len(runs), _BATCH):
         entered += yield from _inserting(runs[start : start + _BATCH])
     return entered
+
+
+def _inserting_one(run: NewRun) -> Question[list[Entered]]:
+    spec = run.spec()
+    rows = yield Query(load("task_runs")["enqueue_one"], {**_values_of(run), "spec": spec, "spec_hash": hash_of(spec)}, is_whole=True)
+    return [Entered(RunId(id_), at) for id_, _, at in rows]
 
 
 def _inserting(runs: Sequence[NewRun]) -> Question[list[Entered]]:
@@ -88,24 +100,31 @@ def _again(run: NewRun) -> Question[Entered]:
     raise StoreError(f"{run.task_path}: expected to insert the run or find its duplicate, got neither in ten attempts")
 
 
-def _copying(runs: Sequence[NewRun]) -> Question[list[Entered]]:
-    drawn = yield Query(load("task_runs")["draw_ids"], {"count": len(runs)})
-    yield Rows(load("task_runs")["enqueue_by_copy"], (_row(run, *place) for run, place in zip(runs, drawn, strict=True)))
-    return [Entered(RunId(run), at) for run, at in drawn]
+def _is_for_copy(runs: Sequence[NewRun]) -> bool:
+    return len(runs) >= COPY_FROM and not any(run.dedupe for run in runs)
 
 
-def _row(run: NewRun, result_id: RunId, now: datetime) -> tuple[Any, ...]:
-    spec = run.spec()
-    delayed = None if run.delay_s is None else now + timedelta(seconds=run.delay_s)
-    expires_at = None if run.expires_in_s is None else now + timedelta(seconds=run.expires_in_s)
-    keys = (run.lock_key, run.concurrency_key, run.concurrency_limit)
-    columns = (result_id, run.queue_name, run.priority, run.run_after or delayed, spec, hash_of(spec), run.task_path, "READY")
-    return (*columns, run.max_attempts, run.timeout_seconds, *keys, expires_at, run.backend_alias, None)
+def _copying(runs: Sequence[NewRun]) -> Question[tuple[list[RunId], datetime]]:
+    ((ids, now),) = yield Query(load("task_runs")["draw_ids"], {"count": len(runs)})
+    yield Rows(load("task_runs")["enqueue_by_copy"], blocks_of(runs, ids, now))
+    return ids, now
 
 
-def hash_of(spec: str) -> str:
-    """Return the contract's `spec_hash`."""
-    return hashlib.sha256(spec.encode()).hexdigest()
+def _values_of(run: NewRun) -> dict[str, Any]:
+    return {
+        "queue_name": run.queue_name,
+        "priority": run.priority,
+        "run_after": run.run_after,
+        "delay_s": run.delay_s,
+        "task_path": run.task_path,
+        "max_attempts": run.max_attempts,
+        "timeout_s": run.timeout_seconds,
+        "lock_key": run.lock_key,
+        "concurrency_key": run.concurrency_key,
+        "concurrency_limit": run.concurrency_limit,
+        "expires_in_s": run.expires_in_s,
+        "backend_alias": run.backend_alias,
+    }
 
 
 def columns_of(runs: Sequence[NewRun], specs: Sequence[str], hashes: Sequence[str]) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def chording(runs: Sequence[NewRun], callback: NewRun, workflow_id: uuid.UUID) -
 
 
 def _drawing(count: int) -> Question[list[RunId]]:
-    return [RunId(run) for run, _ in (yield Query(load("task_runs")["draw_ids"], {"count": count}))]
+    ((ids, _),) = yield Query(load("task_runs")["draw_ids"], {"count": count})
+    return [RunId(run) for run in ids or ()]
 
 
 def _placing(runs: Sequence[NewRun], ids: Sequence[RunId], places: Sequence[Placed], workflow_id: uuid.UUID) -> Question[None]:

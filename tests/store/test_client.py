@@ -314,3 +314,38 @@ def test_a_task_is_enqueued_by_the_client_in_use(client: Client, database: Datab
         use(None)
     specs = [json.loads(claimed.spec) for claimed in shard.claim(9)]
     assert [(spec["args"], spec["kwargs"]) for spec in specs] == [([1], {"b": 2}), ([3], {}), ([], {"a": 4, "b": 5}), ([6], {}), ([7], {})]
+
+
+@pytest.mark.parametrize("count", [1, 2, COPY_FROM])
+def test_every_form_of_insert_stores_the_same(client: Client, database: Database, count: int) -> None:
+    signs = "\t\n\r\b\f\v\\N \\. \\n \\\\ \"' {} ü 🂡 \x7f \u2028"
+    at = datetime(2031, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
+    nasty = run(
+        args=[signs, [None, "\\"], -0.5],
+        kwargs={signs: {"x": signs}},
+        queue_name=signs,
+        priority=-7,
+        run_after=at,
+        expires_in_s=1e6,
+        max_attempts=4,
+        timeout_seconds=5,
+        lock_key=signs,
+        concurrency_key="\\N",
+        concurrency_limit=3,
+        backend_alias=signs,
+    )
+    plain = run(lock_key=None, delay_s=3600.0)
+    ids = client.enqueue_many([nasty, plain][:count] + [plain] * max(0, count - 2))
+    stored = record(database, ids[0])
+    assert stored["spec_json"] == json.loads(nasty.spec())
+    assert {name: stored[name] for name in ("queue_name", "lock_key", "backend_alias")} == dict.fromkeys(
+        ("queue_name", "lock_key", "backend_alias"), signs
+    )
+    assert (stored["concurrency_key"], stored["concurrency_limit"], stored["priority"], stored["run_after"]) == ("\\N", 3, -7, at)
+    assert (stored["max_attempts"], stored["timeout_seconds"], stored["task_path"], stored["dedupe_key"]) == (4, 5, "app.task", None)
+    assert timedelta(seconds=1e6 - 60) < stored["expires_at"] - stored["enqueued_at"] <= timedelta(seconds=1e6)
+    if count > 1:
+        other = record(database, ids[-1])
+        assert (other["lock_key"], other["expires_at"]) == (None, None)
+        assert other["run_after"] - other["enqueued_at"] == timedelta(hours=1)
+    assert_invariant(database)

@@ -1,0 +1,50 @@
+"""Runs as the text of a COPY: what costs psycopg 5 us a row, value by value, takes 2 us as one line."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from reproq_supervisor.core.new_run import NewRun
+from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store.hashes import hash_of
+
+# Lines that are sent at once: the server works at them while the next are written.
+_BLOCK = 200
+
+
+def blocks_of(runs: Sequence[NewRun], ids: Sequence[RunId], now: datetime) -> Iterator[bytes]:
+    """Yield *runs* under *ids* for `enqueue_by_copy`; delays count from *now*.
+
+    Raises:
+      ValueError, TypeError: an argument is no JSON.
+    """
+    for start in range(0, len(runs), _BLOCK):
+        end = start + _BLOCK
+        yield "".join([_line(run, id_, now) for run, id_ in zip(runs[start:end], ids[start:end], strict=True)]).encode()
+
+
+def _line(run: NewRun, result_id: RunId, now: datetime) -> str:
+    spec = run.spec()
+    due_at = run.run_after or _later(now, run.delay_s)
+    # Of what COPY takes as a sign of its own, JSON has nothing but backslashes.
+    escaped = spec.replace("\\", "\\\\")
+    keys = f"{_text(run.lock_key)}\t{_text(run.concurrency_key)}\t{run.concurrency_limit}"
+    expires_at = _later(now, run.expires_in_s) or _NULL
+    return (
+        f"{result_id}\t{_text(run.queue_name)}\t{run.priority}\t{due_at or _NULL}\t{escaped}\t{hash_of(spec)}\t{_text(run.task_path)}\t"
+        f"READY\t{run.max_attempts}\t{run.timeout_seconds}\t{keys}\t{expires_at}\t{_text(run.backend_alias)}\t{_NULL}\n"
+    )
+
+
+def _later(now: datetime, seconds: float | None) -> datetime | None:
+    return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+_NULL = "\\N"
+_SIGNS = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+# Names of queues and tasks come again and again.
+@lru_cache(maxsize=1024)
+def _text(value: str | None) -> str:
+    return _NULL if value is None else value.translate(_SIGNS)
