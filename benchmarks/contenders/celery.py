@@ -85,4 +85,4 @@ class Celery(Contender):
                 queue.close()
 
 
-CONTENDERS = {"celery": Celery("celery", f"Redis (nothing flushed), two processes, prefetch {PREFETCH} each", share=0.2, slots=2)}
+CONTENDERS = {"celery": Celery("celery", f"Redis (nothing flushed), two processes, prefetch {PREFETCH} each", share=0.1, slots=2)}

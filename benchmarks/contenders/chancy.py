@@ -85,4 +85,4 @@ class Chancy(Contender):
                 loop.run(app.__aexit__(None, None, None))
 
 
-CONTENDERS = {"chancy": Chancy("chancy", f"one process, {CONCURRENCY} coroutines at once, eager polling")}
+CONTENDERS = {"chancy": Chancy("chancy", f"one process, {CONCURRENCY} coroutines at once, eager polling", share=0.4)}

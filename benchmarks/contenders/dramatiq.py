@@ -84,6 +84,6 @@ class Dramatiq(Contender):
 
 CONTENDERS = {
     "dramatiq": Dramatiq(
-        "dramatiq", f"Redis (nothing flushed), {PROCESSES} processes of {THREADS} threads", share=0.4, slots=PROCESSES * THREADS
+        "dramatiq", f"Redis (nothing flushed), {PROCESSES} processes of {THREADS} threads", share=0.3, slots=PROCESSES * THREADS
     )
 }

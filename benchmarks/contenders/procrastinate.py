@@ -82,4 +82,4 @@ async def _opened(app: procrastinate.App) -> None:
     await app.schema_manager.apply_schema_async()
 
 
-CONTENDERS = {"procrastinate": Procrastinate("procrastinate", f"one process, {CONCURRENCY} coroutines at once", share=0.05)}
+CONTENDERS = {"procrastinate": Procrastinate("procrastinate", f"one process, {CONCURRENCY} coroutines at once", share=0.03)}

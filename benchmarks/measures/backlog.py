@@ -1,63 +1,86 @@
 """The first two thousand tasks of a deep backlog, beside those of a shallow one: what waits must not slow down what is claimed.
 
-Both backlogs stay while the rounds take turns: workers start, work off what they can until two thousand have started, and end.
+Both backlogs stay while the rounds take turns: workers start, work off what they can until two thousand have started, and end. Whoever
+can hold its workers is measured in several such bursts a round, begun when they have settled.
 """
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from benchmarks.contenders.contender import Contender, Queue, Work
-from benchmarks.contenders.meter import new_meter
+from benchmarks.contenders.meter import Meter, new_meter
 from benchmarks.measures.drain import BOOT_S, rate_of, settle
 from tests.support.eventually import eventually
 from tests.support.postgres import Cluster
 
 SHALLOW = 10_000
 FIRST = 2_000
-_ROOM = 100_000
+BURSTS = 5
+_ROOM = 400_000
 """More than anybody starts until he is stopped: numbers of tasks come again after so many."""
 _PART = 50_000
 _DEAD = 50_000
 _SETTLE_S = 3.0
 """Workers look around when they start, and how long that takes is another question: who can, claims only then."""
+_PAUSE_S = 0.5
+"""So long after a burst everything that was claimed has ended."""
 
 
-class Backlog(NamedTuple):
+@dataclass
+class Backlog:
     """A queue that is kept at a depth."""
 
     queue: Queue
     depth: int
+    enqueued: int = 0
 
     def fill(self, tasks: int) -> None:
         """Enqueue *tasks* more, in parts that fit into memory."""
         for first in range(0, tasks, _PART):
-            self.queue.enqueue_many([Work(n % _ROOM) for n in range(first, min(tasks, first + _PART))])
+            part = range(self.enqueued, self.enqueued + min(_PART, tasks - first))
+            self.queue.enqueue_many([Work(n % _ROOM) for n in part])
+            self.enqueued = part.stop
 
     def work_off(self, tasks: int) -> None:
         """Let so many run, and fill up again: their dead rows stay where a snapshot is held."""
         self.fill(tasks - self.depth)
         with new_meter(_ROOM) as meter, self.queue.workers(meter):
-            if not meter.wait(tasks - self.depth, BOOT_S):
-                raise TimeoutError(f"expected {tasks - self.depth} tasks to start within {BOOT_S:g} s, got {meter.seen()}")
+            _wait(meter, tasks)
             eventually(self.queue.is_drained, timeout=BOOT_S, what="all have ended")
         self.fill(self.depth)
 
     def first_per_s(self) -> float:
-        """Return the rate at which the first of the backlog start, and fill up what was worked off."""
+        """Return the rate at which the first of the backlog start, the median of several bursts; it is full again afterwards."""
         with new_meter(_ROOM) as meter:
-            held = self.queue.hold()
+            if not self.queue.hold():
+                with self.queue.workers(meter):
+                    _wait(meter, FIRST)
+                return self._rate_since(meter, 0.0)
             with self.queue.workers(meter):
-                if held:
-                    time.sleep(_SETTLE_S)
-                    self.queue.let_go()
-                if not meter.wait(FIRST, BOOT_S):
-                    raise TimeoutError(f"expected {FIRST} tasks to start within {BOOT_S:g} s, got {meter.seen()}")
-            starts = sorted(start for start in meter.starts() if start)
+                time.sleep(_SETTLE_S)
+                return statistics.median(self._burst(meter) for _ in range(BURSTS))
+
+    def _burst(self, meter: Meter) -> float:
+        began, seen = time.monotonic(), meter.seen()
+        self.queue.let_go()
+        _wait(meter, seen + FIRST)
+        self.queue.hold()
+        time.sleep(_PAUSE_S)
+        return self._rate_since(meter, began)
+
+    def _rate_since(self, meter: Meter, began: float) -> float:
+        starts = sorted(start for start in meter.starts() if start > began)
         self.fill(len(starts))
         return rate_of(starts[:FIRST])
+
+
+def _wait(meter: Meter, tasks: int) -> None:
+    if not meter.wait(tasks, BOOT_S):
+        raise TimeoutError(f"expected {tasks} tasks to start within {BOOT_S:g} s, got {meter.seen()}")
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def _of_product(queue: Queue) -> ProductQueue:
 
 KINDS: dict[str, Callable[[Queue, int], None]] = {
     "finished": finished,
-    "due later": due_later,
+    "later": due_later,
     "blocked": blocked,
     "throttled": throttled,
 }
