@@ -1,6 +1,6 @@
 """Inserts runs, and asks the store, on Django's own connections: in the caller's transaction, where there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from django.db import DatabaseError, OperationalError, connections
@@ -9,6 +9,7 @@ from reproq_django.by_models import insert_by_models
 from reproq_django.routing import is_postgres
 from reproq_supervisor.core.new_run import NewRun
 from reproq_supervisor.store.asking import Question, ask
+from reproq_supervisor.store.connect import Connection
 from reproq_supervisor.store.enqueue import Entered, entering
 from reproq_supervisor.store.errors import StoreError, StoreUnavailable
 
@@ -27,7 +28,12 @@ def insert(alias: str, runs: Sequence[NewRun]) -> list[Entered]:
 
 
 def ask_store(alias: str, question: Question[T]) -> T:
-    """Answer *question* on Django's connection to *alias*.
+    """Answer *question* on Django's connection to *alias*. Raises as `on_store`."""
+    return on_store(alias, lambda connection: ask(connection, question))
+
+
+def on_store(alias: str, call: Callable[[Connection], T]) -> T:
+    """Make a call of the store on Django's own connection to *alias*: in the caller's transaction, where there is one.
 
     Raises:
       django.db.DatabaseError: the database refused; OperationalError if it cannot be asked now.
@@ -37,7 +43,7 @@ def ask_store(alias: str, question: Question[T]) -> T:
     connection.validate_no_broken_transaction()
     connection.ensure_connection()
     try:
-        return ask(connection.connection, question)
+        return call(connection.connection)
     except StoreUnavailable as error:
         connection.errors_occurred = True
         raise OperationalError(str(error)) from error

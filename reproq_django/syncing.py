@@ -65,9 +65,10 @@ def _bring(alias: str, each: Declared, now: datetime) -> str:
 
 
 def _disable(alias: str, schedule: PeriodicTask) -> None:
+    """Disable it as the code would have done, so that the code can have it back."""
     schedule.enabled = False
-    schedule.disabled_reason = "the code does not declare it any more"
-    schedule.save(using=alias, update_fields=["enabled", "disabled_reason", "updated_at"])
+    schedule.declared = {**(schedule.declared or {}), "enabled": False}
+    schedule.save(using=alias, update_fields=["enabled", "declared", "updated_at"])
 
 
 def _bring_by_models(alias: str, name: str, columns: dict[str, Any], first: datetime | None) -> str:

@@ -11,6 +11,7 @@ FOLDER = "reproq_django"
 # What every part of it may use; whoever needs more says what.
 ROOMS = {"client", "core", "store"}
 MORE: dict[str, set[str]] = {
+    "admin": {"settings"},
     "context": {"executor"},
     "execution": {"executor"},
     "executor": {"executor"},

@@ -4,6 +4,7 @@ import importlib.util
 
 SECRET_KEY = "for tests only"
 USE_TZ = True
+ALLOWED_HOSTS = ["testserver"]
 TIME_ZONE = "UTC"
 ROOT_URLCONF = "tests.django.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -81,6 +81,17 @@ def test_only_what_code_declared_is_disabled_when_it_is_missing() -> None:
     assert sync_recurring("default", clear_missing=True) == []
 
 
+@pytest.mark.usefixtures("any_database")
+def test_what_the_code_declares_again_fires_again(own_registry: dict[str, Any]) -> None:
+    nightly = own_registry.pop("nightly")
+    assert sync_recurring("default", clear_missing=True)[-1] == Synced("nightly", "disabled")
+    own_registry["nightly"] = nightly
+
+    sync_recurring("default", clear_missing=True)
+
+    assert PeriodicTask.objects.get(name="nightly").enabled
+
+
 @pytest.mark.usefixtures("sqlite")
 def test_schedules_go_to_the_database_of_their_queue() -> None:
     with override_settings(REPROQ_QUEUE_DATABASES={"default": "elsewhere"}):
