@@ -19,9 +19,9 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from tests.django import settings as project
+from tests.django.databases import postgres_settings
 from tests.support.postgres import Cluster, Database
 
 TEMPLATE = "reproq_django_template"
@@ -30,13 +30,6 @@ if not settings.configured:
     # Not by DJANGO_SETTINGS_MODULE: what other tests start would inherit it.
     settings.configure(**{name: value for name, value in vars(project).items() if name.isupper()}, LOGGING_CONFIG=None)
     django.setup()
-
-
-def postgres_settings(dsn: str) -> dict[str, Any]:
-    """Return the entry of DATABASES for a database of the tests' server."""
-    parts = conninfo_to_dict(dsn)
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
-    return {"ENGINE": "django.db.backends.postgresql", **{name: str(parts.get(part) or "") for name, part in names.items()}}
 
 
 def sqlite_settings(path: Path) -> dict[str, Any]:

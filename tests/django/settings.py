@@ -1,6 +1,9 @@
-"""Settings of the project that tests of reproq_django are; whose database is PostgreSQL says tests/django/conftest.py."""
+"""Settings of the project that tests of reproq_django are; tests/django/conftest.py gives each test its database."""
 
 import importlib.util
+import os
+
+from tests.django.databases import postgres_settings
 
 SECRET_KEY = "for tests only"
 USE_TZ = True
@@ -37,4 +40,6 @@ TEMPLATES = [
     }
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+if "REPROQ_TEST_DJANGO_DSN" in os.environ:  # in processes of their own
+    DATABASES = {"default": postgres_settings(os.environ["REPROQ_TEST_DJANGO_DSN"])}
 TASKS = {"default": {"BACKEND": "reproq_django.backend.ReproqBackend", "QUEUES": []}}

@@ -12,7 +12,8 @@ from django.db import connections
 from reproq_django.models import PeriodicTask, QueueControl, RateLimit, TaskRun, Worker, WorkflowRun
 from reproq_django.schema import conninfo_of
 from reproq_supervisor.store.migrate import migrate, plan
-from tests.django.conftest import postgres_settings, using_databases
+from tests.django.conftest import using_databases
+from tests.django.databases import postgres_settings
 from tests.store import layouts
 from tests.store.catalog import catalog
 from tests.support.postgres import Database

@@ -42,3 +42,11 @@ def report(a: int, b: int = 1) -> int:
 @recurring("@hourly", priority=3, queue_name="default")
 def tidy() -> None:
     """Its schedule has the name of its path."""
+
+
+@task
+def rename(group: Any, name: str, after: Any = None) -> list[str]:
+    """Take a model and a duration as they were given."""
+    before, group.name = group.name, name
+    group.save()
+    return [before, str(after)]
