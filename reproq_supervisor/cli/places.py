@@ -21,6 +21,7 @@ SOCKET_NAME = "control.sock"
 RECORD_NAME = "daemon.json"
 # Where our unit files have their runtime folders; commands of an operator do not see the unit's environment.
 SYSTEM_RUNTIME_PARENT = Path("/run")
+SYSTEM_SERVICES = ("reproq-supervisor", "reproq-worker-")
 # The private folders of workers, of which there may be many in one place.
 WORKER_PREFIX = f"{TEMPORARY_PREFIX}worker-"
 _MAX_PARENT_BYTES = 60  # leaves room for the folder and the socket
@@ -81,7 +82,7 @@ def records_of(config_path: str | None, environ: Mapping[str, str], *, workers: 
     folders = [
         find_places(config_path, None, environ).runtime_dir,
         folder_of(config_path) / FOLDER / "run",
-        *sorted(SYSTEM_RUNTIME_PARENT.glob("reproq-supervisor*")),
+        *(folder for name in SYSTEM_SERVICES for folder in sorted(SYSTEM_RUNTIME_PARENT.glob(f"{name}*"))),
         *(private_worker_folders() if workers else ()),
     ]
     return [folder / RECORD_NAME for folder in dict.fromkeys(folders)]

@@ -18,6 +18,8 @@ class Site:
       credential: the file with the DSN that the service manager hands over, None when it hands over none.
       writable: folders that tasks write to, beside those that the service manager makes.
       systemd: version of the service manager.
+      start: what the interpreter is given to become the daemon; empty: `reproq-supervisor run` of the configuration.
+      base: what its name begins with.
     """
 
     user: str
@@ -33,11 +35,13 @@ class Site:
     env_file: Path | None = None
     writable: tuple[Path, ...] = ()
     notify_reload: bool = False
+    start: tuple[str | Path, ...] = ()
+    base: str = NAME
 
     @property
     def name(self) -> str:
         """Name of the unit and of its folders in /etc, /run, /var/lib and /var/log."""
-        return f"{NAME}-{self.instance}" if self.instance else NAME
+        return f"{self.base}-{self.instance}" if self.instance else self.base
 
     @property
     def own_folders(self) -> tuple[Path, ...]:

@@ -71,10 +71,12 @@ def _process(site: Site) -> Iterator[Directive]:
         why = "The URL of the database, read by the service manager: the file may belong to root, and no process has it in its environment."
         yield Directive("LoadCredential", f"dsn:{plain(site.credential)}", why)
     program = (site.python, "-P", "-m", "reproq_supervisor")
-    yield Directive("ExecStart", command_line(*program, "run", "-c", site.config))
+    # Without a file of its own it is found by its runtime folder.
+    file = () if site.start else ("-c", site.config)
+    yield Directive("ExecStart", command_line(site.python, *site.start) if site.start else command_line(*program, "run", *file))
     if not site.notify_reload:
         why = "Answers when the new configuration is in force, and fails with the reason when it was refused."
-        yield Directive("ExecReload", command_line(*program, "reload", "-c", site.config), why)
+        yield Directive("ExecReload", command_line(*program, "reload", *file), why)
 
 
 def _times(settings: Settings) -> Iterator[Directive]:

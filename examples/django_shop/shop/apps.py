@@ -1,0 +1,9 @@
+"""The application."""
+
+from django.apps import AppConfig
+
+
+class ShopConfig(AppConfig):
+    """Products and orders."""
+
+    name = "shop"

@@ -1,0 +1,1 @@
+"""Each named like its module."""

@@ -1,0 +1,1 @@
+"""Commands of `manage.py`, each named like its module."""
