@@ -1,13 +1,28 @@
-"""Subcommands around what a project declares: tasks to try the queue with."""
+"""Subcommands around what a project declares: its schedules, and a task to try the queue with."""
 
 import time
 from argparse import ArgumentParser
 
 from django.core.management.base import CommandError
 
-from reproq_django.operating.subcommand import Options, Out, Subcommand
+from reproq_django.conf import default_db_alias
+from reproq_django.operating.databases import chosen_aliases
+from reproq_django.operating.subcommand import Options, Out, Subcommand, database_flag
 
 _MOST = 100_000
+
+
+def _sync_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("--clear-missing", action="store_true", help="Disable what was declared before, and no longer is.")
+    database_flag(parser, several=True)
+
+
+def _sync(options: Options, out: Out) -> None:
+    from reproq_django.syncing import sync_recurring
+
+    for chosen in chosen_aliases(options):
+        for each in sync_recurring(chosen or default_db_alias(), clear_missing=options["clear_missing"]):
+            out.line(f"{each.name}: {each.outcome}")
 
 
 def _stress_flags(parser: ArgumentParser) -> None:
@@ -36,5 +51,6 @@ def _stress(options: Options, out: Out) -> None:
 
 
 SUBCOMMANDS = {
+    "sync-recurring": Subcommand("Bring the schedules that the code declares.", _sync_flags, _sync),
     "stress-test": Subcommand("Enqueue tasks that do nothing.", _stress_flags, _stress),
 }

@@ -127,7 +127,7 @@ def test_pools_come_from_the_settings(start_worker: Start, database: Database) -
 def test_a_file_that_is_there_needs_no_database_in_it(start_worker: Start, database: Database, name: str, text: str, pool: str) -> None:
     worker = start_worker(files={name: text})
     results(database, "default")
-    done = worker.command("status", "-c", name, "--json")
+    done = worker.command("status", f"--config={name}", "--json")
     assert done.returncode == 0 and f'"{pool}"' in done.stdout
 
 
