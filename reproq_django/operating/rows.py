@@ -1,14 +1,17 @@
 """Subcommands that look at runs, queues and workers, or change them."""
 
+import os
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
 
-from reproq_django.operating.databases import chosen_aliases
+from reproq_django.conf import default_db_alias
+from reproq_django.operating import plain_rows
+from reproq_django.operating.databases import chosen_aliases, require_known
 from reproq_django.operating.program import flags, run_program
 from reproq_django.operating.subcommand import Options, Out, Subcommand, database_flag
-from reproq_django.routing import parse_result_id, queue_aliases
+from reproq_django.routing import is_postgres, parse_result_id, queue_aliases
 from reproq_supervisor.core.words import counted
 
 
@@ -19,6 +22,14 @@ def _several(options: Options, out: Out, *arguments: str, tolerate: int = 0) -> 
         if len(aliases) > 1:
             out.line(f"database {alias}")
         run_program(out, alias, *arguments, tolerate=tolerate)
+
+
+def _plain_alias(alias: str | None) -> str | None:
+    """Return the database's alias where rows are all there is, None where the program's own commands do the work."""
+    if alias is None and os.environ.get("DATABASE_URL"):
+        return None
+    known = require_known(alias or default_db_alias())
+    return None if is_postgres(known) else known
 
 
 def _run_id(options: Options) -> tuple[str | None, str]:
@@ -85,10 +96,16 @@ def _queue_alias(options: Options) -> str | None:
 
 
 def _pause(options: Options, out: Out) -> None:
+    if (plain := _plain_alias(_queue_alias(options))) is not None:
+        plain_rows.pause(plain, options["queue"], options["reason"])
+        return
     run_program(out, _queue_alias(options), "queue", "pause", options["queue"], *flags(reason=options["reason"]))
 
 
 def _resume(options: Options, out: Out) -> None:
+    if (plain := _plain_alias(_queue_alias(options))) is not None:
+        plain_rows.resume(plain, options["queue"])
+        return
     # A queue that was not paused is as it should be.
     run_program(out, _queue_alias(options), "queue", "resume", options["queue"], tolerate=1)
 
@@ -115,6 +132,9 @@ def _logs(options: Options, out: Out) -> None:
 
 def _cancel(options: Options, out: Out) -> None:
     alias, number = _run_id(options)
+    if (plain := _plain_alias(alias)) is not None:
+        plain_rows.cancel(plain, int(number))
+        return
     run_program(out, alias, "cancel", number)
 
 
@@ -159,9 +179,20 @@ def _prune_flags(parser: ArgumentParser) -> None:
 
 def _prune_of(kind: str, *names: str) -> Any:
     def run(options: Options, out: Out) -> None:
+        if (plain := _plain_alias(chosen_aliases(options)[0])) is not None:
+            out.line(f"{_prune_plain(kind, plain, options)} {'would be deleted' if options['dry_run'] else 'deleted'}")
+            return
         _several(options, out, "prune", kind, *flags(**{name: options[name] for name in (*names, "older_than", "dry_run")}))
 
     return run
+
+
+def _prune_plain(kind: str, alias: str, options: Options) -> int:
+    age, dry = options["older_than"], options["dry_run"]
+    if kind == "workers":
+        return plain_rows.prune_workers(alias, age, dry=dry)
+    statuses = options.get("statuses", "SUCCESSFUL").split(",")
+    return plain_rows.prune(alias, statuses, age, options.get("field", "finished_at"), options["limit"], dry=dry)
 
 
 SUBCOMMANDS = {

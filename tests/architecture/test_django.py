@@ -16,7 +16,7 @@ MORE: dict[str, set[str]] = {
     "execution": {"executor"},
     "executor": {"executor"},
     "management": {"cli", "settings"},
-    "operating": {"cli", "settings"},
+    "operating": {"", "cli", "settings"},
     # What a line of cron means.
     "recurring": {"settings"},
     "syncing": {"settings"},

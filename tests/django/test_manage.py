@@ -123,6 +123,25 @@ def test_what_is_no_postgresql_is_told_so(sqlite: Path) -> None:
     assert done.code == 1 and "expected PostgreSQL" in done.err
 
 
+def test_rows_are_changed_on_sqlite_too(sqlite: Path) -> None:
+    assert manage("pause-queue", "mail", "--reason", "relay").code == 0
+    assert QueueControl.objects.get(queue_name="mail").reason == "relay"
+    assert manage("resume-queue", "mail").code == 0
+    assert not QueueControl.objects.get(queue_name="mail").paused
+    result = tasks.add.enqueue(1)
+    assert manage("cancel", "--id", result.id).code == 0
+    assert manage("cancel", "--id", result.id).code == 1
+    assert manage("prune-successful", "--older-than", "0s").out == "0 deleted\n"
+    assert manage("prune", "--older-than", "0s", "--dry-run").out == "1 would be deleted\n"
+    assert manage("prune", "--older-than", "0s").code == 0
+    assert not TaskRun.objects.exists()
+    assert manage("prune", "--statuses", "READY").code == 2
+    assert manage("prune", "--older-than", "soon").code == 2
+    Worker.objects.create(worker_id="old", last_seen_at=timezone.now() - timedelta(days=1))
+    assert manage("prune-workers").code == 0
+    assert not Worker.objects.exists()
+
+
 def test_wrong_words_end_as_wrong_usage(postgres: Database) -> None:
     assert manage("prune", "--older-than", "soon").code == 2
     assert manage("stats", "--database", "nowhere").code == 1
