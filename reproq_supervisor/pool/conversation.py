@@ -16,7 +16,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from reproq_supervisor import __version__
 from reproq_supervisor.core.runs import CycleReply, QueueLoad, RunId
@@ -27,14 +26,14 @@ from reproq_supervisor.store.errors import StoreUnavailable
 from reproq_supervisor.store.listener import Listener
 from reproq_supervisor.store.shard import ShardStore
 
-_T = TypeVar("_T")
-
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 ANNOUNCE_EVERY_S = 30.0
 COUNT_EVERY_S = 0.5
 _CONTENDED_S = (0.002, 0.008)
 _LEAST_THROTTLED_S = 0.01
+_CYCLE_AFTER_READY_S = 0.005
+"""How long the rest of a cycle may wait after a claim of what was ready: mostly the end of the run brings it sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +88,7 @@ class Conversation:
         self._poll_s = options.poll_min_s
         self._hungry = False  # the last claim came back short: do not ask again before a reason to
         self._was_full = False  # the last claim got all that it asked for
+        self._noted = False  # a note came since the last claim
         self._look_at_mono = math.inf  # when time itself is such a reason
 
     def wake(self, *, work_may_wait: bool = False) -> None:
@@ -96,6 +96,10 @@ class Conversation:
         if work_may_wait:
             self._hungry = False
         self._wake.set()
+
+    def _on_note(self) -> None:
+        self._noted = True
+        self.wake(work_may_wait=True)
 
     def stop(self) -> None:
         """End `run` after the cycle under way."""
@@ -133,9 +137,7 @@ class Conversation:
             options.dsn, options.worker_id, application_name=options.application_name, prepare=options.prepare
         )
         if options.listen:
-            self._listener = await Listener.connect(
-                options.dsn, on_note=lambda: self.wake(work_may_wait=True), application_name=options.application_name
-            )
+            self._listener = await Listener.connect(options.dsn, on_note=self._on_note, application_name=options.application_name)
         if not self.up:
             self.up, self.since_mono, self.error = True, time.monotonic(), None
             self._on_event("database.connected")
@@ -167,9 +169,10 @@ class Conversation:
         while not self._stopping:
             # Cleared first: what comes while we work wakes us again.
             self._wake.clear()
-            await self._announce_in_time()
-            await self._count_in_time()
             asked = max(0, self._wanted())
+            if not (self._noted and asked):  # nothing may stand between a note and its answer
+                await self._announce_in_time()
+                await self._count_in_time()
             boot_sent = clock.boot_time_s()
             await self._write_notes()
             request = self._ledger.request(asked, boot_sent)
@@ -177,9 +180,11 @@ class Conversation:
                 await self._idle()
                 continue
             assert self._store is not None
-            reply = await self._store.cycle(request)
+            is_quick = self._noted and request.only_claims and self._store.may_claim_ready()
+            self._noted = False
+            reply = await (self._store.claim_ready(request) if is_quick else self._store.cycle(request))
             if asked:
-                self._note_claim(asked, reply)
+                self._note_claim(asked, reply, is_quick=is_quick)
             held, lost = self._ledger.apply(request, reply, boot_sent)
             self._on_reply(held, lost, reply.cancel)
             # Let results and control messages in between two cycles.
@@ -242,14 +247,18 @@ class Conversation:
     async def close(self) -> None:
         await self._close()
 
-    def _note_claim(self, asked: int, reply: CycleReply) -> None:
+    def _note_claim(self, asked: int, reply: CycleReply, *, is_quick: bool) -> None:
         got = len(reply.claimed)
         if got >= asked and not self._was_full:
             self._count_mono = 0.0  # there may be a heap of them
         self._was_full = got >= asked
         self._hungry = got < asked and not reply.is_cut
         self._look_at_mono = math.inf
-        if reply.is_contended:
+        if is_quick:
+            # What woke us may be something that only a cycle finds.
+            self._hungry = self._hungry and got > 0
+            self._look_at_mono = time.monotonic() + _CYCLE_AFTER_READY_S
+        elif reply.is_contended:
             # As long as a commit takes: then those who had the locks of some keys are done.
             self._look_at_mono = time.monotonic() + random.uniform(*_CONTENDED_S)  # noqa: S311 - spread, not a secret
         elif reply.next_token_s is not None:
@@ -274,16 +283,3 @@ class Conversation:
         if time.monotonic() >= self._look_at_mono:
             self._look_at_mono = math.inf
             self._hungry = False
-
-
-async def end_within(task: "asyncio.Task[_T]", seconds: float) -> _T | None:
-    """Wait for *task* and return its result; after *seconds* cancel it. None if it was cancelled or failed.
-
-    Cancelled once, the driver asks the server to give up, and waits for an answer that does not come from a frozen one; the second time
-    it lets go.
-    """
-    await asyncio.wait([task], timeout=seconds)
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.05)
-    return None if task.cancelled() or task.exception() is not None else task.result()

@@ -1,9 +1,12 @@
 """How much time a shard has to leave: what its supervisor gives it, or next to none once that is gone."""
 
+import asyncio
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 _QUIT_GRACE_S = 1.0
 _FLUSH_S = 4.0
@@ -43,3 +46,16 @@ class Farewell:
 
     def _cut(self, most_s: float) -> float:
         return min(most_s, max(0.0, self._killed_mono - time.monotonic()) * _SHARE)
+
+
+async def end_within(task: "asyncio.Task[_T]", seconds: float) -> _T | None:
+    """Wait for *task* and return its result; after *seconds* cancel it. None if it was cancelled or failed.
+
+    Cancelled once, the driver asks the server to give up, and waits for an answer that does not come from a frozen one; the second time
+    it lets go.
+    """
+    await asyncio.wait([task], timeout=seconds)
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.05)
+    return None if task.cancelled() or task.exception() is not None else task.result()

@@ -17,10 +17,10 @@ from enum import StrEnum
 from typing import Any
 
 from reproq_supervisor.pool import log_orders
-from reproq_supervisor.pool.conversation import Conversation, end_within
+from reproq_supervisor.pool.conversation import Conversation
 from reproq_supervisor.pool.crew import MOST_EXECUTORS
 from reproq_supervisor.pool.desk import Desk
-from reproq_supervisor.pool.farewell import Farewell
+from reproq_supervisor.pool.farewell import Farewell, end_within
 from reproq_supervisor.pool.nursery_link import NurseryLink
 from reproq_supervisor.pool.report import Report
 from reproq_supervisor.pool.start import ShardStart

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.core.runs import CycleRequest, RunId
 from reproq_supervisor.store import shard as shard_module
 from reproq_supervisor.store.commands import NewRun, cancel, enqueue
 from reproq_supervisor.store.listener import Listener
@@ -80,6 +80,35 @@ def test_a_claim_that_gets_something_clears_the_flag_in_its_own_commit(put: Put,
     assert database.query("SELECT 1 FROM reproq_queue_idle") == []
     put()
     assert ear.heard() == []
+
+
+def test_a_note_is_answered_by_a_claim_that_leaves_the_flag(put: Put, ear: Ear, shard: Shard, database: Database) -> None:
+    assert not shard.store.may_claim_ready()
+    fall_asleep(shard)
+    assert shard.store.may_claim_ready()
+    first, second, *_ = put(3)
+    assert ear.heard() == ["ready:default"]
+    request = CycleRequest(60, claims=(("default", 2),))
+    reply = shard.run(shard.store.claim_ready(request))
+    assert [claimed.result_id for claimed in reply.claimed] == [first, second]
+    assert len(shard.held(*reply.claimed)) == 2
+    put()
+    assert ear.heard() == ["ready:default"]
+    # The cycle that follows finds more, so it is busy here.
+    assert len(shard.claim(5)) == 2
+    assert database.query("SELECT 1 FROM reproq_queue_idle") == []
+
+
+def test_after_such_a_claim_there_is_nothing_to_do_to_sleep_again(put: Put, ear: Ear, shard: Shard) -> None:
+    fall_asleep(shard)
+    put()
+    (claimed,) = shard.run(shard.store.claim_ready(CycleRequest(60, claims=(("default", 2),)))).claimed
+    shard.succeed(claimed)
+    assert shard.claim(2) == ()
+    ear.heard()
+    assert shard.settle_idle() == math.inf
+    put()
+    assert ear.heard() == ["ready:default"]
 
 
 def test_the_flag_of_one_shard_is_not_cleared_by_another(put: Put, ear: Ear, shard_of: Callable[..., Shard]) -> None:

@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 15
+-- revision: 16
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -56,6 +56,9 @@ BEGIN
               ORDER BY l.order_key, l.due_at, l.result_id
               LIMIT p_limit
               FOR UPDATE SKIP LOCKED) p;
+    END IF;
+    IF ids IS NULL THEN
+        RETURN;
     END IF;
     able := ids;
     IF with_keys IS NOT NULL THEN
@@ -150,8 +153,9 @@ DECLARE
     most_tries CONSTANT integer := 5;
     -- Queues that have nothing more to give; the paused ones from the start.
     drained text[] := ARRAY(SELECT c.queue_name FROM reproq_queue_controls c WHERE c.queue_name = ANY (p_queues) AND c.paused);
-    missing integer := (SELECT sum(w) FROM unnest(p_wanted) AS u (w));
+    missing integer := 0;
     wanted bigint;
+    has_claimed boolean := false;
     bytes_left bigint := p_bytes;
     share integer;
     got integer;
@@ -172,11 +176,14 @@ DECLARE
     refused bigint[] := '{}';
     reasons text[] := '{}';
 BEGIN
+    FOREACH share IN ARRAY p_wanted LOOP
+        missing := missing + share;
+    END LOOP;
     -- One number for the whole claim: it only has to grow, and to differ from that of every earlier lease of the same run.
     lease_no := nextval('reproq_lease_seq');
     <<rounds>>
     FOR round IN 1 .. 3 LOOP
-        EXIT WHEN missing <= 0;
+        EXIT WHEN missing <= 0 OR p_queues <@ drained;
         IF round = 2 THEN
             -- What those want that may have more.
             wanted := (SELECT sum(u.w) FROM unnest(p_queues, p_wanted) AS u (queue, w) WHERE u.queue <> ALL (drained));
@@ -217,6 +224,7 @@ BEGIN
                     what := CASE WHEN is_suspect THEN 'suspect' ELSE 'claimed' END;
                     to_find := got_before + found;
                     got := got + 1;
+                    has_claimed := true;
                     bytes_left := bytes_left - bytes;
                     IF why IS NOT NULL THEN
                         refused := refused || result_id;
@@ -259,7 +267,7 @@ BEGIN
     IF cardinality(refused) > 0 THEN
         PERFORM reproq_refuse(p_leased_by, lease_no, refused, reasons);
     END IF;
-    IF EXISTS (SELECT FROM reproq_coexistence) THEN
+    IF has_claimed AND EXISTS (SELECT FROM reproq_coexistence) THEN
         PERFORM reproq_show_claimed(p_leased_by, lease_no);
     END IF;
 END

@@ -10,7 +10,15 @@ FROM reproq_cycle(
     %(renew_ids)s::bigint[], %(renew_lease_nos)s::bigint[],
     %(watch_ids)s::bigint[],
     %(queues)s::text[], %(wanted)s::int[], %(after_keys)s::float8[], %(after_dues)s::timestamptz[], %(after_ids)s::bigint[],
-    %(is_idle)s, %(claim_bytes)s)
+    %(is_idle)s, %(claim_bytes)s::bigint)
+
+-- name: claim_ready
+-- Claims what is ready, and nothing else that a cycle does: for a sleeper that was woken. It keeps its flag. Columns as above; a crashed server may
+-- forget such a claim.
+SELECT c.what, c.result_id, NULL AS status, c.lease_no, c.attempt, c.queue_name, c.priority, c.task_path, c.timeout_s, c.max_attempts, c.spec,
+       c.order_key, c.due_at, c.took_s
+FROM set_config('synchronous_commit', 'off', true),
+     reproq_claim(%(leased_by)s, %(lease_s)s, %(queues)s::text[], %(wanted)s::int[], NULL, NULL, NULL, %(claim_bytes)s::bigint) c
 
 -- name: held
 -- Which of these runs the caller still holds, with the number of the lease.
