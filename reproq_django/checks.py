@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
@@ -16,8 +15,6 @@ from reproq_django.routing import queue_aliases
 def backend_problems(alias: str, options: Mapping[str, Any]) -> list[CheckMessage]:
     """Return what is wrong with TASKS[*alias*] and with the settings that all backends share."""
     found: list[CheckMessage] = []
-    if not apps.is_installed("reproq_django"):
-        found.append(Error("INSTALLED_APPS: expected 'reproq_django', got none", id="reproq_django.E001"))
     found += [Error(f"TASKS[{alias!r}][{problem}", id="reproq_django.E002") for problem in _places(options)]
     try:
         aliases = queue_aliases()

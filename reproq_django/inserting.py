@@ -41,6 +41,7 @@ def on_store(alias: str, call: Callable[[Connection], T]) -> T:
     connection = connections[alias]
     connection.validate_thread_sharing()
     connection.validate_no_broken_transaction()
+    connection.close_if_health_check_failed()
     connection.ensure_connection()
     try:
         return call(connection.connection)
