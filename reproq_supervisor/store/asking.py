@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.pq import Format, PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from reproq_supervisor.store.errors import StoreError, translated
+from reproq_supervisor.store.session import AnyConnection, reads_times
 
 T = TypeVar("T")
-AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ def ask(connection: psycopg.Connection[Any], question: Question[T], *, atomic: b
         around = connection.transaction() if atomic and _needs_transaction(connection, step) else nullcontext()
         # A cursor of our own, whatever rows the caller's cursors make, and in whatever form they take parameters.
         with around, psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+            cursor.format = _readable(connection)
             while True:
                 if isinstance(step, Query):
                     cursor.execute(step.statement, step.parameters)
@@ -86,6 +87,7 @@ async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question
             return end.value  # type: ignore[no-any-return]
         around = connection.transaction() if atomic and _needs_transaction(connection, step) else nullcontext()
         async with around, psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+            cursor.format = _readable(connection)
             while True:
                 if isinstance(step, Query):
                     await cursor.execute(step.statement, step.parameters)
@@ -99,6 +101,11 @@ async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question
                     step = _following(step, question.send(answer))
                 except StopIteration as end:
                     return end.value  # type: ignore[no-any-return]
+
+
+def _readable(connection: AnyConnection) -> Format:
+    # The caller's session may want times written as nobody reads them; in binary they are always the same.
+    return Format.TEXT if reads_times(connection) else Format.BINARY
 
 
 def _require_answers(connection: AnyConnection) -> None:

@@ -1,7 +1,7 @@
 """Plain connections, for commands and applications."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ import psycopg
 from psycopg.adapt import Buffer, Loader
 
 from reproq_supervisor.store.errors import translated
+from reproq_supervisor.store.session import connect_options, make_ours, make_ours_async
 
 Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
@@ -40,7 +41,11 @@ def open_one(dsn: str, *, application_name: str, timeout_s: float = 10) -> Conne
       StoreUnavailable: no connection within *timeout_s* (whole seconds, 2 at least, for each address of the host).
     """
     with translated():
-        connection = psycopg.connect(dsn, **_options(application_name, timeout_s))
+        connection = psycopg.connect(dsn, **connect_options(application_name, timeout_s))
+        with ExitStack() as on_failure:
+            on_failure.callback(connection.close)
+            make_ours(connection)
+            on_failure.pop_all()
         connection.adapters.register_loader("timestamptz", _NearestTime)
         return connection
 
@@ -48,18 +53,13 @@ def open_one(dsn: str, *, application_name: str, timeout_s: float = 10) -> Conne
 async def open_async(dsn: str, *, application_name: str, timeout_s: float = 10) -> AsyncConnection:
     """As `open_one`, for coroutines."""
     with translated():
-        connection = await psycopg.AsyncConnection.connect(dsn, **_options(application_name, timeout_s))
+        connection = await psycopg.AsyncConnection.connect(dsn, **connect_options(application_name, timeout_s))
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(connection.close)
+            await make_ours_async(connection)
+            on_failure.pop_all()
         connection.adapters.register_loader("timestamptz", _NearestTime)
         return connection
-
-
-def _options(application_name: str, timeout_s: float) -> dict[str, Any]:
-    return {
-        "autocommit": True,
-        "application_name": application_name,
-        "connect_timeout": max(2, round(timeout_s)),
-        "prepare_threshold": None,
-    }
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from psycopg.pq import TransactionStatus
 
 from reproq_supervisor.store.errors import StoreUnavailable, translated
 from reproq_supervisor.store.exchange import Exchange
+from reproq_supervisor.store.session import connect_options, is_direct, make_ours_async
 from reproq_supervisor.store.statements import load
 
 _ROLLED_BACK_TRIES = 3
@@ -44,21 +45,16 @@ class StoreConnection:
           StoreUnavailable: no connection within *timeout_s* seconds.
         """
         with translated():
-            connection = await psycopg.AsyncConnection.connect(
-                dsn,
-                autocommit=True,
-                application_name=application_name,
-                connect_timeout=max(2, round(timeout_s)),
-                prepare_threshold=None,
-            )
+            connection = await psycopg.AsyncConnection.connect(dsn, **connect_options(application_name, timeout_s))
             async with AsyncExitStack() as on_failure:
                 on_failure.push_async_callback(connection.close)
                 if on_warning is not None:
                     connection.add_notice_handler(partial(_pass_on, on_warning))
                 async with _answered_in_time():
-                    is_direct = await _is_direct(connection)
+                    await make_ours_async(connection)
+                    direct = await is_direct(connection)
                 on_failure.pop_all()
-            return cls(connection, is_direct=is_direct, prepare=prepare)
+            return cls(connection, is_direct=direct, prepare=prepare)
 
     async def ask(self, table: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run the statement *name* of `sql/<table>.sql` and return its rows.
@@ -116,10 +112,3 @@ async def _answered_in_time() -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise StoreUnavailable(f"no answer from the database within {ANSWER_WITHIN_S:g} s") from error
-
-
-async def _is_direct(connection: psycopg.AsyncConnection[Any]) -> bool:
-    """Answer whether the process that answers is the one that was promised at the start of the connection."""
-    cursor = await connection.execute(load("channel")["backend"])
-    row = await cursor.fetchone()
-    return row is not None and bool(row[0] == connection.info.backend_pid)

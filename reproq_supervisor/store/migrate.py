@@ -112,7 +112,7 @@ def _of(step: Step, tell: Progress) -> Callable[[str], None]:
 
 def is_pooled(connection: Connection) -> bool:
     """Answer whether another process answers than the one promised at the start of the connection: then the session is not ours alone."""
-    row = connection.execute(load("channel")["backend"]).fetchone()
+    row = connection.execute(load("session")["backend"]).fetchone()
     return row is None or row[0] != connection.info.backend_pid
 
 

@@ -1,5 +1,5 @@
 -- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
--- revision: 11
+-- revision: 12
 -- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
 --
 -- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
@@ -382,6 +382,11 @@ DECLARE
     read_before bigint;
     run record;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        -- The count that follows the locks would be of a time before them.
+        RAISE 'claims of runs with keys: expected isolation level read committed, got %', current_setting('transaction_isolation')
+            USING ERRCODE = 'invalid_transaction_state', HINT = 'ALTER ROLE … SET default_transaction_isolation = ''read committed''';
+    END IF;
     admitted := '{}';
     busy := 0;
     names := ARRAY(SELECT d.name
