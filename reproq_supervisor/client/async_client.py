@@ -1,10 +1,11 @@
 """The client for coroutines: the same questions as `Client`, awaited."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from reproq_supervisor.client import questions
+from reproq_supervisor.client.arguments import check_ids
 from reproq_supervisor.client.database import find_database
 from reproq_supervisor.client.result import TaskResult
 from reproq_supervisor.client.waiting import ended_or_late, in_order, pauses
@@ -45,9 +46,9 @@ class AsyncClient:
         """As `Client.enqueue`."""
         return (await self.enqueue_many([run], connection=connection))[0]
 
-    async def enqueue_many(self, runs: Sequence[NewRun], *, connection: "AsyncConnection | None" = None) -> list[RunId]:
+    async def enqueue_many(self, runs: Iterable[NewRun], *, connection: "AsyncConnection | None" = None) -> list[RunId]:
         """As `Client.enqueue_many`."""
-        return await self._change(questions.enqueuing(runs), connection)
+        return await self._change(questions.enqueuing(list(runs)), connection)
 
     async def begin(self, workflow: Workflow[T], *, connection: "AsyncConnection | None" = None) -> T:
         """As `Client.begin`."""
@@ -55,19 +56,19 @@ class AsyncClient:
 
     async def result(self, run: int) -> TaskResult:
         """As `Client.result`."""
-        return in_order(await self.results([run]), [RunId(run)])[0]
+        return in_order(await self.results([run]), check_ids([run]))[0]
 
-    async def results(self, runs: Sequence[int]) -> dict[RunId, TaskResult]:
+    async def results(self, runs: Iterable[int]) -> dict[RunId, TaskResult]:
         """As `Client.results`."""
-        return await self._read(questions.reading(runs))
+        return await self._read(questions.reading(check_ids(runs)))
 
     async def wait(self, run: int, timeout: float | None = None) -> TaskResult:
         """As `Client.wait`."""
         return (await self.wait_all([run], timeout))[0]
 
-    async def wait_all(self, runs: Sequence[int], timeout: float | None = None) -> list[TaskResult]:
+    async def wait_all(self, runs: Iterable[int], timeout: float | None = None) -> list[TaskResult]:
         """As `Client.wait_all`."""
-        wanted = [RunId(run) for run in runs]
+        wanted = check_ids(runs)
         open_runs = await self._read(questions.watching(wanted))
         for pause_s in pauses(timeout):
             if not open_runs:

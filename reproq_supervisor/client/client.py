@@ -1,11 +1,12 @@
 """The client for threads: everything an application asks of the queue."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from reproq_supervisor.client import questions
+from reproq_supervisor.client.arguments import check_ids
 from reproq_supervisor.client.database import find_database
 from reproq_supervisor.client.result import TaskResult
 from reproq_supervisor.client.waiting import ended_or_late, in_order, pauses
@@ -54,9 +55,9 @@ class Client:
         """Insert *run*, and return its id: that of an active run of the same content if it asks for `dedupe`."""
         return self.enqueue_many([run], connection=connection)[0]
 
-    def enqueue_many(self, runs: Sequence[NewRun], *, connection: "Connection | None" = None) -> list[RunId]:
+    def enqueue_many(self, runs: Iterable[NewRun], *, connection: "Connection | None" = None) -> list[RunId]:
         """Insert all of *runs*, or none; return their ids in order."""
-        return self._change(questions.enqueuing(runs), connection)
+        return self._change(questions.enqueuing(list(runs)), connection)
 
     def begin(self, workflow: Workflow[T], *, connection: "Connection | None" = None) -> T:
         """Insert a workflow, whole, and return the ids of its runs; see `chain`, `group` and `chord`."""
@@ -68,11 +69,11 @@ class Client:
         Raises:
           UnknownRunError: there is none.
         """
-        return in_order(self.results([run]), [RunId(run)])[0]
+        return in_order(self.results([run]), check_ids([run]))[0]
 
-    def results(self, runs: Sequence[int]) -> dict[RunId, TaskResult]:
+    def results(self, runs: Iterable[int]) -> dict[RunId, TaskResult]:
         """Return those of *runs* that exist, by id."""
-        return self._read(questions.reading(runs))
+        return self._read(questions.reading(check_ids(runs)))
 
     def wait(self, run: int, timeout: float | None = None) -> TaskResult:
         """Wait until the run has ended, but not longer than *timeout* seconds; return it.
@@ -83,9 +84,9 @@ class Client:
         """
         return self.wait_all([run], timeout)[0]
 
-    def wait_all(self, runs: Sequence[int], timeout: float | None = None) -> list[TaskResult]:
+    def wait_all(self, runs: Iterable[int], timeout: float | None = None) -> list[TaskResult]:
         """Wait until all of *runs* have ended, and return them in order; raises as `wait`."""
-        wanted = [RunId(run) for run in runs]
+        wanted = check_ids(runs)
         open_runs = self._read(questions.watching(wanted))
         for pause_s in pauses(timeout):
             if not open_runs:

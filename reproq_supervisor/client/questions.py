@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from reproq_supervisor.client.arguments import check_run
+from reproq_supervisor.client.arguments import check_ids, check_run
 from reproq_supervisor.client.result import TaskResult
 from reproq_supervisor.core.new_run import NewRun
 from reproq_supervisor.core.runs import RunId
@@ -29,16 +29,16 @@ def enqueuing(runs: Sequence[NewRun]) -> Question[list[RunId]]:
 
 def reading(runs: Sequence[int]) -> Question[dict[RunId, TaskResult]]:
     """Return those of *runs* that exist."""
-    found = yield from commands.reading([RunId(run) for run in runs])
+    found = yield from commands.reading(check_ids(runs))
     return {run: TaskResult.of(view) for run, view in found.items()}
 
 
 def cancelling(runs: Sequence[int], *, leaves_word: bool) -> Question[dict[RunId, commands.CancelOutcome]]:
     """Cancel *runs*, and say what that did; *leaves_word* in the caller's own transaction."""
-    return (yield from commands.cancelling([RunId(run) for run in runs], leaves_word=leaves_word))
+    return (yield from commands.cancelling(check_ids(runs), leaves_word=leaves_word))
 
 
 def retrying(runs: Sequence[int]) -> Question[dict[RunId, Retried]]:
     """Make ended *runs* active again, and say what that did."""
-    retried = yield from beginning_anew([RunId(run) for run in runs])
+    retried = yield from beginning_anew(check_ids(runs))
     return {each.result_id: each for each in retried}

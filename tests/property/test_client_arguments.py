@@ -58,6 +58,13 @@ def test_what_contains_itself_is_refused() -> None:
         ({"concurrency_key": "k"}, "concurrency_limit: expected how many"),
         ({"lock_key": 7}, "lock_key: expected text, got int"),
         ({"delay_s": math.nan}, "delay_s: expected seconds"),
+        ({"delay_s": True}, "delay_s: expected seconds"),
+        ({"args": "ab"}, "args: expected a list or a tuple, got 'ab'"),
+        ({"args": {"a": 1}}, "args: expected a list or a tuple"),
+        ({"args": 7}, "args: expected a list or a tuple"),
+        ({"kwargs": None}, "kwargs: expected a dict"),
+        ({"backend_alias": None}, "backend_alias: expected text"),
+        ({"code_ref": "a\0"}, "code_ref: expected text"),
         ({"expires_in_s": 1e12}, "expires_in_s: expected seconds"),
     ],
 )

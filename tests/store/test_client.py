@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
 from reproq_supervisor.store.commands import CancelOutcome
 from reproq_supervisor.store.enqueue import COPY_FROM
 from reproq_supervisor.store.errors import StoreError, StoreUnavailable
+from reproq_supervisor.store.lending import MOST_LENT, AsyncConnections, Connections
 from reproq_supervisor.store.triage import RetryOutcome
 from tests.property.test_client_arguments import JSON, TEXTS
 from tests.store.actors import Shard, assert_invariant, record
@@ -256,6 +258,60 @@ def test_threads_share_a_client_and_leave_few_connections(client: Client, databa
         thread.join(HANG_S)
     assert client.stats().queues["default"].ready == 40
     client.close()
+
+
+def test_a_crowd_of_threads_waits_for_the_connections_that_there_are(database: Database) -> None:
+    lending = Connections(database.dsn, "test")
+
+    def take() -> None:
+        with lending.one():
+            pass
+
+    late = threading.Thread(target=take, daemon=True)
+    with ExitStack() as stack:
+        for _ in range(MOST_LENT):
+            stack.enter_context(lending.one())
+        late.start()
+        late.join(0.3)
+        assert late.is_alive()
+    late.join(HANG_S)
+    assert not late.is_alive()
+    lending.close()
+
+
+def test_a_crowd_of_coroutines_waits_for_the_connections_that_there_are(database: Database) -> None:
+    async def story() -> None:
+        lending = AsyncConnections(database.dsn, "test")
+
+        async def take() -> None:
+            async with lending.one():
+                pass
+
+        async with AsyncExitStack() as stack:
+            for _ in range(MOST_LENT):
+                await stack.enter_async_context(lending.one())
+            late = asyncio.create_task(take())
+            assert not (await asyncio.wait([late], timeout=0.3))[0]
+        await asyncio.wait_for(late, HANG_S)
+        await lending.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("wrong", ["{id}", None, 1.0, True, 2**70])
+def test_what_is_no_id_is_not_taken_for_a_run_that_is_gone(client: Client, wrong: Any) -> None:
+    """Ids as text, as they stand in a URL, were found and not recognised: `found none; it may have been pruned`."""
+    id_ = client.enqueue(run())
+    given: Any = wrong.format(id=id_) if isinstance(wrong, str) else wrong
+    for ask in (client.result, client.wait, client.cancel, client.retry, lambda run: client.results([run])):
+        with pytest.raises(ArgumentsError, match="id of a run: expected a whole number, got"):
+            ask(given)
+    assert client.result(id_).status is RunStatus.READY
+
+
+def test_runs_may_come_one_by_one(client: Client) -> None:
+    ids = client.enqueue_many(run() for _ in range(3))
+    assert len(client.results(id_ for id_ in ids)) == 3
 
 
 def test_a_database_that_is_away_says_to_try_again(tmp_path: Any) -> None:
