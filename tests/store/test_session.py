@@ -10,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 from reproq_supervisor.client import AsyncClient, Client, NewRun
 from reproq_supervisor.core.runs import RunId, RunStatus
 from reproq_supervisor.store.connect import open_one
+from reproq_supervisor.store.enqueue import COPY_FROM
 from tests.store.actors import Keeper, Shard, ended, record
 from tests.support.postgres import Database
 
@@ -54,12 +55,21 @@ def test_odd_settings_change_nothing_for_coroutines(odd_dsn: str) -> None:
     assert asyncio.run(ask()) is RunStatus.READY
 
 
-@pytest.mark.parametrize("count", [1, 5000])
+@pytest.mark.parametrize("count", [1, COPY_FROM])
 def test_a_caller_may_read_times_as_he_likes(database: Database, count: int) -> None:
     with Client(database.dsn) as client, psycopg.connect(database.dsn, options="-c DateStyle=SQL,DMY") as mine:
         ids = client.enqueue_many([NewRun("app.task", [number], delay_s=60) for number in range(count)], connection=mine)
         mine.commit()
         assert len(client.results(ids)) == count
+
+
+def test_rows_by_copy_say_the_same_in_whatever_the_caller_speaks(database: Database) -> None:
+    with Client(database.dsn) as client, psycopg.connect(database.dsn, options="-c client_encoding=LATIN1") as mine:
+        ids = client.enqueue_many([NewRun("app.task", ["é", number]) for number in range(COPY_FROM)], connection=mine)
+        mine.commit()
+    with database.connect() as connection:
+        query = "SELECT spec_json #>> '{args,0}' FROM task_runs WHERE result_id = %s"
+        assert connection.execute(query, [ids[0]]).fetchone() == ("é",)
 
 
 def test_transactions_of_ours_see_what_others_commit(odd_dsn: str) -> None:

@@ -49,9 +49,9 @@ SELECT dedupe_key, result_id FROM task_runs WHERE dedupe_key = ANY(%(keys)s::tex
 SELECT array_agg(nextval(pg_get_serial_sequence('task_runs', 'result_id'))), now() FROM generate_series(1, %(count)s::int)
 
 -- name: enqueue_by_copy
--- The same as enqueue, by COPY: under ids that were drawn before.
+-- The same as enqueue, by COPY: under ids that were drawn before. In UTF-8, whatever the caller's session speaks.
 COPY task_runs (result_id, queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
-                lock_key, concurrency_key, concurrency_limit, expires_at, backend_alias, dedupe_key) FROM STDIN
+                lock_key, concurrency_key, concurrency_limit, expires_at, backend_alias, dedupe_key) FROM STDIN (ENCODING 'UTF8')
 
 -- name: enqueue_flow
 -- The same as enqueue, for runs of one workflow: under ids that were drawn before, each with what it waits for.
