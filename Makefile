@@ -28,6 +28,11 @@ demo: export PYTHONPYCACHEPREFIX = $(CURDIR)/.reproq/bytecode
 demo: runtime ## Run the whole thing on real input, with nothing but Python: takes about a minute
 	@$(RUN) -P -m reproq_supervisor demo $(ARGS)
 
+.PHONY: shop
+shop: ## Start a Django site whose orders, pictures and reports are tasks, on http://127.0.0.1:8000
+	@$(PYTHON) .ci/venv.py "$(VENV)" embedded django
+	@$(RUN) examples/django_shop/start.py $(ARGS)
+
 .PHONY: test
 test: venv ## Run the whole test suite
 	$(PYTEST) $(ARGS)

@@ -30,11 +30,6 @@ def is_too_often(request: HttpRequest, what: str, most: int) -> bool:
         return False  # it was forgotten in between: a new window
 
 
-def was_too_often(request: HttpRequest, what: str, most: int) -> bool:
-    """Answer the same without counting."""
-    return int(pairing_cache().get(_key(request, what), 0)) > most
-
-
 def _key(request: HttpRequest, what: str) -> str:
     window = int(time.time() // WINDOW_S)
     return f"reproq_tui_tries:{what}:{request.META.get('REMOTE_ADDR', '')}:{window}"

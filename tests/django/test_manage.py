@@ -1,16 +1,24 @@
 """`manage.py reproq …`: every subcommand does on the project's database what the product's own commands do."""
 
 import hashlib
+import io
 import json
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.test import override_settings
 from django.utils import timezone
+from psycopg.conninfo import conninfo_to_dict
 
 from reproq_django.models import PeriodicTask, QueueControl, RunState, TaskRun, Worker
 from reproq_django.operating import artefact
+from reproq_django.operating.databases import as_url
+from reproq_django.operating.worker import served_queues
 from tests.django.app import tasks
 from tests.support.django_command import manage
 from tests.support.postgres import Database
@@ -284,3 +292,54 @@ def test_the_program_that_the_settings_name_comes_first(surroundings: Path, monk
     monkeypatch.setenv("REPROQ_WORKER_BIN", str(surroundings / "environment"))
     with override_settings(REPROQ_WORKER_BIN=str(chosen)):
         assert artefact.find_program() == chosen
+
+
+# -- older names ------------------------------------------------------------------------------------------------------
+
+
+def test_health_tells_who_works_and_what_failed(any_database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CommandError, match="found none"):
+        call_command("reproq_health")
+    Worker.objects.create(worker_id="w", last_seen_at=timezone.now())
+    call_command("reproq_health")
+    assert "1 alive, 0 dead" in capsys.readouterr().out
+
+
+def test_check_has_its_older_name(postgres: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("reproq_check")
+    assert "of this version" in capsys.readouterr().out
+
+
+# -- databases of queues ----------------------------------------------------------------------------------------------
+
+
+def test_a_worker_serves_the_queues_of_its_database(postgres: Database) -> None:
+    routed = {"mail": "other", "report-*": "other"}
+    tasks_of = {"default": {"BACKEND": "reproq_django.backend.ReproqBackend", "QUEUES": ["default", "mail", "report-daily"]}}
+    with override_settings(TASKS=tasks_of, REPROQ_QUEUE_DATABASES=routed):
+        assert served_queues(None) == ["default"]
+        assert served_queues("other") == ["mail", "report-daily"]
+    assert served_queues(None) == ["default"], "a backend that takes any queue serves those of its tasks"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "url"),
+    [
+        ({"host": "db", "port": "5432", "user": "a", "dbname": "n"}, "postgresql://a@db:5432/n"),
+        ({"host": "db", "user": "a b", "password": "p:@/?", "dbname": "n"}, "postgresql://a%20b:p%3A%40%2F%3F@db/n"),
+        ({"host": "/run/pg", "port": "6", "dbname": "n"}, "postgresql:///n?host=%2Frun%2Fpg&port=6"),
+        ({"host": "::1", "dbname": "n", "sslmode": "require"}, "postgresql://[::1]/n?sslmode=require"),
+        ({"service": "shop"}, "postgresql:///?service=shop"),
+    ],
+)
+def test_what_django_knows_of_a_database_becomes_a_url_that_libpq_reads_back(parameters: dict[str, str], url: str) -> None:
+    assert as_url(parameters) == url
+    assert conninfo_to_dict(url) == parameters
+
+
+def test_an_executor_of_one_s_own_is_begun_with_a_file_that_runs(surroundings: Path) -> None:
+    call_command("reproq_init_executor", stdout=io.StringIO())
+    done = subprocess.run([sys.executable, "executor_stub.py", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "--payload-stdin" in done.stdout
+    with pytest.raises(CommandError, match="found one"):
+        call_command("reproq_init_executor")

@@ -14,7 +14,7 @@ from django.core.cache import cache
 from django.test import AsyncClient, Client, override_settings
 
 from reproq_django.models import TaskRun
-from reproq_django.views import pairing, places, proxies, tokens
+from reproq_django.views import auth, pairing, places, proxies, tokens
 from tests.django.app import tasks
 
 TOKEN = "the token of the metrics"
@@ -74,11 +74,10 @@ def test_a_token_that_is_not_set_lets_nobody_in(client: Client) -> None:
         assert client.post("/reproq/tui/pair/").status_code == 404
 
 
-def test_whoever_guesses_waits(client: Client) -> None:
-    seen = [client.get("/reproq/stats/", HTTP_AUTHORIZATION="Bearer guess").status_code for _ in range(40)]
+def test_whoever_guesses_too_often_is_told_so_and_shuts_nobody_out(client: Client) -> None:
+    seen = [client.get("/reproq/stats/", HTTP_AUTHORIZATION="Bearer guess").status_code for _ in range(auth.MOST_FAILURES + 2)]
     assert seen[0] == 403 and seen[-1] == 429
-    assert client.get("/reproq/stats/", **BEARER).status_code == 429
-    assert client.get("/reproq/stats/", REMOTE_ADDR="10.0.0.9", **BEARER).status_code == 200, "others are let in"
+    assert client.get("/reproq/stats/", **BEARER).status_code == 200, "behind a reverse proxy all have one address"
 
 
 # -- pairing ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from tests.support.postgres import Database
 
 pytest.importorskip("django")
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 PASSWORD = "hunter2"
 TASK = "tests.support.django_site.office.tasks.process_and_settings"
 SETTINGS = """
