@@ -28,7 +28,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for signum in (signal.SIGINT, signal.SIGTERM):  # also where a shell has started this in the background, with the first ignored
+        signal.signal(signum, _interrupt)
     worker = _begin(*MANAGE, "reproq", "worker")
     pages = None
     try:

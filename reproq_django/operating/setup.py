@@ -1,5 +1,6 @@
 """Subcommands that set a project up, and examine it."""
 
+import io
 import json
 import os
 from argparse import ArgumentParser
@@ -9,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, OutputWrapper
 
 from reproq_django.operating import artefact
 from reproq_django.operating.databases import url_of
@@ -17,6 +18,7 @@ from reproq_django.operating.discovery import allowed_prefixes, find_tasks, task
 from reproq_django.operating.program import flags, run_program
 from reproq_django.operating.running import given_flags, worker_flags
 from reproq_django.operating.subcommand import Options, Out, Subcommand, database_flag, no_flags
+from reproq_django.operating.worker import find_usual_file, served_queues
 from reproq_supervisor.cli.new_file import write_new
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.settings.contract.file import ContractError, WorkerFile, find_file, read_file
@@ -83,8 +85,6 @@ def _init(options: Options, out: Out) -> None:
 
 
 def _starter(path: Path, prefixes: list[str]) -> str:
-    from reproq_django.operating.worker import served_queues
-
     queues = json.dumps(served_queues(None))
     allowed = json.dumps(prefixes)
     if path.suffix == ".toml":
@@ -141,16 +141,33 @@ def _doctor(options: Options, out: Out) -> None:
     trouble = [each for each in checks.run_checks() if (each.id or "").startswith("reproq")]
     for each in trouble:
         out.line(f"{'error' if each.is_serious() else 'warning':<8}settings: {each.msg}")
-    path = options["config"] or os.environ.get("REPROQ_CONFIG") or find_file(None)
+    path = options["config"] or os.environ.get("REPROQ_CONFIG") or find_usual_file()
     if path is not None and is_worker_file(path):
         _values(path, {})
         out.line(f"ok      configuration: {path}: valid")
         path = None
     if not allowed_prefixes(find_tasks(task_modules())):
         out.line("warning tasks: no application has a module `tasks` with tasks: a worker would refuse to run any")
-    run_program(out, options["database"], "doctor", *flags(config=path, strict=options["strict"]))
-    if any(each.is_serious() or options["strict"] for each in trouble):
-        raise CommandError("settings: not everything was as it should be; it is said above")
+    findings = _findings(options["database"], path)
+    for each in findings:
+        remedy = f" ({each['remedy']})" if each["remedy"] else ""
+        out.line(f"{each['level']:<8}{each['check']}: {each['message']}{remedy}")
+    bad = {"error", "warning"} if options["strict"] else {"error"}
+    if any(each["level"] in bad for each in findings) or any(each.is_serious() or options["strict"] for each in trouble):
+        raise CommandError("not everything was as it should be; it is said above")
+
+
+def _findings(alias: str | None, path: str | None) -> list[dict[str, str]]:
+    """Return what the program's own `doctor` finds, but for what a file leaves to the project."""
+    answer = io.StringIO()
+    streams = Out(OutputWrapper(answer), OutputWrapper(io.StringIO()))
+    try:
+        run_program(streams, alias, "doctor", *flags(config=path), "--json")
+    except CommandError:
+        if not answer.getvalue():
+            raise
+    found: list[dict[str, str]] = json.loads(answer.getvalue())["findings"]
+    return [each for each in found if not each["message"].startswith("app.allowed_task_modules is empty")]
 
 
 # -- config, allowlist ------------------------------------------------------------------------------------------------
@@ -166,7 +183,7 @@ def _config_flags(parser: ArgumentParser) -> None:
 
 
 def _config(options: Options, out: Out) -> None:
-    path = options["config"] or os.environ.get("REPROQ_CONFIG") or find_file(None)
+    path = options["config"] or os.environ.get("REPROQ_CONFIG") or find_usual_file()
     if path is not None and not is_worker_file(path):
         run_program(out, options["database"], "config", "show", *flags(config=path, origin=options["explain"]))
         return
@@ -185,14 +202,24 @@ def _values(path: str | None, given: dict[str, str], alias: str | None = None) -
         file = read_file(path) if path else WorkerFile()
         is_told = alias is None and (os.environ.get("DATABASE_URL") or {"dsn", "worker.dsn"} & set(file.texts))
         from_settings = {} if is_told else {"dsn": url_of(alias)}
+        if path is None:
+            from_settings |= _of_project(alias)
         settled = settle(file, os.environ, {**from_settings, **given})
     except ContractError as error:
         raise CommandError(mask_text(str(error))) from error
     kinds = {word.env: "env" for word in WORDS if word.env} | {key: "config" for word in WORDS for key in word.keys}
     origins = {name: kinds.get(origin, "flag" if origin.startswith("--") else origin) for name, origin in settled.origins.items()}
-    if from_settings:
-        origins["dsn"] = "settings"
+    origins |= {name: "settings" for name in from_settings if name not in given}
     return {name: mask(name, value) for name, value in settled.by_name.items()}, origins
+
+
+def _of_project(alias: str | None) -> dict[str, str]:
+    """Return what a worker without a file takes from the project, where the environment does not say otherwise."""
+    known = {
+        "QUEUE_NAMES": ("queues", served_queues(alias)),
+        "ALLOWED_TASK_MODULES": ("allowed-task-modules", allowed_prefixes(find_tasks(task_modules()))),
+    }
+    return {name: ",".join(values) for variable, (name, values) in known.items() if not os.environ.get(variable)}
 
 
 def _allowlist_flags(parser: ArgumentParser) -> None:

@@ -66,7 +66,7 @@ def plan_worker(flags: Mapping[str, str], *, config: str | None, alias: str | No
     Raises:
       ConfigError, CommandError: with every problem.
     """
-    path = absolute(config or environ.get("REPROQ_CONFIG") or (None if flags else _find_file()))
+    path = absolute(config or environ.get("REPROQ_CONFIG") or (None if flags else find_usual_file()))
     if path is None:
         return _of_project(flags, alias, environ)
     if is_worker_file(path):
@@ -173,5 +173,6 @@ def _flat(chosen: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _find_file() -> str | None:
+def find_usual_file() -> str | None:
+    """Return the configuration file that is here: ours, else one of the older worker's; None when there is none."""
     return next((name for name in USUAL_FILES if Path(name).is_file()), None) or contract_file.find_file(None)

@@ -160,7 +160,8 @@ def test_wrong_words_end_as_wrong_usage(postgres: Database) -> None:
 
 
 def test_due_schedules_fire_once(postgres: Database) -> None:
-    PeriodicTask.objects.create(name="now", cron_expr="* * * * *", task_path="a.b", next_run_at=timezone.now() - timedelta(seconds=5))
+    # Once a year: a minute may begin in the middle of the test.
+    PeriodicTask.objects.create(name="now", cron_expr="0 0 1 1 *", task_path="a.b", next_run_at=timezone.now() - timedelta(seconds=5))
     assert manage("schedule").code == 0
     assert manage("beat", "--once").code == 0
     assert TaskRun.objects.filter(task_path="a.b").count() == 1
@@ -225,6 +226,23 @@ def test_config_says_where_values_come_from_and_hides_secrets(
     assert "lease-seconds: 20 (flag)" in lines
     assert any(line.startswith("dsn: postgresql://") and line.endswith("(settings)") for line in lines)
     assert "hush" not in done.out
+
+
+def test_without_a_file_a_worker_is_told_what_the_project_knows(postgres: Database, surroundings: Path) -> None:
+    lines = manage("config", "--explain").out.splitlines()
+    assert "queues: ('default',) (settings)" in lines
+    assert "allowed-task-modules: ('reproq_django.tasks.', 'tests.django.app.tasks.') (settings)" in lines
+    assert "queues: ('mail',) (flag)" in manage("config", "--explain", "--queues", "mail").out.splitlines()
+
+
+def test_what_a_file_leaves_to_the_project_is_no_trouble(postgres: Database, surroundings: Path) -> None:
+    (surroundings / "supervisor.yaml").write_text("pools: {own: {queues: [default]}}\n")
+    done = manage("doctor")
+    assert done.code == 0 and "allowed_task_modules" not in done.out, done
+    assert '"own"' in manage("config").out or "own" in manage("config").out
+    (surroundings / "supervisor.yaml").write_text("pools: {own: {queues: [default], executors: many}}\n")
+    wrong = manage("doctor")
+    assert wrong.code == 1 and "executors" in wrong.out
 
 
 def test_allowlist_lists_the_modules_of_tasks_and_writes_them(postgres: Database, surroundings: Path) -> None:
