@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from reproq_django.calls import Call, changed
@@ -30,6 +31,14 @@ class ReproqTaskResult(TaskResult):
     raw_status: str
     metadata: dict[str, Any]
     db_alias: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything: the framework's own class knows only its own fields."""
+        return {name: getattr(self, name) for name in (*(each.name for each in fields(TaskResult)), *_OWN, "db_alias")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     @property
     def result_id(self) -> int:

@@ -1,6 +1,8 @@
 """What the backend promises, as the framework's documentation and the contract say it."""
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +13,7 @@ from django.db import connection, connections, transaction
 from django.test import override_settings
 
 from reproq_django.backend import ReproqBackend
-from reproq_django.framework import InvalidTask, TaskResultDoesNotExist, TaskResultStatus, task_backends, task_enqueued
+from reproq_django.framework import IS_BACKPORT, InvalidTask, TaskResultDoesNotExist, TaskResultStatus, task_backends, task_enqueued
 from reproq_django.models import TaskRun
 from reproq_django.results import ReproqTaskResult
 from reproq_django.signals import task_enqueued as contract_task_enqueued
@@ -225,3 +227,21 @@ def test_what_the_framework_has_no_word_for_is_told_beside_it() -> None:
     assert result.errors[0].traceback == "enough"
     with pytest.raises(RuntimeError, match="CANCELLED"):
         result.wait(timeout=1)
+
+
+def test_a_result_can_be_copied() -> None:
+    result = tasks.add.enqueue(1)
+
+    twin = copy.copy(result)
+
+    assert (twin, twin.raw_status, twin.db_alias, twin.result_id) == (result, "READY", "default", result.result_id)
+
+
+@pytest.mark.skipif(IS_BACKPORT, reason="the backport's tasks cannot be pickled")
+def test_a_result_can_be_kept_in_a_cache() -> None:
+    result = tasks.add.enqueue(1)
+
+    kept = pickle.loads(pickle.dumps(result))
+
+    assert (kept, kept.raw_status, kept.metadata) == (result, "READY", {})
+    kept.refresh()
