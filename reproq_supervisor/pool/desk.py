@@ -117,6 +117,9 @@ class Desk:
             return 0
         if self.crew.buffer and self.held.open_bytes >= MOST_HELD_BYTES:
             return 0
+        if not self.crew.wanted:
+            # A pool without executors has one for what it holds: so a first run is claimed, as any that wakes a shard.
+            return 0 if self.held.open or self.sizing.is_fixed else 1
         target = hold_target(self.crew.slots, self._mean_s, self._mean_bytes)
         missing = target - self.held.open
         # A claim of few rows costs as much as one of many: with enough in hand, wait until a good part is missing.
@@ -136,6 +139,8 @@ class Desk:
                 self.crew.buffer.append(held)
         if not self.open:
             self.release_unstarted()
+        if new and not self.crew.wanted:
+            self.sizing.decide_soon()
         self.crew.dispatch()
         for executor in self.crew.executors:
             self.crew.set_deadline(executor)

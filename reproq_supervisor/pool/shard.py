@@ -234,6 +234,7 @@ class Shard:
                 assert self._nursery is not None
                 self._crew.use(self._nursery)
                 self._fit()
+                self._become_ready()
             case "failed":
                 self._fail(message["reason"], permanent=message["permanent"])
             case "forked":

@@ -71,6 +71,10 @@ class Sizing:
         self._told_use = 0
         self._decided_mono = -math.inf
 
+    def decide_soon(self) -> None:
+        """There is work for a pool that has no executor: decide with the next `fit`, without the usual pause."""
+        self._decided_mono = -math.inf
+
     @property
     def wants_more_than_it_may(self) -> bool:
         """Answer whether somebody should hear that the budget holds it back; once for each size that it would have."""

@@ -80,8 +80,8 @@ class ShardStart:
 
     @property
     def executors_min(self) -> int:
-        """Executors of this shard at least, without which it is not ready: its part of the pool's `min`."""
-        return min(self.executors, max(1, -(-int(self.pool_settings["executors"]["min"]) // self.shards)))
+        """Executors of this shard at least, without which it is not ready: its part of the pool's `min`, which may be 0."""
+        return min(self.executors, -(-int(self.pool_settings["executors"]["min"]) // self.shards))
 
     @property
     def cpus(self) -> frozenset[int]:

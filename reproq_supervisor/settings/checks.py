@@ -84,11 +84,11 @@ def _check_sizes(at: Path, pool: Pool) -> Iterator[Finding]:
 
 
 def _check_budget(settings: Settings) -> Iterator[Finding]:
-    """The least of each pool is given in any case, so it must not be more than there is."""
+    """The least of each pool is given in any case, and one to each that has work, so that must not be more than there is."""
     pools = settings.pools.values()
     least = {
-        "executors": sum(pool.executors.min for pool in pools),
-        "connections": sum(pool.executors.min * pool.slots.max for pool in pools),
+        "executors": sum(max(1, pool.executors.min) for pool in pools),
+        "connections": sum(max(1, pool.executors.min) * pool.slots.max for pool in pools),
     }
     for key, needed in least.items():
         allowed: int | None = getattr(settings.budget, key)

@@ -205,3 +205,10 @@ class Range(Group):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Offer both forms."""
         return {"anyOf": [handler(schema), {"type": "integer", "minimum": 1}]}
+
+
+class RangeFromNone(Range):
+    """A number, or {min, max}; *min* may be 0, where there may be none for a while."""
+
+    min: Annotated[Whole, Field(ge=0, le=10_000)] = 1
+    """The smallest number."""

@@ -13,6 +13,7 @@ from reproq_supervisor.settings.fields import (
     Group,
     QueueName,
     Range,
+    RangeFromNone,
     Size,
     Text,
     VariableName,
@@ -145,8 +146,9 @@ class Pool(Group):
     """Queues and their weights, that is turns per round; a list means equal weights."""
     shards: Annotated[Whole, Field(ge=1, le=64)] = 1
     """Claiming processes. One serves several executors; more than cores never help."""
-    executors: Range = Range(min=1, max=4)
-    """Processes that run tasks, in the whole pool: as many between min and max as arrival and backlog ask for. A number fixes the size."""
+    executors: RangeFromNone = RangeFromNone(min=1, max=4)
+    """Processes that run tasks, in the whole pool: as many between min and max as arrival and backlog ask for; with min: 0 none while there
+    is nothing to do. A number fixes the size."""
     weight: Annotated[Whole, Field(ge=1, le=1000)] = 1
     """Of the pool where several want more than there is: of processors, memory, and the `budget`."""
     mode: Mode = Mode.PROCESS

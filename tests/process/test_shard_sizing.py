@@ -81,3 +81,25 @@ def test_a_shard_takes_its_part_of_what_several_serve(database: Database, runs: 
         assert max(event["executors"] for shard in (first, second) for event in shard.events("pool.sized")[:1]) <= 14
         first.say("quit", grace=0.0, within=5.0)
         second.say("quit", grace=0.0, within=5.0)
+
+
+def test_a_pool_without_executors_forks_one_for_a_task(database: Database, runs: Runs) -> None:
+    # Long polls: it must hear of the task, not find it.
+    with running_shard(database, executors={"min": 0, "max": 3}, poll={"min": 60.0, "max": 60.0}) as shard:
+        shard.wait_snapshots(3)
+        assert shard.snapshot["executors"]["pids"] == []
+        assert shard.snapshot["state"] == "ready"
+        assert runs.ended(runs.add("noop"), timeout=30.0)[0].end == ("SUCCESSFUL", None, 1)
+        assert wait_size(shard, 1)["sizing"]["min"] == 0
+        assert {run.end for run in runs.ended(runs.add("nap", 0.05, count=20), HANG_S)} == {("SUCCESSFUL", None, 1)}
+
+
+def test_a_pool_without_executors_that_is_paused_claims_nothing(database: Database, runs: Runs) -> None:
+    with running_shard(database, executors={"min": 0, "max": 3}) as shard:
+        shard.say("pause")
+        shard.wait_snapshot(lambda s: "paused" in s["why"], "it says that it is paused", HANG_S)
+        ids = runs.add("noop")
+        shard.wait_snapshots(6)
+        assert (shard.snapshot["executors"]["wanted"], shard.snapshot["held"]) == (0, 0)
+        shard.say("resume")
+        runs.ended(ids, HANG_S)

@@ -71,6 +71,15 @@ def test_it_waits_starts_and_turns_round_less_than_the_rules_of_others(scenario:
     assert average <= 1.15 * _mean(uwsgi, lambda o: o.average) or p95_s < _mean(uwsgi, lambda o: o.p95_s)
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
+def test_with_as_many_executors_the_rule_that_sits_at_its_most_waits_no_less(scenario: Scenario) -> None:
+    """uWSGI's rule goes to its most and stays: few starts, few turns. So it is given no more at most than ours has on average."""
+    ours = _runs(scenario, lambda: Ours(scenario))
+    as_many = math.ceil(_mean(ours, lambda o: o.average))
+    uwsgi = _runs(scenario, lambda: UwsgiLike(scenario.least, as_many))
+    assert _mean(ours, lambda o: o.p95_s) <= max(A_LITTLE_S, _mean(uwsgi, lambda o: o.p95_s))
+
+
 def test_the_same_seed_is_the_same_hour() -> None:
     scenario = SCENARIOS[0]
     first, second = (run(scenario, Ours(scenario), seed=7) for _ in range(2))

@@ -118,6 +118,13 @@ def test_one_is_wanted_for_anything_that_waits() -> None:
     assert pool.look(waiting=1, arrived=1, service_s=0.0001).size == 1
 
 
+def test_a_pool_whose_least_is_none_has_none_after_two_quiet_minutes() -> None:
+    pool = Pool(SizeLimits(0, 5))
+    assert pool.look(waiting=1, arrived=1).size == 1
+    sizes = pool.quiet(130)
+    assert (sizes[100], sizes[-1]) == (1, 0)
+
+
 def test_a_count_that_begins_anew_is_no_arrival() -> None:
     pool = Pool()
     pool.arrived = 1000

@@ -17,6 +17,9 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+IDLE_BELOW = 0.05
+"""Who has use for less than this part of one executor, and nothing that waits or runs, has use for none."""
+
 
 class SizeReason(StrEnum):
     """Why the size is what it is; the words of `explain`."""
@@ -168,7 +171,9 @@ def decide_size(tuning: SizeTuning, limits: SizeLimits, state: SizeState, load: 
     # What is idle takes its part at once.
     excess = max(0, load.waiting - max(0, state.size * load.slots - load.running))
     for_backlog = excess * each_s / tuning.drain_target_s
-    want = math.ceil(round(for_rate + for_backlog, 9))
+    wanted = for_rate + for_backlog
+    # An average that fades never comes to nothing.
+    want = 0 if wanted < IDLE_BELOW else math.ceil(round(wanted, 9))
     if load.waiting or load.running:
         want = max(want, 1)
     state = _remember(tuning, state, want, now)

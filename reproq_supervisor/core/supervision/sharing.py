@@ -103,4 +103,4 @@ def _limits(state: State, process: Process) -> tuple[int, int]:
         return 0, 0
     shards = int(settings.get("shards", 1))
     most = max(1, -(-int(settings["executors"]["max"]) // shards))
-    return min(most, max(1, -(-int(settings["executors"]["min"]) // shards))), most
+    return min(most, -(-int(settings["executors"]["min"]) // shards)), most
