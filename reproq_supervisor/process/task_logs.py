@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _NAME = re.compile(r"task-([0-9]{1,19})-attempt-([0-9]{1,10})\.log")
@@ -19,18 +20,29 @@ def is_log(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def remove_logs(result_id: int, logs_uri: str | None) -> int:
-    """Delete what the attempts of a run printed, where *logs_uri*, of the last of them, is a file of this host; return how many files.
+def logs_of(result_id: int, logs_uri: str | None) -> Iterator[Path]:
+    """Yield where the attempts of a run printed to, where *logs_uri*, of the last of them, is a file of this host; not all need be there.
 
     Only files of that run by their own names: whoever can write a row must not be able to have any other file deleted.
     """
     path = Path((logs_uri or "").removeprefix("file://"))
     match = _NAME.fullmatch(path.name)
     if match is None or int(match[1]) != result_id or not path.is_absolute():
-        return 0
-    removed = 0
+        return
     for attempt in range(1, min(int(match[2]), _MOST_ATTEMPTS) + 1):
+        yield path.with_name(log_name(result_id, attempt))
+
+
+def count_logs(result_id: int, logs_uri: str | None) -> int:
+    """Return how many files `remove_logs` would delete."""
+    return sum(path.exists() for path in logs_of(result_id, logs_uri))
+
+
+def remove_logs(result_id: int, logs_uri: str | None) -> int:
+    """Delete what the attempts of a run printed on this host; return how many files."""
+    removed = 0
+    for path in logs_of(result_id, logs_uri):
         with contextlib.suppress(OSError):
-            path.with_name(log_name(result_id, attempt)).unlink()
+            path.unlink()
             removed += 1
     return removed

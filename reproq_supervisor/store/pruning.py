@@ -124,8 +124,18 @@ def prune_workers(connection: psycopg.Connection[Any], older_than_s: float, *, d
         return [row[0] for row in rows]
 
 
-def prune_flows(connection: psycopg.Connection[Any], age_s: float) -> int:
-    """Delete workflows of that age that have no runs any more; return how many."""
+def prune_flows(connection: psycopg.Connection[Any], ages_s: Mapping[RunStatus, float], field: str, *, dry: bool = False) -> int:
+    """Delete workflows of the longest of these ages that have no runs any more; return how many.
+
+    Args:
+      dry: only say how many it would be after `prune` with the same ages and *field*.
+    """
+    age_s = max(ages_s.values())
+    if dry:
+        parameters = {"age_s": age_s, "statuses": [str(status) for status in ages_s], "ages_s": list(map(float, ages_s.values()))}
+        with translated():
+            row = connection.execute(load("pruning")["flows_to_prune"], {**parameters, "field": field}).fetchone()
+        return int(row[0]) if row else 0
     total: int = 0
     while True:
         with translated():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from reproq_supervisor.client import Client, NewRun, chain
 from tests.support.postgres import Database
 from tests.support.program import Done, enter_empty_surroundings, run_program
 from tests.support.tasks import enqueue, finish
@@ -56,7 +57,8 @@ def test_prune_deletes_what_the_tasks_printed(database: Database, tmp_path: Path
     keep = tmp_path / "keep.txt"
     keep.touch()
     database.query("UPDATE task_runs SET logs_uri = %s, rev = rev + 1", str(log))
-    assert run(database, "prune", "--dry-run", "--json").json["files"] == 0
+    assert run(database, "prune", "--dry-run", "--json").json["files"] == 1
+    assert log.exists()
     assert run(database, "prune", "--json").json["files"] == 1
     assert not log.exists()
     assert keep.exists()
@@ -64,15 +66,46 @@ def test_prune_deletes_what_the_tasks_printed(database: Database, tmp_path: Path
 
 def test_prune_expired_ends_what_waits_and_deletes_what_ended(database: Database) -> None:
     (waiting,) = enqueue(database)
-    (ended,) = old(database)
+    old(database)
     database.query("UPDATE task_runs SET expires_at = now() - interval '1 h', rev = rev + 1")
     dry = run(database, "prune", "expired", "--dry-run")
     assert dry.out == "1 waiting tasks would be ended as expired\n1 SUCCESSFUL would be deleted\n"
     done = run(database, "prune", "expired", "--limit", 1)
-    assert (done.code, done.out) == (0, "1 waiting tasks ended as expired\n1 FAILED deleted\n")
-    assert run_program("result", waiting, "--dsn", database.dsn).code == 1
-    assert run(database, "prune", "expired").out == "1 SUCCESSFUL deleted\n"
-    assert run_program("result", ended, "--dsn", database.dsn).code == 1
+    assert (done.code, done.out) == (0, "1 waiting tasks ended as expired\n1 SUCCESSFUL deleted\n")
+    assert database.query("SELECT result_id, status FROM task_runs") == [(waiting, "FAILED")]
+    assert run(database, "prune", "expired").out == "1 FAILED deleted\n"
+    assert database.query("SELECT count(*) FROM task_runs") == [(0,)]
+
+
+@pytest.mark.parametrize("what", [("ended",), ("ended", "--older-than", "FAILED=30d"), ("successful",), ("expired",), ("workers",)])
+def test_a_dry_run_says_what_the_run_after_it_does(database: Database, what: tuple[str, ...]) -> None:
+    """Of workflows that go, of those that are kept by one member, by a status or by being young, and of everything else."""
+    with Client(database.dsn) as client:
+        flows = [client.begin(chain(NewRun("app.task"), NewRun("app.task")))[0] for _ in range(4)]
+        client.enqueue(NewRun("app.task"))
+    old(database, 3)
+    old(database, 2, **FAILED)
+    database.query("UPDATE task_runs SET expires_at = now() - interval '1 h', rev = rev + 1 WHERE result_id % 2 = 0")
+    goes, has_failed, _waits, is_young = flows
+    for flow, statuses in ((goes, "{SUCCESSFUL}"), (has_failed, "{FAILED}"), (is_young, "{SUCCESSFUL}")):
+        database.query(
+            """UPDATE task_runs SET status = (%s::text[])[1], finished_at = now() - interval '10 d', rev = rev + 1
+               WHERE workflow_id = (SELECT workflow_id FROM task_runs WHERE result_id = %s)""",
+            statuses,
+            flow,
+        )
+    database.query(
+        """UPDATE workflow_runs SET updated_at = now() - interval '10 d'
+           WHERE workflow_id <> (SELECT workflow_id FROM task_runs WHERE result_id = %s)""",
+        is_young,
+    )
+    database.query("INSERT INTO reproq_workers (worker_id, last_seen_at) VALUES ('old', now() - interval '1 h'), ('new', now())")
+    dry, done = (run(database, "prune", *what, *more, "--json").json for more in (("--dry-run",), ()))
+    assert dry.pop("dry_run")
+    assert not done.pop("dry_run")
+    assert dry == done
+    again = run(database, "prune", *what, "--dry-run", "--json").json
+    assert what == ("expired",) or not any(again[name] for name in ("deleted", "workflows", "workers") if name in again)
 
 
 def test_prune_of_workers(database: Database) -> None:

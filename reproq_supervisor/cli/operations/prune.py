@@ -99,8 +99,8 @@ def _prune_ended(
 
     tally = _Tally(options, dry=dry)
     tally.take(pruning.prune(connection, ages_s, limit=limit or None, field=field, dry=dry))
-    if not dry and not limit:
-        tally.workflows = pruning.prune_flows(connection, max(ages_s.values()))
+    if not limit:
+        tally.workflows = pruning.prune_flows(connection, ages_s, field, dry=dry)
     return tally.tell()
 
 
@@ -108,8 +108,9 @@ def _prune_expired(options: Options, connection: "Connection", limit: int, *, dr
     from reproq_supervisor.store import pruning
 
     tally = _Tally(options, dry=dry)
-    tally.expired = sum(pruning.expire(connection, dry=dry))
+    # In this order, so that what has just ended is there to be looked at, and a dry run says the same.
     tally.take(pruning.prune_expired(connection, limit=limit or None, dry=dry))
+    tally.expired = sum(pruning.expire(connection, dry=dry))
     return tally.tell()
 
 
@@ -135,16 +136,16 @@ class _Tally:
         self.workflows = 0
 
     def take(self, batches: "Iterable[Pruned]") -> None:
-        """Count each batch, and delete what its tasks printed: the rows are gone, so nobody else will find the files."""
-        from reproq_supervisor.process.task_logs import remove_logs
+        """Count each batch, and delete what its tasks printed: the rows are gone, so nobody else will find the files. Or only count."""
+        from reproq_supervisor.process.task_logs import count_logs, remove_logs
 
         with progress("pruning", None) as advance:
             for batch in batches:
                 self._counts.update(gone.status for gone in batch.gone)
                 self._spared += batch.spared
                 self._left += batch.left_over
-                if not self._dry:
-                    self._files += sum(remove_logs(gone.result_id, gone.logs_uri) for gone in batch.gone)
+                with_logs = count_logs if self._dry else remove_logs
+                self._files += sum(with_logs(gone.result_id, gone.logs_uri) for gone in batch.gone)
                 advance(len(batch.gone))
 
     def tell(self) -> int:

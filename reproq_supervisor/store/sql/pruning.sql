@@ -8,6 +8,18 @@ FROM reproq_prune(%(after)s, %(rows)s, %(statuses)s::text[], %(ages_s)s::float8[
 -- Deletes up to `limit` workflows that have no runs any more. One row: how many.
 SELECT reproq_prune_flows(%(age_s)s::float8, %(limit)s)
 
+-- name: flows_to_prune
+-- Workflows that would have no runs any more, and go. One row: how many.
+SELECT count(*)
+FROM workflow_runs w
+WHERE w.updated_at < statement_timestamp() - %(age_s)s::float8 * interval '1 s'
+  AND NOT EXISTS (
+      SELECT FROM task_runs r
+      WHERE r.workflow_id = w.workflow_id
+        AND NOT reproq_is_prunable(r.status, reproq_time_of(r, %(field)s), %(statuses)s::text[],
+                                   ARRAY(SELECT statement_timestamp() - a.age_s * interval '1 s'
+                                         FROM unnest(%(ages_s)s::float8[]) WITH ORDINALITY AS a (age_s, n) ORDER BY a.n)))
+
 -- name: expire
 -- Ends runs that have expired and that nobody has begun. One row: (how many, where to go on or NULLs).
 SELECT ended, to_json(next_at) #>> '{}', next_id FROM reproq_expire(%(after)s::timestamptz, %(after_id)s, %(limit)s, %(dry)s)
