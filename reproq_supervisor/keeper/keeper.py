@@ -206,6 +206,8 @@ class Keeper:
             self._tell_event({"name": "keeper.elected" if acts else "keeper.deposed"})
 
     def _is_mine(self, duty: Duty) -> bool:
+        if duty.name == "beat" and not self._beats:
+            return False
         return self._acts or duty.is_everywhere
 
     def _idle_s(self) -> float:
@@ -281,7 +283,7 @@ class Keeper:
         return Ran(woken.count, wake_again_in_s(woken))
 
     async def _fire(self, store: KeeperStore) -> Ran:
-        return await self._beat.run(store.schedules) if self._beats else Ran(0)
+        return await self._beat.run(store.schedules)
 
     async def _reclaim(self, store: KeeperStore) -> Ran:
         if left_s := self._truce.left_s(time.monotonic()):

@@ -29,6 +29,14 @@ def install(connection: psycopg.Connection[Any], prefix: str, jobs: Iterable[tup
             connection.execute(load("timetable")["pg_cron_schedule"], {"job": job, "line": line, "name": name})
 
 
+def jobs_with(connection: psycopg.Connection[Any], prefix: str) -> dict[str, bool]:
+    """Return the names of the jobs with this prefix that there are; is it ours?"""
+    if not _state(connection)[0]:
+        return {}
+    with translated():
+        return dict(connection.execute(load("timetable")["pg_cron_jobs"], {"prefix": prefix}).fetchall())
+
+
 def remove(connection: psycopg.Connection[Any], prefix: str) -> int:
     """Remove our jobs with this prefix; return how many."""
     if not _state(connection)[0]:
@@ -52,17 +60,22 @@ def line_of(cron: Cron) -> str | None:
     return " ".join(fields)
 
 
-def job_names(prefix: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the job of each schedule: `<prefix>_<name>`, shortened and made unique as the contract does it."""
-    taken: set[str] = set()
+def job_names(prefix: str, names: Iterable[str], foreign: Iterable[str] = ()) -> dict[str, str]:
+    """Return the job of each schedule: `<prefix>_<name>`, shortened and made unique as the contract does it.
+
+    Args:
+      foreign: names that jobs of others have.
+    """
+    taken = set(foreign)
     found = {}
     for name in names:
         job = f"{prefix}_{re.sub('[^A-Za-z0-9_]+', '_', name)}"
         digest = hashlib.sha256(name.encode()).hexdigest()
         if len(job) > _LONGEST_NAME:
             job = f"{job[: _LONGEST_NAME - 9]}_{digest[:8]}"
-        if job in taken:
-            job = f"{job[: _LONGEST_NAME - 5]}_{digest[:4]}"
+        suffix = 4
+        while job in taken:
+            job, suffix = f"{job[: _LONGEST_NAME - suffix - 1]}_{digest[:suffix]}", suffix + 4
         taken.add(job)
         found[name] = job
     return found

@@ -106,6 +106,7 @@ def test_pg_cron_gets_a_job_for_each_schedule_and_only_ours_are_touched(database
     database.query(
         """INSERT INTO cron.job (jobname, schedule, command) VALUES
            ('reproqXperiodic_theirs', '* * * * *', 'SELECT 1'), ('reproq_periodic_theirs', '* * * * *', 'VACUUM'),
+           ('reproq_periodic_its', '* * * * *', 'SELECT other.reproq_enqueue_periodic_task(''its'');'),
            ('reproq_periodic_gone', '* * * * *', 'SELECT reproq_enqueue_periodic_task(''gone'');')"""
     )
     long = "x" * 80
@@ -122,10 +123,10 @@ def test_pg_cron_gets_a_job_for_each_schedule_and_only_ours_are_touched(database
         assert run_program("schedule", "add", name, line, "app.task", *more, *dsn).code == 0
     plan = run_program("pg-cron", "--dry-run", "--json", *dsn).json
     assert (plan["done"], sorted(plan["left_out"])) == (False, ["far", "fast", "last"])
-    assert len(database.query("SELECT 1 FROM cron.job")) == 3
+    assert len(database.query("SELECT 1 FROM cron.job")) == 4
     for _ in range(2):
         assert run_program("pg-cron", *dsn).code == 0
-        ours = database.query("SELECT jobname, schedule, command FROM cron.job WHERE command LIKE '%%periodic_task%%' ORDER BY schedule")
+        ours = database.query("SELECT jobname, schedule, command FROM cron.job WHERE command LIKE 'SELECT reproq%%' ORDER BY schedule")
         *plain, (_, drawn, spread) = sorted(ours, key=lambda job: "spread" in job[0])
         assert [(schedule, len(name) <= 63) for name, schedule, _ in plain] == [
             ("0 0 * * *", True),
@@ -134,12 +135,19 @@ def test_pg_cron_gets_a_job_for_each_schedule_and_only_ours_are_touched(database
         ]
         # What the database does not understand itself, the job tells it.
         assert spread == f"SELECT reproq_enqueue_periodic_task('spread', '{drawn}');"
-        assert len(database.query("SELECT 1 FROM cron.job")) == 6
+        assert len(database.query("SELECT 1 FROM cron.job")) == 7
     for _, _, command in ours:
         database.query(command.replace("%", "%%"))
     assert database.query("SELECT count(*) FROM task_runs") == [(4,)]
-    assert run_program("pg-cron", "--remove", "--json", *dsn).json["removed"] == 4
-    assert len(database.query("SELECT 1 FROM cron.job")) == 2
+    would_go = run_program("pg-cron", "--remove", "--dry-run", "--json", *dsn).json["goes"]
+    assert sorted(would_go) == sorted(name for name, *_ in ours)
+    assert run_program("pg-cron", "--remove", "--dry-run", *dsn).out.count("would be removed\n") == 4
+    told = run_program("pg-cron", "--remove", "--json", *dsn).json
+    assert (told["removed"], told["goes"]) == (4, would_go)
+    assert [job for (job,) in database.query("SELECT jobname FROM cron.job ORDER BY 1")] == [
+        *("reproqXperiodic_theirs", "reproq_periodic_its", "reproq_periodic_theirs"),
+    ]
+    assert run_program("pg-cron", "--remove", *dsn).out == "no jobs of ours\n"
 
 
 def test_without_pg_cron_that_is_told_or_fine(database: Database) -> None:

@@ -59,6 +59,17 @@ def test_who_stands_by_says_no_next_run_of_what_the_other_one_does(database: Dat
         assert duty(standing, "settings")["next_run_s"] is not None
 
 
+def test_a_keeper_that_shall_not_beat_shows_that_it_does_not(database: Database) -> None:
+    database.query("INSERT INTO periodic_tasks (name, cron_expr, task_path, next_run_at) VALUES ('tick', '* * * * * *', 'a.b', now())")
+    with running_keeper(database) as keeper:
+        keeper.wait(lambda: keeper.ran("beat") >= 1, "it beats")
+        keeper.tell(type="adjust", keeper_settings={"beat": False})
+        keeper.wait(lambda: duty(keeper, "beat")["next_run_s"] is None, "it says that it does not")
+        keeper.tell(type="adjust", keeper_settings={"beat": True})
+        before = keeper.ran("beat")
+        keeper.wait(lambda: keeper.ran("beat") > before, "it beats again")
+
+
 def test_a_row_that_is_refused_is_reported_and_the_others_go_on(database: Database) -> None:
     poisoned, *others = Runs(database).add("noop", count=12)
     with ended(shard := Shard(database.dsn)):

@@ -40,7 +40,10 @@ def pg_cron(options: Options, install: bool, prefix: str, dry_run: bool, if_supp
         found = [each for each in timetable.every(connection) if each.enabled] if install else []
         lines = {each.name: _line_of(each) for each in found}
         left_out = [name for name, line in lines.items() if line is None]
-        names = jobs_of.job_names(prefix, [name for name in lines if name not in left_out])
+        present = jobs_of.jobs_with(connection, prefix)
+        goes = [] if install else [job for job, is_ours in present.items() if is_ours]
+        foreign = [job for job, is_ours in present.items() if not is_ours]
+        names = jobs_of.job_names(prefix, [name for name in lines if name not in left_out], foreign)
         jobs = [(job, line, name) for name, job in names.items() if (line := lines[name]) is not None]
         removed = 0
         if is_supported and not dry_run:
@@ -52,7 +55,7 @@ def pg_cron(options: Options, install: bool, prefix: str, dry_run: bool, if_supp
     if options.output.as_json:
         listed = [{"job": job, "cron": line, "schedule": name} for job, line, name in jobs]
         options.output.show_json(
-            {"ok": True, "supported": is_supported, "done": done, "jobs": listed, "left_out": left_out, "removed": removed}
+            {"ok": True, "supported": is_supported, "done": done, "jobs": listed, "left_out": left_out, "goes": goes, "removed": removed}
         )
         return
     if not is_supported:
@@ -61,8 +64,11 @@ def pg_cron(options: Options, install: bool, prefix: str, dry_run: bool, if_supp
         options.output.table(("job", "cron", "schedule"), jobs, empty="no schedules that pg_cron can fire")
         for name in left_out:
             options.output.line(f"{name}: left out, pg_cron has no words for when it fires", style="yellow")
-    elif done:
-        options.output.line(f"{removed} jobs removed")
+    else:
+        for job in goes:
+            options.output.line(f"{job} {'removed' if done else 'would be removed'}")
+        if not goes:
+            options.output.line("no jobs of ours")
     if not done:
         options.output.line("nothing was changed")
 

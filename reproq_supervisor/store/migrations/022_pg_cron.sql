@@ -1,5 +1,5 @@
 -- Schedules that pg_cron fires: when a cron line fired last, what a job calls, and the jobs themselves.
--- revision: 1
+-- revision: 2
 -- locks: none.
 --
 -- A job starts when its server comes to it: a moment after its minute, or minutes later. So the time at which it runs says nothing of which
@@ -182,34 +182,45 @@ BEGIN
 END
 $$;
 
--- Removes the jobs of pg_cron that are ours: of this database, with this prefix, and calling the function above. Returns how many.
+-- What a command of ours begins with. Another schema of this database has another one: its jobs are not ours.
+CREATE OR REPLACE FUNCTION reproq_pg_cron_call() RETURNS text
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT format('SELECT %sreproq_enqueue_periodic_task(', CASE WHEN current_schema() <> 'public' THEN quote_ident(current_schema()) || '.' END)
+$$;
+
+-- The jobs of pg_cron with this prefix; ours are those of this database that call the function above.
+CREATE OR REPLACE FUNCTION reproq_pg_cron_jobs(p_prefix text) RETURNS TABLE (id bigint, name text, is_ours boolean)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN QUERY
+    SELECT j.jobid, j.jobname::text, j.database = current_database() AND starts_with(j.command, reproq_pg_cron_call())
+    FROM cron.job j WHERE starts_with(j.jobname, p_prefix || '_') ORDER BY j.jobid;
+END
+$$;
+
+-- Removes those that are ours. Returns how many.
 CREATE OR REPLACE FUNCTION reproq_pg_cron_remove(p_prefix text) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     job record;
     n integer := 0;
 BEGIN
-    FOR job IN
-        SELECT j.jobid FROM cron.job j
-        WHERE starts_with(j.jobname, p_prefix || '_') AND j.database = current_database()
-          AND j.command ~ '^SELECT ([^ ()]+\.)?reproq_enqueue_periodic_task\('
-        ORDER BY j.jobid
-    LOOP
-        PERFORM cron.unschedule(job.jobid);
+    FOR job IN SELECT j.id FROM reproq_pg_cron_jobs(p_prefix) j WHERE j.is_ours LOOP
+        PERFORM cron.unschedule(job.id);
         n := n + 1;
     END LOOP;
     RETURN n;
 END
 $$;
 
--- Has pg_cron fire a schedule. Its command is the contract's, but for lines that have words of which only the program knows the meaning.
+-- Has pg_cron fire a schedule. Its command is the contract's, but for lines that have words of which only the program knows the meaning. No job
+-- that is not ours may have this name: pg_cron would change that one.
 CREATE OR REPLACE FUNCTION reproq_pg_cron_schedule(p_job text, p_line text, p_name text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    schema CONSTANT text := CASE WHEN current_schema() <> 'public' THEN quote_ident(current_schema()) || '.' END;
     more CONSTANT text := (SELECT format(', %L', p_line) FROM periodic_tasks p
                            WHERE p.name = p_name AND (reproq_cron_parts(p.cron_expr)).minutes IS NULL);
 BEGIN
-    PERFORM cron.schedule(p_job, p_line, format('SELECT %sreproq_enqueue_periodic_task(%L%s);', schema, p_name, more));
+    PERFORM cron.schedule(p_job, p_line, format('%s%L%s);', reproq_pg_cron_call(), p_name, more));
 END
 $$;

@@ -53,6 +53,10 @@ SELECT to_regprocedure('cron.schedule(text,text,text)') IS NOT NULL,
 -- Makes the extension.
 SELECT reproq_pg_cron_create()
 
+-- name: pg_cron_jobs
+-- The jobs with this prefix: (name, is it ours?).
+SELECT name, is_ours FROM reproq_pg_cron_jobs(%(prefix)s)
+
 -- name: pg_cron_remove
 -- Removes our jobs with this prefix. One row: how many.
 SELECT reproq_pg_cron_remove(%(prefix)s)
