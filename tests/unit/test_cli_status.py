@@ -114,8 +114,8 @@ def test_each_duty_shows_its_last_run_its_duration_and_its_next_run() -> None:
 
 
 def test_a_duty_that_fails_is_remarked_upon() -> None:
-    status = with_duties(beat=duty(), reclaim=duty(failed_in_a_row=1, error="no rights"))
-    assert [line.text for line in remarks(status)] == ["the keeper's duty reclaim failed: no rights"]
+    status = with_duties(beat=duty(), reclaim=duty(failed_in_a_row=1, error="no rights\nCONTEXT: much more"))
+    assert [line.text for line in remarks(status)] == ["the keeper's duty reclaim failed: no rights …"]
 
 
 def test_a_pool_is_the_sum_of_its_shards_of_all_generations() -> None:

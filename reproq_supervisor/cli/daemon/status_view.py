@@ -113,9 +113,12 @@ def _duties(status: Answer) -> list[tuple[str, Answer]]:
 
 
 def _failure(duty: Answer) -> str:
-    """Tell of what keeps a duty from its work; nothing when it works, whatever happened before."""
+    """Tell in a line what keeps a duty from its work, JSON has all of it; nothing when it works, whatever happened before."""
+    if not duty["error"]:
+        return ""
     times = duty.get("failed_in_a_row", 1)
-    return f"failed{f' {times} times in a row' if times > 1 else ''}: {duty['error']}" if duty["error"] else ""
+    first, *more = str(duty["error"]).splitlines()
+    return f"failed{f' {times} times in a row' if times > 1 else ''}: {first}{' …' if more else ''}"
 
 
 def _locked(name: str, pool: Answer) -> list[Line]:
