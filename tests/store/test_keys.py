@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 
 from reproq_supervisor.client import Client, NewRun, chain
-from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
+from reproq_supervisor.core.runs import Ending, Outcome, RunId, RunStatus
 from reproq_supervisor.store.commands import CancelOutcome
+from reproq_supervisor.store.enqueue import enqueue
 from tests.store.actors import Keeper, Shard, assert_invariant, every_look_is_dear, lane
 from tests.support.postgres import Database
 
@@ -410,3 +411,24 @@ def test_who_is_admitted_counts_also_where_the_same_claim_looks_again(shard: Sha
     assert ids(shard.claim(5)) == [first]
     second, _, _ = put(3, concurrency_key="c", concurrency_limit=2)
     assert ids(shard.claim(5)) == [second]
+
+
+def test_an_insert_walks_over_nobody_who_has_left_the_line(shard: Shard, put: Put, database: Database) -> None:
+    runs = put(3000, concurrency_key="a", concurrency_limit=100)
+    with database.connect(autocommit=False) as pin, database.connect() as producer:
+        pin.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        pin.execute("SELECT FROM task_lane")
+        for _ in range(25):
+            claimed = shard.claim(100)
+            shard.cycle(endings=tuple(Ending(each.result_id, each.lease_no, Outcome.SUCCEED, b"null") for each in claimed))
+        with producer.transaction():
+            ((before,),) = producer.execute("SELECT reproq_waiters_read()").fetchall()
+            (last,) = enqueue(producer, [NewRun("app.task", concurrency_key="a", concurrency_limit=100)])
+            ((after,),) = producer.execute("SELECT reproq_waiters_read()").fetchall()
+    assert after - before < 100
+    assert waits_for(database, last) == "limit:a"
+    done = 2500
+    while claimed := shard.claim(100):
+        done += len(claimed)
+        shard.cycle(endings=tuple(Ending(each.result_id, each.lease_no, Outcome.SUCCEED, b"null") for each in claimed))
+    assert done == len(runs) + 1

@@ -1,6 +1,6 @@
 -- Every producer is equal: an insert of any form (plain, bulk, COPY, ON CONFLICT, an older product's) makes the lane rows in the same
 -- statement.
--- revision: 10
+-- revision: 11
 -- locks: ACCESS EXCLUSIVE on task_runs while a default and the triggers are set (milliseconds; waits for all who use it).
 --
 -- The lane rows are made per statement, with a transition table: 15 to 19 us a row in bulk against 38 to 46 with a row trigger (11 to 12
@@ -85,10 +85,13 @@ BEGIN
                n.workflow_id, n.lock_name, n.limit_name, n.concurrency_limit, n.on_key
         FROM (SELECT m.*,
                      -- Where others wait, there is no use in standing in line. Nobody's lock is asked: the word left below has it judged again.
+                     -- A line that has a floor (004_keys) would be walked from its dead start, so there it is not asked whether anybody waits.
                      CASE WHEN m.status <> 'READY' OR m.run_after > clock THEN NULL
                           WHEN c.on_key IS NOT NULL THEN c.on_key
-                          WHEN m.lock_name IS NOT NULL AND EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.lock_name) THEN m.lock_name
-                          WHEN m.limit_name IS NOT NULL AND EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.limit_name) THEN m.limit_name
+                          WHEN m.lock_name IS NOT NULL AND (EXISTS (SELECT FROM reproq_line_floors f WHERE f.key = m.lock_name)
+                                                            OR EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.lock_name)) THEN m.lock_name
+                          WHEN m.limit_name IS NOT NULL AND (EXISTS (SELECT FROM reproq_line_floors f WHERE f.key = m.limit_name)
+                                                             OR EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.limit_name)) THEN m.limit_name
                           WHEN m.rate_name IS NOT NULL AND EXISTS (SELECT FROM task_lane w WHERE w.on_key = m.rate_name) THEN m.rate_name
                      END AS on_key
               FROM (SELECT new_runs.*,

@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 13
+-- revision: 14
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end, for whatever reason, is told by a
@@ -140,8 +140,10 @@ BEGIN
             park_reason = CASE WHEN p.on_key IS NOT NULL THEN 'key' END,
             on_key = p.on_key
         FROM (SELECT k.result_id,
-                     CASE WHEN EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.lock_name) THEN k.lock_name
-                          WHEN EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.limit_name) THEN k.limit_name END AS on_key
+                     CASE WHEN EXISTS (SELECT FROM reproq_line_floors f WHERE f.key = k.lock_name)
+                               OR EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.lock_name) THEN k.lock_name
+                          WHEN EXISTS (SELECT FROM reproq_line_floors f WHERE f.key = k.limit_name)
+                               OR EXISTS (SELECT FROM task_lane w WHERE w.on_key = k.limit_name) THEN k.limit_name END AS on_key
               FROM picked k) p
         WHERE l.result_id = ANY (ARRAY[p.result_id])
         RETURNING l.queue_name, l.on_key, l.order_key, l.due_at, l.result_id),
