@@ -76,12 +76,13 @@ def measure_latency(cluster: Cluster, runs: int) -> dict[str, float]:
 
 
 def measure_memory(daemon: Daemon) -> dict[str, float]:
-    """Return MiB by kind of process: the proportional set, in which shared pages count once, and their sum."""
+    """Return MiB by kind of process, all of that kind together: the proportional set, in which shared pages count once; and the sum."""
     sizes: dict[str, float] = {}
     for pid, kind in daemon.processes().items():
         if kind not in ("postgres", "other"):
-            sizes[f"pss_mib_{kind}"] = round(psutil.Process(pid).memory_full_info().pss / 2**20, 1)
-    return {**sizes, "pss_mib_all": round(sum(sizes.values()), 1)}
+            name = f"pss_mib_{kind}"
+            sizes[name] = sizes.get(name, 0.0) + psutil.Process(pid).memory_full_info().pss / 2**20
+    return {name: round(size, 1) for name, size in {**sizes, "pss_mib_all": sum(sizes.values())}.items()}
 
 
 def _processor_s(cluster: Cluster, daemon: Daemon) -> dict[str, float]:

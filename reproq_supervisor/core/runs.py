@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 RunId = NewType("RunId", int)
 LeaseNo = NewType("LeaseNo", int)
@@ -52,8 +52,7 @@ class ErrorKind(StrEnum):
     BAD_RESULT = "bad_result"
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """One claimed run, as the shard holds it.
 
     Attributes:
@@ -73,8 +72,7 @@ class Claimed:
     is_suspect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """What the holder of a lease says about the end of its attempt.
 
     Attributes:

@@ -7,8 +7,8 @@ each hand-out; the token pipe carries the same numbers (see docs/architecture.md
 import math
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 TOKEN = struct.Struct("!Q")
 _TASK = struct.Struct("!QqIIiHHIqd")
@@ -34,8 +34,7 @@ class PayloadMode(StrEnum):
     INLINE = "inline"
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):  # made in 0.3 us, a frozen dataclass in 0.7, and several of them for each task
     """One task as an executor receives it.
 
     Attributes:
@@ -66,8 +65,7 @@ class Verdict(IntEnum):
     STOPPED = 3  # the soft signal ended it: what that means depends on why the shard sent it
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The end of one task.
 
     Attributes:

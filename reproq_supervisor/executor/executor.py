@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from reproq_supervisor.core.work import MAX_RESULT_BYTES, Result, Work, decode_batch, encode_result
@@ -183,7 +183,8 @@ def serve(link: BlockingLink, tokens_fd: int, run: Runner, capture: Capture, *, 
 
 def _report(link: BlockingLink, capture: Capture, result: Result, elapsed_s: float) -> None:
     fresh = capture.exchange_if_written()
-    payload = encode_result(replace(result, elapsed_s=elapsed_s, output_follows=fresh is not None))
+    told = Result(result.seq, result.verdict, result.body, elapsed_s, result.delay_s, output_follows=fresh is not None)
+    payload = encode_result(told)
     # The shard is gone when this fails; the end of the socket says so again in `serve`.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         link.send(payload, fresh or ())

@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import TypeVar
@@ -208,7 +208,7 @@ class LoopExecutor:
         self._host.close(work.seq)
         django_state.end_task()
         self._runs.end_output(output)
-        return replace(result, elapsed_s=time.perf_counter() - started)
+        return result._replace(elapsed_s=time.perf_counter() - started)
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
         # Whoever cancels us cannot stop the thread: without its result the run would never end.

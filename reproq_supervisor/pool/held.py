@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from reproq_supervisor.core.runs import Claimed, Ending, LeaseNo, Outcome, RunId
 from reproq_supervisor.core.work import Work
@@ -16,8 +17,7 @@ class Phase(StrEnum):
     ENDED = "ended"  # its ending waits for the next cycle
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How a held run ended, until the database knows; the fields are those of `Ending`."""
 
     outcome: Outcome
