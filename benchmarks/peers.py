@@ -88,7 +88,14 @@ QUESTIONS = {
 BACKLOG = Question(
     "The first 2,000 tasks of a deep backlog beside those of a shallow one",
     "ratio",
-    {"shallow_per_s": "shallow /s", "deep_per_s": "deep /s", "ratio": "ratio"},
+    {
+        "shallow_per_s": "shallow /s",
+        "deep_per_s": "deep /s",
+        "ratio": "ratio",
+        "shallow_cpu_us": "shallow us",
+        "deep_cpu_us": "deep us",
+        "cpu_ratio": "ratio of us",
+    },
     lambda *_: {},
 )
 

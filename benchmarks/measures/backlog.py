@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from benchmarks.contenders.contender import Contender, Queue, Work
+from benchmarks.contenders.contender import Contender, Queue, Work, Workers
 from benchmarks.contenders.meter import Meter, new_meter
 from benchmarks.measures.drain import BOOT_S, rate_of, settle
+from benchmarks.measures.usage import processor_s
 from tests.support.eventually import eventually
 from tests.support.postgres import Cluster
 
@@ -28,6 +30,13 @@ _SETTLE_S = 3.0
 """Workers look around when they start, and how long that takes is another question: who can, claims only then."""
 _PAUSE_S = 0.5
 """So long after a burst everything that was claimed has ended."""
+
+
+class Burst(NamedTuple):
+    """Tasks a second, and the microseconds of processor that workers and server took for each, which a busy machine changes less."""
+
+    per_s: float
+    cpu_us: float | None
 
 
 @dataclass
@@ -53,24 +62,26 @@ class Backlog:
             eventually(self.queue.is_drained, timeout=BOOT_S, what="all have ended")
         self.fill(self.depth)
 
-    def first_per_s(self) -> float:
-        """Return the rate at which the first of the backlog start, the median of several bursts; it is full again afterwards."""
+    def first(self, cluster: Cluster) -> Burst:
+        """Return how the first of the backlog fare, the median of several bursts; it is full again afterwards."""
         with new_meter(_ROOM) as meter:
             if not self.queue.hold():
                 with self.queue.workers(meter):
                     _wait(meter, FIRST)
-                return self._rate_since(meter, 0.0)
-            with self.queue.workers(meter):
+                return Burst(self._rate_since(meter, 0.0), None)
+            with self.queue.workers(meter) as workers:
                 time.sleep(_SETTLE_S)
-                return statistics.median(self._burst(meter) for _ in range(BURSTS))
+                bursts = [self._burst(cluster, workers, meter) for _ in range(BURSTS)]
+        return Burst(statistics.median(each.per_s for each in bursts), statistics.median(each.cpu_us or 0.0 for each in bursts))
 
-    def _burst(self, meter: Meter) -> float:
-        began, seen = time.monotonic(), meter.seen()
+    def _burst(self, cluster: Cluster, workers: Workers, meter: Meter) -> Burst:
+        began, seen, before = time.monotonic(), meter.seen(), sum(processor_s(workers, cluster))
         self.queue.let_go()
         _wait(meter, seen + FIRST)
         self.queue.hold()
         time.sleep(_PAUSE_S)
-        return self._rate_since(meter, began)
+        cpu_us = (sum(processor_s(workers, cluster)) - before) / (meter.seen() - seen) * 1e6
+        return Burst(self._rate_since(meter, began), cpu_us)
 
     def _rate_since(self, meter: Meter, began: float) -> float:
         starts = sorted(start for start in meter.starts() if start > began)
@@ -123,10 +134,12 @@ def first_of_many(
         _filled(cluster, contender, depth, before) as deep,
         _pinned(deep) if pinned else nullcontext(),
     ):
-        shallow.first_per_s(), deep.first_per_s()  # files and plans in memory
+        shallow.first(cluster), deep.first(cluster)  # files and plans in memory
         found = []
         for _ in range(rounds):
-            alone, beside = shallow.first_per_s(), deep.first_per_s()
-            found.append({"shallow_per_s": alone, "deep_per_s": beside, "ratio": beside / alone})
-            print(f"  {alone:,.0f}/s alone, {beside:,.0f}/s beside the others", file=sys.stderr, flush=True)
+            alone, beside = shallow.first(cluster), deep.first(cluster)
+            found.append({"shallow_per_s": alone.per_s, "deep_per_s": beside.per_s, "ratio": beside.per_s / alone.per_s})
+            if alone.cpu_us and beside.cpu_us:
+                found[-1] |= {"shallow_cpu_us": alone.cpu_us, "deep_cpu_us": beside.cpu_us, "cpu_ratio": alone.cpu_us / beside.cpu_us}
+            print("  " + ", ".join(f"{name} {value:,.2f}" for name, value in found[-1].items()), file=sys.stderr, flush=True)
         return found
