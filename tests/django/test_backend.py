@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import django
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 from django.test import override_settings
 
 from reproq_django.backend import ReproqBackend
-from reproq_django.framework import IS_BACKPORT, InvalidTask, TaskResultDoesNotExist, TaskResultStatus, task_backends, task_enqueued
+from reproq_django.framework import InvalidTask, TaskResultDoesNotExist, TaskResultStatus, task_backends, task_enqueued
 from reproq_django.models import TaskRun
 from reproq_django.results import ReproqTaskResult
 from reproq_django.signals import task_enqueued as contract_task_enqueued
@@ -237,7 +238,7 @@ def test_a_result_can_be_copied() -> None:
     assert (twin, twin.raw_status, twin.db_alias, twin.result_id) == (result, "READY", "default", result.result_id)
 
 
-@pytest.mark.skipif(IS_BACKPORT, reason="the backport's tasks cannot be pickled")
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="tasks can be pickled from Django 6.1 on")
 def test_a_result_can_be_kept_in_a_cache() -> None:
     result = tasks.add.enqueue(1)
 
