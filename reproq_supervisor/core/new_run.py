@@ -74,7 +74,7 @@ class NewRun:
 _json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
-# Most runs differ by their arguments only: the rest of a spec took three quarters of the time for all. Typed, for 1 == True.
+# Most runs differ by their arguments only: the rest of a spec took half of the time for all. Typed, for 1 == True.
 @lru_cache(maxsize=256, typed=True)
 def _frame(
     run_after: str | None,

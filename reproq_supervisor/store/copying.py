@@ -1,4 +1,4 @@
-"""Runs as the text of a COPY: what costs psycopg 5 us a row, value by value, takes 2 us as one line."""
+"""Runs as the text of a COPY, a line at once: value by value it costs the client half as much again for each row."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta

@@ -14,7 +14,7 @@ ORDER BY r.n
 RETURNING result_id, dedupe_key, enqueued_at
 
 -- name: enqueue_one
--- The same for one run, which is planned in a third of the time.
+-- The same for one run, without the arrays, which are more to plan.
 INSERT INTO task_runs (queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
                        lock_key, concurrency_key, concurrency_limit, expires_at, backend_alias, dedupe_key)
 VALUES (%(queue_name)s, %(priority)s::int, coalesce(%(run_after)s::timestamptz, now() + %(delay_s)s::float8 * interval '1 s'), %(spec)s::jsonb,
