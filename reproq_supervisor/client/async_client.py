@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from reproq_supervisor.client import questions
 from reproq_supervisor.client.arguments import check_ids
 from reproq_supervisor.client.database import find_database
+from reproq_supervisor.client.options import seconds
 from reproq_supervisor.client.result import TaskResult
 from reproq_supervisor.client.waiting import ended_or_late, in_order, pauses
 from reproq_supervisor.client.workflows import Workflow
@@ -62,20 +64,20 @@ class AsyncClient:
         """As `Client.results`."""
         return await self._read(questions.reading(check_ids(runs)))
 
-    async def wait(self, run: int, timeout: float | None = None) -> TaskResult:
+    async def wait(self, run: int, timeout: float | timedelta | None = None) -> TaskResult:
         """As `Client.wait`."""
         return (await self.wait_all([run], timeout))[0]
 
-    async def wait_all(self, runs: Iterable[int], timeout: float | None = None) -> list[TaskResult]:
+    async def wait_all(self, runs: Iterable[int], timeout: float | timedelta | None = None) -> list[TaskResult]:
         """As `Client.wait_all`."""
-        wanted = check_ids(runs)
+        wanted, timeout_s = check_ids(runs), seconds(timeout)
         open_runs = await self._read(questions.watching(wanted))
-        for pause_s in pauses(timeout):
+        for pause_s in pauses(timeout_s):
             if not open_runs:
                 break
             await asyncio.sleep(pause_s)
             open_runs = await self._read(questions.watching(sorted(open_runs)))
-        return ended_or_late(in_order(await self.results(wanted), wanted), timeout)
+        return ended_or_late(in_order(await self.results(wanted), wanted), timeout_s)
 
     async def cancel(self, run: int, *, connection: "AsyncConnection | None" = None) -> CancelOutcome:
         """As `Client.cancel`."""

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from reproq_supervisor.client import questions
 from reproq_supervisor.client.arguments import check_ids
 from reproq_supervisor.client.database import find_database
+from reproq_supervisor.client.options import seconds
 from reproq_supervisor.client.result import TaskResult
 from reproq_supervisor.client.waiting import ended_or_late, in_order, pauses
 from reproq_supervisor.client.workflows import Workflow
@@ -75,7 +77,7 @@ class Client:
         """Return those of *runs* that exist, by id."""
         return self._read(questions.reading(check_ids(runs)))
 
-    def wait(self, run: int, timeout: float | None = None) -> TaskResult:
+    def wait(self, run: int, timeout: float | timedelta | None = None) -> TaskResult:
         """Wait until the run has ended, but not longer than *timeout* seconds; return it.
 
         Raises:
@@ -84,16 +86,16 @@ class Client:
         """
         return self.wait_all([run], timeout)[0]
 
-    def wait_all(self, runs: Iterable[int], timeout: float | None = None) -> list[TaskResult]:
+    def wait_all(self, runs: Iterable[int], timeout: float | timedelta | None = None) -> list[TaskResult]:
         """Wait until all of *runs* have ended, and return them in order; raises as `wait`."""
-        wanted = check_ids(runs)
+        wanted, timeout_s = check_ids(runs), seconds(timeout)
         open_runs = self._read(questions.watching(wanted))
-        for pause_s in pauses(timeout):
+        for pause_s in pauses(timeout_s):
             if not open_runs:
                 break
             time.sleep(pause_s)
             open_runs = self._read(questions.watching(sorted(open_runs)))
-        return ended_or_late(in_order(self.results(wanted), wanted), timeout)
+        return ended_or_late(in_order(self.results(wanted), wanted), timeout_s)
 
     def cancel(self, run: int, *, connection: "Connection | None" = None) -> CancelOutcome:
         """Cancel the run: one that waits ends at once, one that runs is asked to stop; return which it was."""

@@ -193,6 +193,11 @@ def test_waiting_ends_in_time_or_with_the_run(client: Client, shard: Shard) -> N
         client.wait(4711, timeout=0)
 
 
+def test_the_time_to_wait_may_be_a_timedelta(client: Client) -> None:
+    with pytest.raises(WaitTimeoutError, match="within 0.05 s"):
+        client.wait(client.enqueue(run(delay_s=600)), timeout=timedelta(milliseconds=50))
+
+
 def test_workflows_begin_whole(client: Client, shard: Shard, database: Database) -> None:
     steps = client.begin(chain(run(args=[1]), run(args=[2])))
     assert [client.result(step).status for step in steps] == [RunStatus.READY, RunStatus.WAITING]
