@@ -137,7 +137,8 @@ def raised(error: BaseException) -> BaseException:
 
 def test_an_error_names_its_class_and_its_traceback() -> None:
     fields = json.loads(encode_error("app_error", "words", raised(ValueError("words"))))
-    assert list(fields) == ["kind", "message", "exception_class", "traceback"]
+    assert list(fields) == ["kind", "message", "exception_class", "exception_class_path", "traceback"]
+    assert fields["exception_class_path"] == "builtins.ValueError"
     assert (fields["exception_class"], fields["traceback"].splitlines()[-1]) == ("ValueError", "ValueError: words")
     assert "in raised" in fields["traceback"]
 

@@ -194,7 +194,7 @@ def test_waiting_ends_in_time_or_with_the_run(client: Client, shard: Shard) -> N
 
 
 def test_the_time_to_wait_may_be_a_timedelta(client: Client) -> None:
-    with pytest.raises(WaitTimeoutError, match="within 0.05 s"):
+    with pytest.raises(WaitTimeoutError, match=r"within 0\.05 s"):
         client.wait(client.enqueue(run(delay_s=600)), timeout=timedelta(milliseconds=50))
 
 
