@@ -14,6 +14,8 @@ EMPTY = """
 SET LOCAL session_replication_role = replica;
 DELETE FROM task_runs; DELETE FROM task_lane; DELETE FROM workflow_runs; DELETE FROM rate_limits; DELETE FROM reproq_flow_ends;
 DELETE FROM reproq_key_arrivals; DELETE FROM reproq_cancel_requests; DELETE FROM reproq_queue_controls; DELETE FROM reproq_queue_settings;
+DELETE FROM reproq_key_floors; DELETE FROM reproq_line_floors;
+SELECT setval('draws', 0);
 """
 STATE = """
 SELECT coalesce(r.result_id, l.result_id), r.status,

@@ -1,7 +1,8 @@
 """A database whose clock the test sets, and everybody who works with it.
 
 The clock stands still but for the step that moves it: functions of our schema that stand before those of PostgreSQL. So every due time,
-lease, token and expiry is exact, and nothing waits.
+lease, token and expiry is exact, and nothing waits. What is drawn by chance is drawn in the same way in each history, or one that is told
+again would not be the same.
 """
 
 from typing import Any
@@ -16,6 +17,9 @@ CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATI
 CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT public.clock_timestamp() $$;
 CREATE FUNCTION public.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT public.clock_timestamp() $$;
 CREATE FUNCTION public.transaction_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT public.clock_timestamp() $$;
+CREATE SEQUENCE draws MINVALUE 0;
+CREATE FUNCTION public.random() RETURNS double precision LANGUAGE sql VOLATILE AS $$
+    SELECT d - floor(d) FROM (SELECT nextval('public.draws') * 0.618034::double precision AS d) draw $$;
 """
 # Functions look names up when they are called; defaults of columns did so when they were made.
 FOLLOW_CLOCK = """
