@@ -20,6 +20,7 @@ from django.core.management import call_command
 from django.db import connections
 from psycopg import sql
 
+from reproq_supervisor.executor.entry import plain_entry, use_entry
 from tests.django import settings as project
 from tests.django.databases import postgres_settings
 from tests.support.postgres import Cluster, Database
@@ -30,6 +31,8 @@ if not settings.configured:
     # Not by DJANGO_SETTINGS_MODULE: what other tests start would inherit it.
     settings.configure(**{name: value for name, value in vars(project).items() if name.isupper()}, LOGGING_CONFIG=None)
     django.setup()
+    # The application makes of its process one that calls all tasks in Django's way. Other tests call plain ones in it.
+    use_entry(plain_entry)
 
 
 def sqlite_settings(path: Path) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def test_workflows_without_runs_go(database: Database) -> None:
             hours,
         )
     with database.connect() as connection:
-        assert prune_flows(connection, 3600) == 1
+        assert prune_flows(connection, {RunStatus.SUCCESSFUL: 3600.0}, "finished_at") == 1
 
 
 def test_a_prune_that_is_cut_off_is_continued_by_the_next(
