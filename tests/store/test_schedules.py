@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -127,15 +126,6 @@ def test_one_that_cannot_fire_is_disabled_with_its_reason_and_stops_nobody(add: 
     assert beat.once() == 0
 
 
-def _can_read_levels() -> bool:
-    """Answer whether this Python reads so many levels: it depends on its version."""
-    try:
-        json.loads("[" * 1500 + "]" * 1500)
-    except RecursionError:
-        return False
-    return True
-
-
 def test_values_that_only_sql_can_store_disable_their_schedule_and_stop_nobody(add: Add, beat: Beating, database: Database) -> None:
     long = "".join(hashlib.sha256(str(n).encode()).hexdigest() for n in range(150))  # too long for an index, however it is compressed
     add("levels")
@@ -149,12 +139,12 @@ def test_values_that_only_sql_can_store_disable_their_schedule_and_stop_nobody(a
     database.query("UPDATE periodic_tasks SET payload_json = %s::jsonb WHERE name = 'infinite number'", f"[1{'0' * 400}.5]")
     database.query("UPDATE periodic_tasks SET last_run_at = '99999-01-01' WHERE name = 'last run in another age'")
     wrong = {"levels", "infinite number", "jitter without end", "jitter beyond all years", "long queue"}
-    if _can_read_levels():
-        wrong.remove("levels")
-    assert beat.once() == 7 - len(wrong)
+    fired = beat.once()
     assert len(runs(database, "fine")) == len(runs(database, "last run in another age")) == 1
     disabled = dict(database.query("SELECT name, disabled_reason FROM periodic_tasks WHERE NOT enabled"))
-    assert set(disabled) == wrong
+    # How many levels of JSON Python reads depends on its version and on how deep the stack is by then.
+    assert set(disabled) | {"levels"} == wrong
+    assert fired == 7 - len(disabled)
     assert "payload_json" in disabled.get("levels", "payload_json")
     assert "payload_json" in disabled["infinite number"]
     assert "jitter_s" in disabled["jitter without end"]

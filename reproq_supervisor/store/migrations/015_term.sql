@@ -1,5 +1,5 @@
 -- The keeper's term: of all keepers of a database one acts, until its term ends or it resigns.
--- revision: 2
+-- revision: 3
 -- locks: none.
 --
 -- The row says who keeps and until when. A duty holds the term's lock shared while it runs (an advisory lock of the transaction, so that it
@@ -41,6 +41,8 @@ BEGIN
     IF NOT FOUND THEN
         SELECT t.* INTO term FROM reproq_keeper_term t;
         IF (NOT FOUND OR reproq_term_is_vacant(term)) AND pg_try_advisory_xact_lock(reproq_term_lock()) THEN
+            -- It begins when the last one has ended, not when this was asked for.
+            clock := clock_timestamp();
             INSERT INTO reproq_keeper_term AS t (term_no, holder, backend_pid, since, ends_at)
             VALUES (1, p_holder, p_backend, clock, clock + p_length_s * interval '1 s')
             ON CONFLICT (is_only) DO UPDATE
