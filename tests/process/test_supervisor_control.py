@@ -237,7 +237,7 @@ def test_a_log_that_was_moved_away_is_opened_again_on_usr1(supervised: Make) -> 
     eventually(daemon.log_path.exists, what="a new log")
     daemon.ask("drain", pool="mail")
     eventually(lambda: "pool.paused" in daemon.log, what="lines go there")
-    assert "reopen" in _kinds(daemon, daemon.pids()["mail/0"])
+    eventually(lambda: "reopen" in _kinds(daemon, daemon.pids()["mail/0"]), what="the shard is told, too")
 
 
 def _kinds(daemon: Supervised, pid: int) -> list[str]:
