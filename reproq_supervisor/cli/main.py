@@ -12,7 +12,7 @@ import click
 
 import reproq_supervisor
 from reproq_supervisor.cli.commands import SECTIONS, find_command
-from reproq_supervisor.cli.failures import FAILED, report
+from reproq_supervisor.cli.failures import FAILED, LOST_ANSWER, report
 
 PROGRAM = "reproq-supervisor"
 _OPTIONS_OF_COMMANDS = ("-c", "--config", "--dsn", "--json")
@@ -75,9 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     name = Path(sys.argv[0]).name
     try:
         code = program.main(given, prog_name=PROGRAM if name == "__main__.py" else name, standalone_mode=False)
+        sys.stdout.flush()  # what is left of the answer is told to be lost here, not when the interpreter ends
     except BrokenPipeError:  # whoever read has left, as in `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_answer()
         code = FAILED
     except Exception as error:  # boundary: whatever happened ends as words and an exit code
+        if isinstance(error, OSError) and error.errno in LOST_ANSWER:
+            _forget_answer()
         code = report(error, as_json="--json" in given)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _forget_answer() -> None:
+    """Let what the output still holds, and what is written from now on, go nowhere instead of failing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,8 @@
 import importlib
 import os
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +12,7 @@ from reproq_supervisor.executor import django_state
 from reproq_supervisor.process import proctable
 
 _STANDARD = frozenset({0, 1, 2})
+_SETTLING_S = 5.0
 
 
 class PreloadError(Exception):
@@ -52,10 +55,18 @@ def check_forkable(our_descriptors: frozenset[int]) -> None:
     Raises:
       PreloadError: names the threads, or the sockets with their peers.
     """
-    threads = proctable.thread_names()
+    threads = _settled_threads()
     if len(threads) > 1:
         names = ", ".join(sorted(threads))
         raise PreloadError(f"app.preload: expected one thread after the imports, got {len(threads)} ({names})")
     sockets = proctable.open_sockets(our_descriptors | _STANDARD)
     if sockets:
         raise PreloadError(f"app.preload: expected no open sockets after the imports, got {'; '.join(sockets)}")
+
+
+def _settled_threads() -> list[str]:
+    """Return the names of our threads. A thread that Python has joined is still the kernel's for a moment, longer on a busy machine."""
+    until = time.monotonic() + _SETTLING_S
+    while len(names := proctable.thread_names()) > threading.active_count() and time.monotonic() < until:
+        time.sleep(0.005)
+    return names

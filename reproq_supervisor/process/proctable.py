@@ -1,6 +1,7 @@
 """What /proc says of processes: children, names, open descriptors, threads."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -48,7 +49,11 @@ def command_name(pid: int) -> str:
 
 def thread_names() -> list[str]:
     """Return the kernel's names of our threads; one entry means we may fork."""
-    return [Path(f"/proc/self/task/{tid}/comm").read_text().strip() for tid in os.listdir("/proc/self/task")]  # noqa: PTH208
+    names = []
+    for tid in os.listdir("/proc/self/task"):  # noqa: PTH208
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            names.append(Path(f"/proc/self/task/{tid}/comm").read_text().strip())
+    return names
 
 
 def open_sockets(allowed: frozenset[int]) -> list[str]:

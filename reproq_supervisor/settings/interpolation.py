@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _REFERENCE = re.compile(r"(\$\$\{)|\$\{([^{}]*)\}|(\$\{)")
 _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -56,6 +57,19 @@ def interpolate(text: str, environ: Mapping[str, str]) -> Interpolated:
         return value
 
     return Interpolated(_REFERENCE.sub(fill, text), tuple(dict.fromkeys(variables)))
+
+
+def escape(value: Any) -> Any:
+    """Return *value*, of plain data, with its texts written so that `interpolate` gives them back; keys are never filled in."""
+    match value:
+        case str():
+            return value.replace("${", "$${")
+        case dict():
+            return {key: escape(inner) for key, inner in value.items()}
+        case list():
+            return [escape(inner) for inner in value]
+        case _:
+            return value
 
 
 def _is_unicode(value: str) -> bool:

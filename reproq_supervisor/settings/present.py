@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from reproq_supervisor.settings.document import Path, dotted
+from reproq_supervisor.settings.interpolation import escape
 from reproq_supervisor.settings.layers import Layers
 from reproq_supervisor.settings.masking import mask
 from reproq_supervisor.settings.model import Settings
@@ -34,7 +35,7 @@ def as_data(settings: Settings, *, human: bool) -> dict[str, Any]:
 
 def as_yaml(settings: Settings) -> str:
     """Return a file with every key that says what *settings* say, secrets excepted."""
-    return yaml.safe_dump(as_data(settings, human=True), sort_keys=False, allow_unicode=True, width=120)
+    return yaml.safe_dump(escape(as_data(settings, human=True)), sort_keys=False, allow_unicode=True, width=120)
 
 
 def with_origins(settings: Settings, layers: Layers, *, human: bool) -> Iterator[Shown]:

@@ -63,7 +63,7 @@ def test_what_is_wrong_is_named(start_daemon: Callable[..., Daemon], database: D
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_while_processes_are_killed(start_daemon: Callable[..., Daemon], database: Database) -> None:
     daemon = start_daemon(config(database.dsn, quarantine={"exits": 100, "window": "60s"}))
-    told = daemon.answer("torture", "--count", "1500", "--chaos", "--yes")
+    told = daemon.answer("torture", "--count", "1500", "--chaos", "--yes", timeout=500)
     assert (told["ok"], told["ended"], told["lost"]) == (True, 1500, 0)
     assert set(told["kills"]) <= {"executor", "nursery", "shard", "keeper"}
     assert sum(told["kills"].values()) > 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import multiprocess
 import psycopg
+import pytest
 
 from reproq_supervisor.core.runs import RunId
 from tests.store.actors import Keeper, assert_invariant, ended
@@ -95,6 +96,7 @@ def interfere(dsn: str, seed: int, seconds: float) -> None:
                 continue
 
 
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_or_done_twice_while_everybody_interferes(put: Put, database: Database) -> None:
     for queue in ("a", "b"):
         put(1500, queue_name=queue, max_attempts=5)
@@ -103,7 +105,7 @@ def test_nothing_is_lost_or_done_twice_while_everybody_interferes(put: Put, data
     workers = [(work_and_misbehave, (database.dsn, f"worker-{n}", seed + n, seconds)) for n in range(3)]
     others = [(interfere, (database.dsn, seed + 10 + n, seconds)) for n in range(2)]
     with multiprocess.get_context("spawn").Pool(5) as pool:
-        results = [job.get(timeout=60) for job in [pool.apply_async(work, arguments) for work, arguments in workers + others]]
+        results = [job.get(timeout=300) for job in [pool.apply_async(work, arguments) for work, arguments in workers + others]]
     assert_invariant(database)
     claimed = [claim for result in results[: len(workers)] for claim in result] + work_off(database)
     assert database.query("SELECT 1 FROM task_lane") == []
@@ -120,7 +122,7 @@ def work_off(database: Database) -> list[tuple[int, int]]:
     from tests.store.actors import Shard
 
     shard, keeper, claimed = Shard(database.dsn, "orderly"), Keeper(database.dsn), []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     with ended(shard, keeper):
         while database.query("SELECT 1 FROM task_lane LIMIT 1"):
             assert time.monotonic() < deadline, "the rest is not worked off"

@@ -135,9 +135,9 @@ class Daemon:
         argv = self._program(*arguments)
         return subprocess.run(argv, env=env, cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False)
 
-    def answer(self, *arguments: str) -> Any:
+    def answer(self, *arguments: str, timeout: float = EXIT_TIMEOUT_S) -> Any:
         """Run a command with `--json` and return what it answers; it must succeed."""
-        done = self.command(*arguments, "--json")
+        done = self.command(*arguments, "--json", timeout=timeout)
         assert done.returncode == 0, f"{arguments}: exit code {done.returncode}: {done.stderr or done.stdout}"
         return json.loads(done.stdout)
 

@@ -230,10 +230,12 @@ def test_status_of_a_file_that_is_none_does_not_answer_for_another_daemon(tmp_pa
         assert "expected the configuration file of a daemon, found none" in capsys.readouterr().err
 
 
-def test_an_answer_that_cannot_be_written_is_told_without_a_trace() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_answer_that_cannot_be_written_is_told_without_a_trace(unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
         argv = [sys.executable, "-P", "-m", "reproq_supervisor", "version"]
-        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False)
     assert done.returncode == 1
     assert "expected to write the answer, got: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
