@@ -243,6 +243,38 @@ def test_a_run_that_is_inserted_as_running_is_its_writers_until_its_lease_ends(d
     assert len(shard.claim(5)) == 1
 
 
+SPREAD = """
+INSERT INTO task_runs (queue_name, priority, run_after, enqueued_at, attempts, max_attempts, timeout_seconds, concurrency_limit,
+                       workflow_id, task_path, spec_json, spec_hash, status, lock_key, dedupe_key)
+SELECT queue, priority, run_after, enqueued_at, attempts, 3, 900, 2, workflow, 'app.spread', '{}'::jsonb, 'x', 'READY', '', NULL
+FROM unnest('{plain,aged,strict}'::text[]) queue, unnest('{-3,0,7}'::int[]) priority, unnest('{-5,0,1999999999}'::int[]) attempts,
+     unnest('{NULL,-infinity,2020-01-01 00:00+00,2190-01-01 00:00+00,infinity}'::timestamptz[]) run_after,
+     unnest('{2019-01-01 00:00+00,2180-01-01 00:00+00}'::timestamptz[]) enqueued_at,
+     unnest('{NULL,00000000-0000-0000-0000-000000000001}'::uuid[]) workflow
+"""
+KEYED = """
+UNION ALL
+SELECT 'other', 0, NULL::timestamptz, '2019-01-01 00:00+00', 0, 3, 900, 2, NULL::uuid, 'app.keyed', '{}', 'x', 'READY', 'a key', NULL
+"""
+
+
+def test_a_statement_of_plain_runs_makes_the_rows_that_it_makes_beside_a_run_with_a_key(database: Database) -> None:
+    """Runs without keys and rates have a statement of their own."""
+    database.query("INSERT INTO reproq_queue_settings (queue_name, priority_aging_s) VALUES ('aged', 5), ('strict', 0)")
+    made = []
+    for others in ("", KEYED):
+        database.query(SPREAD + others)
+        made.append(
+            database.query(
+                "WITH gone AS (DELETE FROM task_runs RETURNING result_id, task_path)"
+                " SELECT count(*), (to_jsonb(l) - 'result_id')::text AS lane FROM task_lane l JOIN gone USING (result_id)"
+                " WHERE task_path = 'app.spread' GROUP BY 2 ORDER BY 2"
+            )
+        )
+    assert sum(count for count, _ in made[0]) == 540
+    assert made[0] == made[1]
+
+
 def test_ended_rows_get_no_lane_row(database: Database) -> None:
     for status in ("SUCCESSFUL", "FAILED", "CANCELLED"):
         database.query("INSERT INTO task_runs (spec_json, spec_hash, task_path, status) VALUES ('{}', 'a', 'app.x', %s)", status)
