@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -141,8 +141,13 @@ def read_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 def jitter_of(schedule: DueSchedule, fire_at: datetime) -> timedelta:
-    """Return how much later than *fire_at* a run starts: always the same, whoever asks."""
+    """Return how much later than *fire_at* a run starts: always the same, whoever asks.
+
+    Raises:
+      OverflowError: the longest that it could be leads beyond all years, whatever is drawn this time.
+    """
     if not 0 < schedule.jitter_s < math.inf:
         return timedelta()
-    digest = hashlib.sha256(f"{schedule.name} {fire_at.isoformat()}".encode()).digest()
+    _ = fire_at + timedelta(seconds=schedule.jitter_s)
+    digest = hashlib.sha256(f"{schedule.name} {fire_at.astimezone(UTC).isoformat()}".encode()).digest()
     return timedelta(seconds=schedule.jitter_s * int.from_bytes(digest[:6]) / 2**48)

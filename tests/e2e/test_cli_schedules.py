@@ -66,6 +66,23 @@ def test_what_makes_no_sense_is_refused(database: Database, wrong: tuple[str, ..
     assert database.query("SELECT name FROM periodic_tasks") == []
 
 
+@pytest.mark.parametrize(
+    ("line", "zone", "blamed"),
+    [("* * * * *", "Mars/Base", "--timezone"), ("61 * * * *", "UTC", "CRON"), ("TZ=Mars 0 0 * * *", "UTC", "CRON")],
+)
+def test_the_argument_that_makes_no_sense_is_named(database: Database, line: str, zone: str, blamed: str) -> None:
+    for command in (("add", "x", line, "a.b", "--dsn", database.dsn), ("next", line)):
+        done = run_program("schedule", *command, "--timezone", zone)
+        assert (done.code, f"Invalid value for {blamed}: expected" in done.err) == (2, True), done.err
+
+
+def test_a_schedule_whose_line_means_nothing_is_named(database: Database) -> None:
+    database.query("INSERT INTO periodic_tasks (name, cron_expr, task_path, next_run_at) VALUES ('odd', 'x', 'a.b', now())")
+    for command in ("enable", "next"):
+        done = run_program("schedule", command, "odd", "--dsn", database.dsn)
+        assert (done.code, "odd: expected a cron line" in done.err) == (1, True), done.err
+
+
 def test_a_schedule_is_run_by_hand_and_its_overlap_counts(database: Database) -> None:
     dsn = ("--dsn", database.dsn)
     run_program(
@@ -122,7 +139,14 @@ def test_pg_cron_gets_a_job_for_each_schedule_and_only_ours_are_touched(database
     ):
         assert run_program("schedule", "add", name, line, "app.task", *more, *dsn).code == 0
     plan = run_program("pg-cron", "--dry-run", "--json", *dsn).json
-    assert (plan["done"], sorted(plan["left_out"])) == (False, ["far", "fast", "last"])
+    assert (plan["done"], plan["goes"]) == (False, ["reproq_periodic_gone"])
+    assert plan["left_out"] == {
+        "far": "pg_cron fires in UTC, and its zone is Asia/Tokyo",
+        "fast": "pg_cron has no words for seconds",
+        "last": "pg_cron has no words for the last day of a month",
+        "off": "it is disabled",
+    }
+    assert "reproq_periodic_gone would be removed\n" in run_program("pg-cron", "--dry-run", *dsn).out
     assert len(database.query("SELECT 1 FROM cron.job")) == 4
     for _ in range(2):
         assert run_program("pg-cron", *dsn).code == 0
@@ -134,11 +158,13 @@ def test_pg_cron_gets_a_job_for_each_schedule_and_only_ours_are_touched(database
             ("0,20,40 9,10,11,12,13,14,15,16,17 * * 1,2,3,4,5", True),
         ]
         # What the database does not understand itself, the job tells it.
-        assert spread == f"SELECT reproq_enqueue_periodic_task('spread', '{drawn}');"
+        assert spread == f"SELECT reproq_enqueue_periodic_task('spread', '{drawn}', 'H 3 31 * *');"
         assert len(database.query("SELECT 1 FROM cron.job")) == 7
-    for _, _, command in ours:
-        database.query(command.replace("%", "%%"))
-    assert database.query("SELECT count(*) FROM task_runs") == [(4,)]
+    for runs in (0, 4):  # before they are due, and when they are
+        for _, _, command in ours:
+            database.query(command.replace("%", "%%"))
+        assert database.query("SELECT count(*) FROM task_runs") == [(runs,)]
+        database.query("UPDATE periodic_tasks SET next_run_at = now()")
     would_go = run_program("pg-cron", "--remove", "--dry-run", "--json", *dsn).json["goes"]
     assert sorted(would_go) == sorted(name for name, *_ in ours)
     assert run_program("pg-cron", "--remove", "--dry-run", *dsn).out.count("would be removed\n") == 4

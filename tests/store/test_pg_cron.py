@@ -1,8 +1,10 @@
-"""What pg_cron calls: whenever its job starts, it names the firing that the line means, and enters it once. No extension is needed here."""
+"""What pg_cron calls: whenever its job starts, it fires what the beat would fire, and enters it once. No extension is needed here."""
 
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import sha256
 
 import psycopg
 import pytest
@@ -10,8 +12,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from reproq_supervisor.core.policy.cron import next_firing
+from reproq_supervisor.core.policy.schedule import Firings, Missed, decide_firings
 from reproq_supervisor.keeper.beat import Beat
 from reproq_supervisor.settings.cron import parse_schedule
+from reproq_supervisor.store import timetable
 from reproq_supervisor.store.migrate import migrate
 from tests.store.actors import Keeper, ended
 from tests.support.postgres import Cluster, Database
@@ -86,6 +90,41 @@ def test_ordinary_lines_are_understood(server: Database, until: datetime) -> Non
     assert rows == []
 
 
+@st.composite
+def moments(draw: st.DrawFn) -> tuple[str, datetime, datetime | None, datetime, Missed]:
+    """A line, when it is due, when it fired last, what time it is, and the rule."""
+    line = draw(st.one_of(LINES, st.sampled_from(ORDINARY)))
+    now = draw(TIMES)
+    cron, zone = parse_schedule(line)
+    ago = st.one_of(st.integers(0, 200_000), st.integers(0, 86_400_000 * 3), st.integers(0, 86_400_000 * 800)).map(
+        lambda ms: timedelta(milliseconds=ms)
+    )
+    due = now - draw(ago)
+    if draw(st.booleans()) and (named := next_firing(cron, zone, due)) is not None and named <= now:
+        due = named
+    last = now - draw(ago) if draw(st.booleans()) else None
+    if last is not None and draw(st.booleans()):
+        last = next_firing(cron, zone, last) or last
+    return line, due, last, now, draw(st.sampled_from(Missed))
+
+
+@settings(max_examples=40, phases=[Phase.generate], deadline=None)
+@given(asked=st.lists(moments(), min_size=20, max_size=20))
+def test_the_database_decides_as_the_beat_does(
+    server: Database, asked: list[tuple[str, datetime, datetime | None, datetime, Missed]]
+) -> None:
+    rows = server.query(
+        "SELECT u.line, u.due, u.last, u.now, u.rule, f.times, f.next_run_at, (reproq_cron_parts(u.line)).minutes IS NOT NULL"
+        " FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::text[]) AS u (line, due, last, now, rule),"
+        " reproq_cron_firings(u.line, u.due, u.last, u.now, u.rule) AS f",
+        *([each[column] for each in asked] for column in range(5)),
+    )
+    for line, due, last, now, rule, times, following, is_plain in rows:
+        if is_plain:
+            expected = decide_firings(due, last, now, Missed(rule), partial(next_firing, *parse_schedule(line)))
+            assert Firings(tuple(times), following) == expected, (line, due, last, now, rule)
+
+
 @pytest.mark.parametrize(
     "line", ["H * * * *", "0 0 L * *", "0 0 * * mon#2", "* * * * * 0", "5/15 * * * *", "CRON_TZ=UTC 0 0 * * *", "22-3 * * * *", "x", ""]
 )
@@ -152,24 +191,123 @@ def test_what_an_older_beat_has_fired_is_not_fired_again(database: Database) -> 
 
 
 def test_an_overlap_is_skipped_under_the_firings_own_time(database: Database) -> None:
-    add(database, "s", "* * * * *", "now()", overlap="skip")
+    add(database, "s", "* * * * *", "date_trunc('minute', now()) - interval '1 min'", overlap="skip")
     fire(database, "s")
-    # As if that had been the minute before.
-    database.query("UPDATE reproq_firings SET fire_at = fire_at - interval '1 min'")
-    database.query("UPDATE periodic_tasks SET last_run_at = last_run_at - interval '1 min'")
+    # As if that had been some minutes before.
+    database.query("UPDATE reproq_firings SET fire_at = fire_at - interval '9 min'")
+    database.query("UPDATE periodic_tasks SET last_run_at = last_run_at - interval '9 min', next_run_at = date_trunc('minute', now())")
     fire(database, "s")
     assert database.query("SELECT outcome, extract(second FROM fire_at) FROM reproq_firings ORDER BY fire_at")[1] == ("skipped", 0)
     assert_each_firing_once(database)
 
 
 def test_a_line_that_only_the_program_understands_needs_its_meaning_in_the_job(database: Database) -> None:
-    add(database, "spread", "H 3 * * *", "now()")
+    add(database, "spread", "H 3 * * *", "now() - interval '2 days'", missed="one")
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"schedule spread: expected a line in UTC"):
         fire(database, "spread")
-    database.query("SELECT reproq_enqueue_periodic_task('spread', '17 3 * * *')")
-    assert database.query("SELECT extract(hour FROM fire_at AT TIME ZONE 'UTC'), extract(minute FROM fire_at) FROM reproq_firings") == [
-        (3, 17)
+    for of in ("", ", 'H 3 * * *'"):  # jobs that were made before know no more than the meaning
+        database.query(f"SELECT reproq_enqueue_periodic_task('spread', '17 3 * * *'{of})")
+    assert database.query(
+        "SELECT DISTINCT extract(hour FROM fire_at AT TIME ZONE 'UTC'), extract(minute FROM fire_at) FROM reproq_firings"
+    ) == [(3, 17)]
+
+
+def test_the_meaning_of_another_line_is_refused(database: Database) -> None:
+    add(database, "spread", "H 5 * * *", "now()")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"got H 5 \* \* \*"):
+        database.query("SELECT reproq_enqueue_periodic_task('spread', '17 3 * * *', 'H 3 * * *')")
+    assert database.query("SELECT count(*) FROM task_runs") == [(0,)]
+
+
+def test_what_the_line_named_before_it_was_made_does_not_fire(database: Database) -> None:
+    add(database, "yearly", "0 0 1 1 *", "now() + interval '3 days'")
+    add(database, "changed", "0 2 * * *", "date_trunc('minute', now())", last_run_at=datetime.now(UTC) - timedelta(days=1))
+    with database.connect() as connection:
+        timetable.add(
+            connection,
+            "changed",
+            {**_columns_of(database, "changed"), "cron_expr": "0 5 * * *"},
+            datetime.now(UTC) + timedelta(hours=9),
+            replace=True,
+        )
+    for name in ("yearly", "changed"):
+        fire(database, name)
+    assert database.query("SELECT count(*) FROM task_runs") == [(0,)]
+
+
+@pytest.mark.parametrize(("missed", "firings"), [("none", 0), ("one", 1), ("all", 3)])
+def test_a_job_makes_up_for_what_was_missed_as_the_rule_says(database: Database, missed: str, firings: int) -> None:
+    # Three firings in an hour that has passed, and no other today.
+    hour = database.query("SELECT extract(hour FROM now() AT TIME ZONE 'UTC' - interval '2 h')::int")[0][0]
+    add(
+        database,
+        "s",
+        f"0,20,40 {hour} * * *",
+        "date_trunc('hour', now() AT TIME ZONE 'UTC' - interval '2 h') AT TIME ZONE 'UTC'",
+        missed=missed,
+    )
+    fire(database, "s")
+    fire(database, "s")
+    assert database.query("SELECT count(*) FROM task_runs") == [(firings,)]
+    assert database.query("SELECT next_run_at > now() FROM periodic_tasks") == [(True,)]
+    assert_each_firing_once(database)
+
+
+def test_a_run_starts_as_late_as_if_a_beat_had_fired_it(database: Database, keeper: Keeper) -> None:
+    names = ("spread", "naïve schedule", "at an odd time")
+    for each in names:
+        odd = " + interval '1234 us'" if each == names[-1] else ""
+        add(database, each, "@yearly", f"date_trunc('minute', now()){odd}", jitter_s=3600.5)
+        fire(database, each)
+    read = "SELECT task_path, run_after, spec_json FROM task_runs ORDER BY spec_json ->> 'periodic_name'"
+    by_jobs = database.query(read)
+    database.query("DELETE FROM reproq_firings")
+    database.query("UPDATE periodic_tasks SET next_run_at = last_run_at, last_run_at = NULL")
+    database.query("DELETE FROM task_runs")
+    keeper.run(Beat(lambda _: None).run(keeper.store.schedules))
+    assert len(by_jobs) == len(names)
+    assert database.query(read) == by_jobs
+
+
+def test_a_clock_that_was_wrong_does_not_silence_a_job(database: Database) -> None:
+    add(
+        database,
+        "s",
+        "* * * * *",
+        "now() + interval '40 days'",
+        **{column: datetime.now(UTC) + timedelta(days=40) for column in ("last_run_at", "updated_at", "created_at")},
+    )
+    fire(database, "s")
+    assert database.query("SELECT count(*) > 0, bool_and(fire_at BETWEEN now() - interval '5 min' AND now()) FROM reproq_firings") == [
+        (True, True)
     ]
+    assert database.query("SELECT next_run_at < now() + interval '2 min', created_at <= now() FROM periodic_tasks") == [(True, True)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"payload_json": '"text"'}, "payload_json: expected a list"),
+        ({"jitter_s": 1e300}, "jitter_s: expected seconds within the years that there are"),
+        ({"jitter_s": 1e12}, "jitter_s: expected seconds within the years that there are"),
+        ({"queue_name": "".join(sha256(str(n).encode()).hexdigest() for n in range(150))}, "the database refuses its task"),
+        ({"missed": "some"}, "missed: expected one, all or none, got some"),
+    ],
+)
+def test_what_cannot_fire_is_disabled_with_its_reason(database: Database, columns: dict[str, object], reason: str) -> None:
+    add(database, "s", "@hourly", "now()", **columns)
+    fire(database, "s")
+    ((enabled, is_faulty, found),) = database.query("SELECT enabled, is_faulty, disabled_reason FROM periodic_tasks")
+    assert (enabled, is_faulty) == (False, True)
+    assert reason in found
+    assert database.query("SELECT count(*) FROM task_runs") == [(0,)]
+
+
+def _columns_of(database: Database, name: str) -> dict[str, object]:
+    with database.connect() as connection:
+        found = timetable.find(connection, name)
+    assert found is not None
+    return {column: getattr(found, column) for column in timetable.COLUMNS}
 
 
 def test_a_schedule_that_was_given_a_zone_since_is_left_to_the_beat(database: Database) -> None:

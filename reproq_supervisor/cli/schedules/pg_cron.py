@@ -1,5 +1,6 @@
 """`pg-cron`: let the database itself fire schedules."""
 
+from collections.abc import Iterable
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -27,58 +28,69 @@ def pg_cron(options: Options, install: bool, prefix: str, dry_run: bool, if_supp
     """Let pg_cron fire the schedules, without any process of ours.
 
     pg_cron knows UTC and whole minutes: schedules with a zone, with seconds, with the last day of a month or the nth weekday are left out,
-    and said. Set keeper.beat to false, or REPROQ_SCHEDULER_MODE to pg_cron; should both fire, every firing still enqueues one run. Say it
-    again when schedules have changed.
+    and the reason is said. Set keeper.beat to false, or REPROQ_SCHEDULER_MODE to pg_cron; should both fire, every firing still enqueues one
+    run. Say it again when schedules have changed.
     """
     from reproq_supervisor.store import pg_cron as jobs_of
     from reproq_supervisor.store import timetable
 
     with open_database(options) as connection:
-        is_supported = jobs_of.is_supported(connection)
-        if not is_supported and not (if_supported or dry_run):
+        support = jobs_of.support(connection)
+        if not (support or if_supported or dry_run):
             raise NoPgCronError("pg_cron: expected the extension on this server, found none; --if-supported makes that no error")
-        found = [each for each in timetable.every(connection) if each.enabled] if install else []
-        lines = {each.name: _line_of(each) for each in found}
-        left_out = [name for name, line in lines.items() if line is None]
+        lines, left_out = _sort(timetable.every(connection)) if install else ({}, {})
         present = jobs_of.jobs_with(connection, prefix)
-        goes = [] if install else [job for job, is_ours in present.items() if is_ours]
         foreign = [job for job, is_ours in present.items() if not is_ours]
-        names = jobs_of.job_names(prefix, [name for name in lines if name not in left_out], foreign)
-        jobs = [(job, line, name) for name, job in names.items() if (line := lines[name]) is not None]
+        names = jobs_of.job_names(prefix, lines, foreign)
+        jobs = [(job, lines[name], name) for name, job in names.items()]
+        goes = [job for job, is_ours in present.items() if is_ours and job not in names.values()]
         removed = 0
-        if is_supported and not dry_run:
-            if install:
-                jobs_of.install(connection, prefix, jobs)
-            else:
-                removed = jobs_of.remove(connection, prefix)
-    done = is_supported and not dry_run
+        done = bool(support) and not dry_run
+        if done and install:
+            jobs_of.install(connection, prefix, jobs)
+        elif done:
+            removed = jobs_of.remove(connection, prefix)
     if options.output.as_json:
         listed = [{"job": job, "cron": line, "schedule": name} for job, line, name in jobs]
-        options.output.show_json(
-            {"ok": True, "supported": is_supported, "done": done, "jobs": listed, "left_out": left_out, "goes": goes, "removed": removed}
-        )
+        answer = {"ok": True, "supported": bool(support), "hindrance": support.hindrance(), "done": done}
+        options.output.show_json({**answer, "jobs": listed, "left_out": left_out, "goes": goes, "removed": removed})
         return
-    if not is_supported:
-        options.output.line("this server has no pg_cron")
     if install:
         options.output.table(("job", "cron", "schedule"), jobs, empty="no schedules that pg_cron can fire")
-        for name in left_out:
-            options.output.line(f"{name}: left out, pg_cron has no words for when it fires", style="yellow")
-    else:
-        for job in goes:
-            options.output.line(f"{job} {'removed' if done else 'would be removed'}")
-        if not goes:
-            options.output.line("no jobs of ours")
+    for name, cause in left_out.items():
+        options.output.line(f"{name}: left out, {cause}", style="yellow")
+    for job in goes:
+        options.output.line(f"{job} {'removed' if done else 'would be removed'}")
+    if not (install or goes):
+        options.output.line("no jobs of ours")
     if not done:
+        if hindrance := support.hindrance():
+            options.output.line(hindrance, style="yellow")
         options.output.line("nothing was changed")
 
 
-def _line_of(schedule: "Schedule") -> str | None:
-    from reproq_supervisor.settings.cron import CronError, parse_schedule
-    from reproq_supervisor.store.pg_cron import line_of
+def _sort(schedules: Iterable["Schedule"]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the line of each schedule that pg_cron can fire, and why it cannot fire each of the others."""
+    lines: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    for each in schedules:
+        try:
+            lines[each.name] = _line_of(each)
+        except ValueError as error:
+            left_out[each.name] = str(error)
+    return lines, left_out
 
+
+def _line_of(schedule: "Schedule") -> str:
+    from reproq_supervisor.settings.cron import parse_schedule
+    from reproq_supervisor.store.pg_cron import NoWordsError, line_of
+
+    if not schedule.enabled:
+        raise ValueError("it is disabled")
+    cron, zone = parse_schedule(schedule.cron_expr, schedule.timezone, schedule.name)
+    if zone is not UTC:
+        raise ValueError(f"pg_cron fires in UTC, and its zone is {zone}")
     try:
-        cron, zone = parse_schedule(schedule.cron_expr, schedule.timezone, schedule.name)
-    except CronError:
-        return None
-    return line_of(cron) if zone is UTC else None
+        return line_of(cron)
+    except NoWordsError as error:
+        raise ValueError(f"pg_cron has no words for {error}") from error

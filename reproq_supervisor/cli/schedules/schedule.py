@@ -1,7 +1,6 @@
 """`schedule`: what fires when."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import MAXYEAR, UTC, datetime
 from itertools import islice
@@ -11,6 +10,7 @@ import click
 
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
+from reproq_supervisor.cli.schedules.lines import BrokenScheduleError, firings, read_kept, read_typed
 from reproq_supervisor.cli.values import MOST_INT32, as_duration, as_json
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.core.policy.cron import next_firing
@@ -121,7 +121,9 @@ def add(options: Options, name: str, cron: str, task_path: str, disabled: bool, 
         "timeout_seconds": int(timeout),
     }
     with open_database(options) as connection:
-        first = _first_firing(connection, cron, given["timezone"], name)
+        first = next_firing(*read_typed(cron, given["timezone"], name), timetable.database_clock(connection))
+        if first is None:
+            raise click.BadParameter(f"expected a line that fires in the next fifty years, got {cron!r}", param_hint="CRON")
         if not timetable.add(connection, name, columns, first, replace=replace):
             raise ScheduleExistsError(f"{name}: expected a new name, there is such a schedule; --replace changes it")
     _tell(
@@ -152,7 +154,9 @@ def enable(options: Options, name: str) -> None:
 
     with open_database(options) as connection:
         found = _found(connection, name)
-        first = _first_firing(connection, found.cron_expr, found.timezone, name)
+        first = next_firing(*read_kept(found), timetable.database_clock(connection))
+        if first is None:
+            raise BrokenScheduleError(f"{name}: expected a line that fires in the next fifty years, got {found.cron_expr!r}")
         timetable.enable(connection, name, first)
         now = _found(connection, name).next_run_at
     _tell(options, f"{name} fires next at {_short(now)} UTC", name=name, next_run_at=now)
@@ -185,7 +189,7 @@ def run(options: Options, name: str) -> None:
         try:
             args, kwargs = read_arguments(found.payload_json)
         except ValueError as error:
-            raise NoSuchScheduleError(f"{name}: {error}") from error
+            raise BrokenScheduleError(f"{name}: {error}") from error
         new = commands.NewRun(
             found.task_path,
             args,
@@ -216,12 +220,14 @@ def next_(options: Options, what: str, timezone: str | None, count: int) -> None
     from reproq_supervisor.store import timetable
 
     if what.startswith("@") or len(what.split()) >= 5:
-        line, zone_name, now = what, timezone or "UTC", datetime.now(UTC)
+        zone_name, now = timezone or "UTC", datetime.now(UTC)
+        parsed = read_typed(what, zone_name, what)
     else:
         with open_database(options) as connection:
             found = _found(connection, what)
-            line, zone_name, now = found.cron_expr, timezone or found.timezone, timetable.database_clock(connection)
-    times = list(islice(_firings(line, zone_name, what, now), count))
+            zone_name, now = timezone or found.timezone, timetable.database_clock(connection)
+        parsed = read_kept(found) if timezone is None else read_typed(found.cron_expr, timezone, what)
+    times = list(islice(firings(parsed, now), count))
     if options.output.as_json:
         options.output.show_json(times and [at.isoformat() for at in times])
         return
@@ -235,28 +241,6 @@ def _found(connection: "Connection", name: str) -> "Schedule":
     if (found := timetable.find(connection, name)) is None:
         raise NoSuchScheduleError(f"{name}: expected the name of a schedule, found none; see `schedule list`")
     return found
-
-
-def _firings(line: str, timezone: str, name: str, after: datetime) -> Iterator[datetime]:
-    from reproq_supervisor.settings.cron import CronError, parse_schedule
-
-    try:
-        cron, zone = parse_schedule(line, timezone, name)
-    except CronError as error:
-        raise click.BadParameter(str(error), param_hint="CRON") from error
-    at = next_firing(cron, zone, after)
-    while at is not None:
-        yield at
-        at = next_firing(cron, zone, at)
-
-
-def _first_firing(connection: "Connection", line: str, timezone: str, name: str) -> datetime:
-    from reproq_supervisor.store import timetable
-
-    first = next(_firings(line, timezone, name, timetable.database_clock(connection)), None)
-    if first is None:
-        raise click.BadParameter(f"expected a line that fires in the next fifty years, got {line!r}", param_hint="CRON")
-    return first
 
 
 def _tell(options: Options, line: str, **fields: Any) -> None:

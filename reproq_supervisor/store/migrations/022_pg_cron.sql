@@ -1,10 +1,6 @@
--- Schedules that pg_cron fires: when a cron line fired last, what a job calls, and the jobs themselves.
--- revision: 2
+-- Schedules that pg_cron fires: what a cron line means, when it fired last, and the jobs. What a job calls is in 024_pg_cron_firings.sql.
+-- revision: 3
 -- locks: none.
---
--- A job starts when its server comes to it: a moment after its minute, or minutes later. So the time at which it runs says nothing of which
--- firing it is; the line does. The firing is the latest one that the schedule's line names, and it is entered under that time, as a keeper
--- would: whoever comes second finds it there.
 
 -- The numbers that one field of a line names; NULL where it has words of which only the program knows the meaning. p_last: where * ends;
 -- p_names: what may stand for the numbers from p_low on.
@@ -107,73 +103,6 @@ BEGIN
 END
 $$;
 
--- Fires a schedule in the database: what a job of pg_cron calls. Whoever comes second does nothing, and so does a schedule that is disabled or
--- gone. p_line is what the schedule's own line means in plain words, for those that have others.
-CREATE OR REPLACE FUNCTION reproq_enqueue_periodic_task(task_name text, p_line text) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    fires_at timestamptz;
-    schedule periodic_tasks;
-    arguments record;
-    spec jsonb;
-    queue text;
-    attempts integer;
-    made bigint;
-BEGIN
-    SELECT p.* INTO schedule FROM periodic_tasks p WHERE p.name = task_name AND p.enabled FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    IF upper(schedule.timezone) = 'UTC' THEN
-        fires_at := coalesce(reproq_cron_latest(schedule.cron_expr, clock_timestamp()), reproq_cron_latest(p_line, clock_timestamp()));
-    END IF;
-    IF fires_at IS NULL THEN
-        RAISE EXCEPTION 'schedule %: expected a line in UTC, of whole minutes, got % in %', task_name, schedule.cron_expr, schedule.timezone
-        USING ERRCODE = 'invalid_parameter_value', HINT = 'Run `reproq-supervisor pg-cron`, which makes jobs for what pg_cron can fire.';
-    END IF;
-    -- An older producer's beat enters nothing, but says in last_run_at what it fired.
-    IF schedule.last_run_at >= fires_at OR EXISTS (SELECT FROM reproq_firings f WHERE f.name = task_name AND f.fire_at = fires_at) THEN
-        RETURN;
-    END IF;
-    SELECT * INTO arguments FROM reproq_schedule_arguments(schedule.payload_json);
-    IF arguments.args IS NULL THEN
-        UPDATE periodic_tasks p SET enabled = false, is_faulty = true, updated_at = now(),
-               disabled_reason = 'payload_json: expected a list, or an object with a list args and an object kwargs'
-        WHERE p.name = task_name;
-        RETURN;
-    END IF;
-    IF schedule.overlap = 'skip' AND EXISTS (SELECT FROM task_lane l WHERE l.result_id = schedule.last_result_id) THEN
-        INSERT INTO reproq_firings (name, fire_at, outcome) VALUES (task_name, fires_at, 'skipped');
-        UPDATE periodic_tasks p SET last_run_at = fires_at, updated_at = now() WHERE p.name = task_name;
-        RETURN;
-    END IF;
-    queue := coalesce(nullif(schedule.queue_name, ''), 'default');
-    attempts := CASE WHEN schedule.max_attempts > 0 THEN schedule.max_attempts ELSE 3 END;
-    spec := jsonb_build_object(
-        'v', 1, 'task_path', schedule.task_path, 'args', arguments.args, 'kwargs', arguments.kwargs, 'takes_context', false,
-        'queue_name', queue, 'priority', schedule.priority, 'lock_key', NULL, 'concurrency_key', schedule.concurrency_key,
-        'concurrency_limit', schedule.concurrency_limit, 'run_after', NULL,
-        'exec', jsonb_build_object('timeout_seconds', schedule.timeout_seconds, 'max_attempts', attempts),
-        'provenance', jsonb_build_object('code_ref', NULL, 'pip_lock_hash', NULL),
-        'periodic_name', schedule.name, 'scheduled_at', to_char(fires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'));
-    INSERT INTO task_runs AS r (queue_name, priority, run_after, spec_json, spec_hash, task_path, status, max_attempts, timeout_seconds,
-                                concurrency_key, concurrency_limit, dedupe_key)
-    VALUES (queue, schedule.priority, fires_at + schedule.jitter_s * random() * interval '1 s', spec,
-            encode(sha256(convert_to(spec::text, 'UTF8')), 'hex'), schedule.task_path, 'READY', attempts, schedule.timeout_seconds,
-            schedule.concurrency_key, schedule.concurrency_limit, NULL)
-    RETURNING r.result_id INTO made;
-    INSERT INTO reproq_firings (name, fire_at, outcome, result_id) VALUES (task_name, fires_at, 'enqueued', made);
-    UPDATE periodic_tasks p SET last_run_at = greatest(p.last_run_at, fires_at), last_result_id = made, updated_at = now()
-    WHERE p.name = task_name;
-END
-$$;
-
--- The same, under the name and with the argument that the contract has.
-CREATE OR REPLACE FUNCTION reproq_enqueue_periodic_task(task_name text) RETURNS void
-LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
-    SELECT reproq_enqueue_periodic_task(task_name, NULL)
-$$;
-
 -- Makes the extension where the server has it.
 CREATE OR REPLACE FUNCTION reproq_pg_cron_create() RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -218,7 +147,7 @@ $$;
 CREATE OR REPLACE FUNCTION reproq_pg_cron_schedule(p_job text, p_line text, p_name text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    more CONSTANT text := (SELECT format(', %L', p_line) FROM periodic_tasks p
+    more CONSTANT text := (SELECT format(', %L, %L', p_line, p.cron_expr) FROM periodic_tasks p
                            WHERE p.name = p_name AND (reproq_cron_parts(p.cron_expr)).minutes IS NULL);
 BEGIN
     PERFORM cron.schedule(p_job, p_line, format('%s%L%s);', reproq_pg_cron_call(), p_name, more));

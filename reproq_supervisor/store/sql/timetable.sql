@@ -45,9 +45,11 @@ UPDATE periodic_tasks SET enabled = false, is_faulty = false, disabled_reason = 
 UPDATE periodic_tasks SET last_result_id = %(run)s WHERE name = %(name)s
 
 -- name: pg_cron_state
--- One row: can jobs be scheduled, and could the extension be made?
+-- One row: can jobs be scheduled, has the server the extension, the database in which alone it can be made (NULL where the server does not
+-- load it), and this database.
 SELECT to_regprocedure('cron.schedule(text,text,text)') IS NOT NULL,
-       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_cron')
+       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_cron'),
+       current_setting('cron.database_name', true), current_database()
 
 -- name: pg_cron_extension
 -- Makes the extension.
