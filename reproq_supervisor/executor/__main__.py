@@ -1,6 +1,5 @@
 """Entry of a nursery: `python -P -m reproq_supervisor.executor`, started by a shard with its channel at descriptor 3."""
 
-import asyncio  # noqa: F401 - every executor may run coroutines: imported here, they share it
 import faulthandler
 import gc
 import json
@@ -18,6 +17,7 @@ from reproq_supervisor.executor.elders import Elders
 from reproq_supervisor.executor.executor import ExecutorPlan
 from reproq_supervisor.executor.nursery import Nursery
 from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
+from reproq_supervisor.executor.shared_imports import import_shared
 from reproq_supervisor.executor.streams import TaskStreams
 from reproq_supervisor.executor.task_database import TaskDatabase
 from reproq_supervisor.process import prctl, stacks
@@ -105,6 +105,7 @@ def _prepare(start: dict[str, Any], channel: socket.socket) -> Command | None:
         command = Command.find(pool["exec"])
     else:
         preload(start["app"])
+        import_shared(start["mode"], start["app"].get("allowed_task_modules") or [])
     check_forkable(frozenset({channel.fileno()}))
     check_room(pool)
     return command

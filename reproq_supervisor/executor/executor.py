@@ -7,7 +7,6 @@ first task when it is for single use.
 import contextlib
 import gc
 import os
-import random
 import signal
 import socket
 import sys
@@ -23,15 +22,11 @@ from reproq_supervisor.executor.capture import Capture
 from reproq_supervisor.executor.command import Command
 from reproq_supervisor.executor.command_attempt import CommandAttempt
 from reproq_supervisor.executor.host import LoneHost
-from reproq_supervisor.executor.inherit import inherit_contexts
 from reproq_supervisor.executor.intake import read_token
-from reproq_supervisor.executor.loop import LoopExecutor
 from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft import SoftSignal
-from reproq_supervisor.executor.streams import TaskStreams
 from reproq_supervisor.executor.task_database import TaskDatabase
-from reproq_supervisor.executor.threads import serve_in_threads
-from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable
+from reproq_supervisor.process.deadlines import DeadlineTable
 from reproq_supervisor.process.limits import impose
 from reproq_supervisor.process.link import BlockingLink
 from reproq_supervisor.process.masks import unblock_signals
@@ -91,7 +86,10 @@ def executor_main(start: ExecutorStart) -> int:
     if plan.mode == "process":
         _serve_alone(start)
     else:
-        _serve_several(start)
+        # Event loop and thread pools are more than a whole executor of `mode: process` takes; the nursery of such a pool has them.
+        from reproq_supervisor.executor.several import serve_several
+
+        serve_several(start)
     return 0
 
 
@@ -119,25 +117,6 @@ def _runner(start: ExecutorStart, link: BlockingLink, soft: SoftSignal) -> Runne
     )
 
 
-def _serve_several(start: ExecutorStart) -> None:
-    plan = start.plan
-    streams = TaskStreams()
-    streams.lead(1, start.stdout_fd)
-    streams.lead(2, start.stderr_fd)
-    streams.restore()
-    inherit_contexts()
-    signal.signal(SOFT_SIGNAL, lambda *_: None)
-    impose(plan.limits)
-    unblock_signals()
-    link, resolver = BlockingLink(start.work), Resolver(plan.allowed)
-    if plan.mode == "thread":
-        serve_in_threads(link, start.tokens_fd, resolver, streams, slots=plan.slots, keep_output=plan.keep_output, database=plan.database)
-    else:
-        table, row = start.table, start.row
-        loop = LoopExecutor(link, start.tokens_fd, resolver, streams, table, row, slots=plan.slots, database=plan.database)
-        loop.serve(keep_output=plan.keep_output)
-
-
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR2):
@@ -145,7 +124,7 @@ def _reset_signals() -> None:
 
 
 def _reseed() -> None:
-    random.seed()
+    # The standard library's own generator sees to that by itself, at every fork.
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()

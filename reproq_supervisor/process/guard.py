@@ -15,7 +15,6 @@ killed, the end of the channel tells; were we frozen, the kernel's SIGCONT wakes
 Exit codes: the server's own; 70 when a signal ended it; 78 when it cannot be started.
 """
 
-import argparse
 import os
 import select
 import selectors
@@ -238,6 +237,8 @@ def kill_children() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Guard the server that the arguments name; return the exit code."""
+    import argparse  # here, because the supervisor imports this module for a command line only
+
     parser = argparse.ArgumentParser(prog="guard", description="Run a PostgreSQL server and leave nothing of it behind.")
     parser.add_argument("--socket", required=True, help="where it will listen")
     parser.add_argument("--user", default=None)

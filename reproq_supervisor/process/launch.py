@@ -9,17 +9,19 @@ closed by the `exec`: its end of file tells the parent that the program runs, or
 Exit codes: 78 when the user or the program cannot be used, 0 when the parent was gone before the start.
 """
 
-import argparse
 import os
 import pwd
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from reproq_supervisor.process.prctl import set_pdeathsig
 from reproq_supervisor.process.spawn import python_argv
+
+if TYPE_CHECKING:
+    import argparse
 
 MODULE = "reproq_supervisor.process.launch"
 EXIT_PERMANENT = 78
@@ -53,7 +55,9 @@ def become_user(name: str) -> None:
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def _parse(arguments: Sequence[str]) -> "argparse.Namespace":
+    import argparse  # here: those who start this program import it for its command line only
+
     parser = argparse.ArgumentParser(prog="launch", description="Become another program.")
     parser.add_argument("--parent", type=int, default=None, help="pid of the parent to live with")
     parser.add_argument("--user", default=None)

@@ -23,6 +23,14 @@ ENTRY_POINTS = {
     "launcher": f"{PACKAGE}.process.launch",
 }
 
+
+DRIVER = frozenset({"psycopg", "psycopg_binary", "typing_extensions", "cython_runtime"})
+"""What the driver and its compiled half bring."""
+HEAVY = frozenset(
+    {"asyncio", "ssl", "_ssl", "logging", "subprocess", "concurrent", "argparse", "email", "random", "zipfile", "http", "xml"}
+)
+"""Modules of the standard library that take 0.1 to 6 MiB with what they import, in every process that has them."""
+
 _LIST_MODULES = """
 import sys
 before = set(sys.modules)  # what the virtual environment itself brings by its .pth files
@@ -43,6 +51,20 @@ def loaded_by(module: str) -> set[str]:
 def test_a_lean_process_loads_no_library(kind: str) -> None:
     foreign = {name for name in loaded_by(ENTRY_POINTS[kind]) - LEAN if name not in sys.stdlib_module_names}
     assert foreign == set()
+
+
+@pytest.mark.parametrize("kind", ENTRY_POINTS)
+def test_a_lean_process_loads_nothing_heavy_of_the_standard_library(kind: str) -> None:
+    assert loaded_by(ENTRY_POINTS[kind]) & HEAVY == set()
+
+
+@pytest.mark.parametrize("room", ["pool", "keeper"])
+def test_a_process_with_a_connection_loads_the_driver_and_no_other_library(room: str) -> None:
+    found = loaded_by(f"{PACKAGE}.{room}.__main__") - LEAN
+    assert "psycopg" in found
+    assert {
+        name for name in found - DRIVER if name not in sys.stdlib_module_names and not name.startswith(("_sysconfigdata", "_cython"))
+    } == set()
 
 
 def test_the_listing_would_see_a_library() -> None:
