@@ -15,9 +15,13 @@ RELEASE_ROUNDS = 60
 class DeadWorkers:
     """Those that the supervisor has told of, until they hold nothing."""
 
-    def __init__(self, tell: Callable[[list[str], int], None]) -> None:
-        """Call *tell* with the ids of workers that were released, and with the number of runs that were given back."""
+    def __init__(self, tell: Callable[[list[str], int], None], tell_settled: Callable[[list[str]], None]) -> None:
+        """Call *tell* with the ids of workers that were released, and with the number of runs that were given back.
+
+        Call *tell_settled* with those that nobody needs to look at again.
+        """
         self._tell = tell
+        self._tell_settled = tell_settled
         self._dead: dict[str, None] = {}  # in the order they died
         self._released: dict[str, int] = {}  # released once; looked at once more, and while they hold runs at most so often
 
@@ -33,9 +37,12 @@ class DeadWorkers:
         count = await store.release_workers([*workers, *again])
         holding = await store.holders(again) if again else frozenset()
         left = {worker: rounds - 1 for worker, rounds in self._released.items() if worker in holding and rounds > 1}
+        settled = [worker for worker in again if worker not in left]
         self._released = left | dict.fromkeys(workers, RELEASE_ROUNDS)
         for worker in workers:
             self._dead.pop(worker, None)
         if workers:
             self._tell(workers, count)
+        if settled:
+            self._tell_settled(settled)
         return Ran(count, RELEASE_AGAIN_S if self._released else math.inf)

@@ -62,7 +62,10 @@ class Keeper:
         self._up = False
         self._since_mono = time.monotonic()
         self._error: str | None = None
-        self._dead = DeadWorkers(lambda workers, count: channel.say("released", worker_ids=workers, count=count))
+        self._dead = DeadWorkers(
+            lambda workers, count: channel.say("released", worker_ids=workers, count=count),
+            lambda workers: channel.say("settled", worker_ids=workers),
+        )
         self._ready = False
         self._truce = Truce()
         self._was_away = False

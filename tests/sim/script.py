@@ -88,9 +88,10 @@ class Script:
                 if world.living():
                     world.kill(rng.choice(world.living()), rng.choice(["SIGKILL", "SIGABRT"]))
             case 9:
-                # Only a script that may be bad freezes anybody.
+                # Only a script that may be bad freezes anybody, and where one pool is bad, nobody of the others.
                 kinds = (Role.SHARD, Role.POSTGRES) if rng.random() < 0.3 else (Role.SHARD,)
-                for child in rng.sample(world.living(*kinds), rng.randint(0, len(world.living(*kinds)))) if self.badness else ():
+                living = [child for child in world.living(*kinds) if self.only_in in (None, child.unit.pool)]
+                for child in rng.sample(living, rng.randint(0, len(living))) if self.badness else ():
                     child.frozen = True
             case 10:
                 world.sleep_supervisor(rng.choice([0.5, 5.0, 60.0, 3600.0]))

@@ -353,10 +353,11 @@ def test_messages_that_are_not_understood_are_logged_and_harmless() -> None:
         {"type": "nursery", "pid": "x"},
         {"type": "failed"},
         {"type": "released", "worker_ids": 3, "count": 1},
+        {"type": "settled", "worker_ids": 3},
         {"type": "settings", "settings": {}},
     ):
         world.feed(ChildSaid(shard.serial, message))
-    assert len(events(world, "process.message_ignored")) == 8
+    assert len(events(world, "process.message_ignored")) == 9
     world.run(10.0)
     assert shard.alive
 

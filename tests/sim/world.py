@@ -272,7 +272,9 @@ class World:
             self.at(drain_s, lambda: self._leave(child))
         elif kind == "release_dead":
             ids = command.message["worker_ids"]
-            self.at(0.05, lambda: [ChildSaid(child.serial, {"type": "released", "worker_ids": ids, "count": 0})] if child.answers else [])
+            say = lambda what: [ChildSaid(child.serial, what)] if child.answers else []  # noqa: E731
+            self.at(0.05, lambda: say({"type": "released", "worker_ids": ids, "count": 0}))
+            self.at(1.05, lambda: say({"type": "settled", "worker_ids": ids}))
 
     def _leave(self, child: SimChild) -> list[Fact]:
         return self._exit(child, child.behaviour.drain_code, None) if child.answers else []

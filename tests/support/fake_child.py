@@ -84,6 +84,7 @@ class FakeChild:
                         return 0
                     case "release_dead":
                         self.say("released", worker_ids=message["worker_ids"], count=1)
+                        self.say("settled", worker_ids=message["worker_ids"])
             self.say("snapshot", snapshot={"running": 0, "progress": 0})
         return int(self.script.get("code", 70))
 

@@ -272,6 +272,13 @@ def test_dead_workers_are_told_again_to_the_next_keeper_until_one_has_answered()
     assert released(core) == [process.worker_id]
     core.say(core.process("keeper"), "released", worker_ids=[process.worker_id], count=3)
     assert core.events(DeadWorkersReleased) == [DeadWorkersReleased(1, 3)]
+    assert len(core.state.dead_workers) == 0
+    core.exit(core.process("keeper"), None, "SIGKILL")
+    core.wait(2.0)
+    core.make_ready("keeper")
+    assert released(core) == [process.worker_id], "it had not looked for a claim that was still committing"
+    core.say(core.process("keeper"), "released", worker_ids=[process.worker_id], count=0)
+    core.say(core.process("keeper"), "settled", worker_ids=[process.worker_id])
     core.exit(core.process("keeper"), None, "SIGKILL")
     core.wait(2.0)
     core.make_ready("keeper")

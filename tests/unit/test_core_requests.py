@@ -301,4 +301,12 @@ def test_the_oldest_dead_workers_are_forgotten_when_there_are_too_many() -> None
     for number in range(10_002):
         dead.add(f"w{number}", 1.0)
     assert len(dead) == 10_000
-    assert dead.take_untold()[0][0] == "w2"
+    batches = dead.take_untold()
+    assert batches[0][0] == "w2"
+    for batch in batches:
+        dead.release(batch)
+    dead.add("w-last", 1.0)
+    dead.release(["w-last"])
+    dead.forget_telling()
+    assert len(dead) == 10_000
+    assert dead.take_untold()[0][0] == "w3"

@@ -49,9 +49,11 @@ def _hear(state: State, process: Process, kind: object, message: dict[str, Any],
             state.emit(ChildEvent(process.unit.name, process.pid, dict(message["event"])))
         case "released":
             worker_ids = [str(worker_id) for worker_id in message["worker_ids"]]
-            state.dead_workers.settle(worker_ids)
+            state.dead_workers.release(worker_ids)
             state.do(ForgetWorkers(tuple(worker_ids)))
             state.emit(DeadWorkersReleased(len(worker_ids), int(message["count"])))
+        case "settled":
+            state.dead_workers.settle([str(worker_id) for worker_id in message["worker_ids"]])
         case "settings" | "problems" if process.unit.role is Role.LOADER:
             rolling.take_answer(state, process, message, now)
         case _:
