@@ -11,6 +11,7 @@ from reproq_supervisor.cli.daemon.status_view import (
     process_rows,
     recycled_lines,
     remarks,
+    short_duty_rows,
 )
 
 SHARD_PID = 20
@@ -111,6 +112,16 @@ def test_each_duty_shows_its_last_run_its_duration_and_its_next_run() -> None:
         ("prune", "", "", "", 0, 0, ""),
         ("reclaim", "2.0s ago", "4.0 ms", "in 8.0s", 0, 7, "failed 4 times in a row: no rights"),
     ]
+
+
+def test_duties_are_shown_two_abreast_without_those_of_another_keeper() -> None:
+    ran = duty(last_run_s_ago=0.5, last_took_s=0.0021, next_run_s=0.5)
+    assert short_duty_rows(with_duties(beat=ran, theirs=duty(), prune=duty(next_run_s=8), wake=ran)) == [
+        ("beat", "0.5s ago", "2.1 ms", "in 0.5s", "wake", "0.5s ago", "2.1 ms", "in 0.5s"),
+        ("prune", "", "", "in 8.0s", "", "", "", ""),
+    ]
+    assert short_duty_rows(with_duties(theirs=duty())) == []
+    assert short_duty_rows(answer(keeper={"ready": False, "account": account(), "snapshot": {}})) == []
 
 
 def test_a_duty_that_fails_is_remarked_upon() -> None:

@@ -11,12 +11,14 @@ from reproq_supervisor.cli.daemon.status_view import (
     DUTY_COLUMNS,
     POOL_COLUMNS,
     PROCESS_COLUMNS,
+    SHORT_DUTY_COLUMNS,
     duty_rows,
     head_lines,
     pool_rows,
     process_rows,
     recycled_lines,
     remarks,
+    short_duty_rows,
 )
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.output import build_table
@@ -29,12 +31,13 @@ _EVERY_S = 1.0
 
 @click.command(epilog=example("reproq-supervisor status", "reproq-supervisor status --watch", "reproq-supervisor status --json"))
 @click.option("--watch", is_flag=True, help="Go on until Ctrl-C; with --json one object a second.")
-@click.option("--processes", is_flag=True, help="Show every process and every duty of the keeper, too.")
+@click.option("--processes", is_flag=True, help="Show every process, too, and all that the keeper's duties have done.")
 @common_options
 def status(options: Options, watch: bool, processes: bool) -> None:
     """Show pools, processes and what they do.
 
-    Totals and rates are of the processes that live now. Memory is the proportional set size: what is shared is counted once.
+    Below the pools are the duties of this daemon's keeper. Totals and rates are of the processes that live now. Memory is the
+    proportional set size: what is shared is counted once.
     """
     if not watch:
         _show(options, _look(options), processes=processes)
@@ -89,6 +92,8 @@ def _render(found: dict[str, Any], *, processes: bool) -> "RenderableType":
     if processes:
         parts += ["", build_table(PROCESS_COLUMNS, process_rows(found, memory))]
         parts += ["", build_table(DUTY_COLUMNS, duty_rows(found))]
+    elif duties := short_duty_rows(found):
+        parts += ["", build_table(SHORT_DUTY_COLUMNS, duties)]
     notes = [*remarks(found), *recycled_lines(found)]
     parts += ["", *(Text(line.text, style=line.style or "") for line in notes)] if notes else []
     return Group(*parts)

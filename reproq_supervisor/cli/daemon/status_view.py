@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from reproq_supervisor.cli.values import rough_age
@@ -13,6 +14,8 @@ Answer = Mapping[str, Any]
 # Eighty characters hold them; JSON has the rest. `busy` is running tasks of the slots of ready executors.
 POOL_COLUMNS = ("pool", "state", "shards", "busy", "claimed", "done", "failed", "rate", "restarts", "memory")
 DUTY_COLUMNS = ("duty", "last run", "took", "next", "changed", "in all", "")
+DUTIES_ABREAST = 2
+SHORT_DUTY_COLUMNS = DUTY_COLUMNS[:4] * DUTIES_ABREAST
 PROCESS_COLUMNS = ("process", "pid", "state", "generation", "up", "memory", "")
 
 
@@ -88,6 +91,14 @@ def duty_rows(status: Answer) -> list[tuple[object, ...]]:
         )
         for name, duty in _duties(status)
     ]
+
+
+def short_duty_rows(status: Answer) -> list[tuple[object, ...]]:
+    """Return when each duty that this keeper does ran and runs next, in the columns of `SHORT_DUTY_COLUMNS`: read downwards."""
+    cells = [row[:4] for row in duty_rows(status) if row[1] or row[3]]
+    height = -(-len(cells) // DUTIES_ABREAST)
+    columns = [cells[start : start + height] for start in range(0, len(cells), height or 1)]
+    return [sum(abreast, ()) for abreast in zip_longest(*columns, fillvalue=("",) * 4)]
 
 
 def remarks(status: Answer) -> list[Line]:
