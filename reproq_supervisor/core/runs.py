@@ -157,6 +157,7 @@ class CycleReply:
       ended: run → the status its record has now (READY after a retry or release).
       lost: runs of `endings`, `started` or `renew` whose lease is no longer ours: drop them, stop what still runs.
       busy: runs of `endings` or `started` that somebody else has locked: still ours, nothing is written, say it again later.
+      refused: runs of `endings` or `started` that PostgreSQL does not write → why, fit for a log: still ours, say it again.
       unrenewed: runs of `renew` whose lease stays as it was, for the same reason.
       cancel: watched runs that somebody asked to cancel.
       is_cut: `claim_bytes` ended the claim, or it passed over too many runs whose keys are full, though there was more to claim.
@@ -167,6 +168,7 @@ class CycleReply:
     ended: dict[RunId, RunStatus] = field(default_factory=dict)
     lost: frozenset[RunId] = frozenset()
     busy: frozenset[RunId] = frozenset()
+    refused: dict[RunId, str] = field(default_factory=dict)
     unrenewed: frozenset[RunId] = frozenset()
     cancel: frozenset[RunId] = frozenset()
     claimed: tuple[Claimed, ...] = ()

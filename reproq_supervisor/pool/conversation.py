@@ -186,6 +186,8 @@ class Conversation:
             if asked:
                 self._note_claim(asked, reply, is_quick=is_quick)
             held, lost = self._ledger.apply(request, reply, boot_sent)
+            if reply.refused:
+                self._tell_refused()
             self._on_reply(held, lost, reply.cancel)
             # Let results and control messages in between two cycles.
             await asyncio.sleep(0)
@@ -221,6 +223,7 @@ class Conversation:
 
     async def flush(self, deadline_mono: float) -> bool:
         """Write back what has ended, without claiming; True when nothing is left. For the end of a shard, after `run` has ended."""
+        self._ledger.hasten()
         while time.monotonic() < deadline_mono:
             if not self._ledger.unwritten:
                 return True
@@ -246,6 +249,12 @@ class Conversation:
 
     async def close(self) -> None:
         await self._close()
+
+    def _tell_refused(self) -> None:
+        """Tell of what PostgreSQL has begun to refuse: one event for all, with the first of them."""
+        refused = self._ledger.take_newly_refused()
+        for run, trouble in list(refused.items())[:1]:
+            self._on_event("shard.refused", result_id=run, count=len(refused), error=trouble)
 
     def _note_claim(self, asked: int, reply: CycleReply, *, is_quick: bool) -> None:
         got = len(reply.claimed)

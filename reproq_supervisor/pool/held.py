@@ -43,7 +43,9 @@ class Held:
       kill_at_mono: when its executor is killed if it does not stop.
       shown: its record says RUNNING.
       is_next: it starts as soon as it is shown.
-      busy_until_mono: when to try again to write what somebody's lock kept from its record.
+      busy_until_mono: when to try again to write what somebody's lock, or PostgreSQL itself, kept from its record.
+      trouble: why PostgreSQL refuses to write its start or its end, None while it does not.
+      refusals: how often it has refused it, one after the other.
       unrenewed_until_mono: when to try again to renew a lease that somebody's lock kept from it.
       note: what it noted down about itself, as JSON text, until the database has it.
       note_after_mono: when that may be written.
@@ -62,6 +64,8 @@ class Held:
     shown: bool = False
     is_next: bool = False
     busy_until_mono: float = 0.0
+    trouble: str | None = None
+    refusals: int = 0
     unrenewed_until_mono: float = 0.0
     note: bytes | None = None
     note_after_mono: float = 0.0
@@ -130,6 +134,9 @@ class HeldRuns:
         if held.phase is not Phase.ENDED:
             self.ended += 1
             self.open_bytes -= len(held.claimed.spec)
+            if held.trouble is not None:
+                # Its start was refused. Its end may not be.
+                held.trouble, held.refusals, held.busy_until_mono = None, 0, 0.0
         held.phase = Phase.ENDED
         held.end = end
 

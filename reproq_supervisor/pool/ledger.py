@@ -19,6 +19,9 @@ NOTE_EVERY_S = 1.0
 """How often what a running task notes down is written."""
 BUSY_FOR_S = 2.0
 """How long a run is left alone that somebody else has locked: every try costs the cycle a wait for the lock."""
+REFUSED_FOR_S = (2.0, 60.0)
+"""How long one that PostgreSQL refuses to write is left alone at first, doubled each time, and at most: with every try all others of its
+cycle are written one by one."""
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Ledger:
         self.totals = Totals()
         self._held = held
         self._next_watch_mono = 0.0
+        self._newly_refused: list[RunId] = []
 
     def request(self, wanted: int, boot_now: float) -> CycleRequest | None:
         """Return what there is to say to the database now; None when there is nothing.
@@ -118,9 +122,13 @@ class Ledger:
         now = time.monotonic()
         for run in reply.busy:
             if (held := self._held.get(run)) is not None:
-                held.busy_until_mono = now + BUSY_FOR_S
+                held.busy_until_mono, held.trouble, held.refusals = now + BUSY_FOR_S, None, 0
+        for run, trouble in reply.refused.items():
+            if (held := self._held.get(run)) is not None:
+                self._refuse(held, trouble, now)
+        unwritten = reply.busy | reply.refused.keys()
         for ending in request.endings:
-            if ending.result_id in reply.busy:
+            if ending.result_id in unwritten:
                 continue
             held = self._held.drop(ending.result_id, ending.lease_no)
             if held is not None and ending.result_id not in reply.lost:
@@ -135,14 +143,21 @@ class Ledger:
                 held.lease_until = boot_sent + request.lease_s
         for start in request.started:
             held = self._held.get(start.result_id)
-            if held is not None and start.result_id not in reply.busy:
-                held.shown = True
+            if held is not None and start.result_id not in unwritten:
+                held.shown, held.trouble, held.refusals = True, None, 0
         if request.claims:
             self.turns.settle(request.claims, Counter(each.queue_name for each in reply.claimed), is_cut=reply.is_cut)
         lost = self._drop_lost(reply.lost)
         # Given away and claimed again before we heard of it: what still runs under the old lease is as lost.
         lost += self._drop_lost(frozenset(each.result_id for each in reply.claimed if self._held.get(each.result_id) is not None))
         return [self._hold(claimed, boot_sent) for claimed in reply.claimed], lost
+
+    def _refuse(self, held: Held, trouble: str, now: float) -> None:
+        least_s, most_s = REFUSED_FOR_S
+        if held.trouble is None:
+            self._newly_refused.append(held.claimed.result_id)
+        held.busy_until_mono = now + min(most_s, least_s * 2.0 ** min(held.refusals, 16))
+        held.trouble, held.refusals = trouble, held.refusals + 1
 
     def _hold(self, claimed: Claimed, boot_sent: float) -> Held:
         held = Held(claimed, boot_sent + self.lease_s, time.monotonic())
@@ -164,7 +179,26 @@ class Ledger:
 
     def locked_endings(self) -> list[RunId]:
         """Return the runs that have ended and whose record somebody else has locked, so that their end is not written yet."""
-        return [held.claimed.result_id for held in self._held.values() if held.phase is Phase.ENDED and held.busy_until_mono > 0]
+        return [
+            held.claimed.result_id
+            for held in self._held.values()
+            if held.phase is Phase.ENDED and held.busy_until_mono > 0 and held.trouble is None
+        ]
+
+    def refused(self) -> dict[RunId, str]:
+        """Return the runs whose start or end PostgreSQL refuses to write, and why."""
+        return {held.claimed.result_id: held.trouble for held in self._held.values() if held.trouble is not None}
+
+    def take_newly_refused(self) -> dict[RunId, str]:
+        """Return those of them that have not been told yet."""
+        runs, self._newly_refused = self._newly_refused, []
+        return {run: held.trouble for run in runs if (held := self._held.get(run)) is not None and held.trouble is not None}
+
+    def hasten(self) -> None:
+        """Say again soon what was refused, however often: there will be no later."""
+        for held in self._held.values():
+            if held.trouble is not None:
+                held.busy_until_mono, held.refusals = 0.0, 0
 
     def open_leases(self) -> list[tuple[RunId, LeaseNo]]:
         """Return (run, lease number) of everything that has not ended."""

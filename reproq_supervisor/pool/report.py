@@ -42,6 +42,7 @@ class Report:
             "isolation": self._isolation,
             "held": len(self._desk.held),
             "locked_endings": self._locked_endings(),
+            "refused": self._refused(),
             "claimed_total": totals.claimed,
             "completed_total": totals.completed,
             "failed_total": totals.failed,
@@ -71,6 +72,11 @@ class Report:
     def _locked_endings(self) -> dict[str, Any]:
         locked = self._desk.ledger.locked_endings()
         return {"count": len(locked), "first": locked[:_MOST_NAMED]}
+
+    def _refused(self) -> dict[str, Any]:
+        refused = self._desk.ledger.refused()
+        first = list(refused)[:_MOST_NAMED]
+        return {"count": len(refused), "first": first, "error": refused[first[0]] if first else None}
 
     def _rate(self, finished: int) -> float:
         """Return runs finished per second since the last call."""

@@ -33,7 +33,7 @@ from reproq_supervisor.store.connection import StoreConnection
 from reproq_supervisor.store.endings import arrays_of
 from reproq_supervisor.store.looks import START, Looks, Place
 
-_WORDS = "ended, lost, busy, unrenewed, cancel, claimed, suspect, looked, cut, contended or throttled"
+_WORDS = "ended, lost, busy, refused, unrenewed, cancel, claimed, suspect, looked, cut, contended or throttled"
 REFLAG_AFTER_S = 30.0
 """A sleeper says that it still sleeps, so that the keeper can forget those who died asleep."""
 
@@ -172,6 +172,7 @@ class ShardStore:
 
     def _reply(self, rows: list[tuple[Any, ...]]) -> CycleReply:
         ended: dict[RunId, RunStatus] = {}
+        refused: dict[RunId, str] = {}
         named: dict[str, set[RunId]] = {"lost": set(), "busy": set(), "unrenewed": set(), "cancel": set()}
         claimed: list[Claimed] = []
         flags = {"cut": False, "contended": False}
@@ -183,6 +184,8 @@ class ShardStore:
                     claimed.append(Claimed(*parts))
                 case "ended":
                     ended[run] = RunStatus(status)
+                case "refused":
+                    refused[run] = status
                 case "lost" | "busy" | "unrenewed" | "cancel":
                     named[what].add(run)
                 case "cut" | "contended":
@@ -196,7 +199,13 @@ class ShardStore:
                     raise AssertionError(f"reproq_cycle: expected {_WORDS}, got {what!r}")
         sets = {name: frozenset(runs) for name, runs in named.items()}
         return CycleReply(
-            ended=ended, claimed=tuple(claimed), is_cut=flags["cut"], is_contended=flags["contended"], next_token_s=next_token_s, **sets
+            ended=ended,
+            refused=refused,
+            claimed=tuple(claimed),
+            is_cut=flags["cut"],
+            is_contended=flags["contended"],
+            next_token_s=next_token_s,
+            **sets,
         )
 
 

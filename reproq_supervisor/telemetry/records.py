@@ -23,6 +23,7 @@ _CHILD_LEVELS = {
     "schedules.followed_clock": Level.WARNING,
     "shard.left_unwritten": Level.WARNING,
     "shard.message_ignored": Level.WARNING,
+    "shard.refused": Level.ERROR,
     "stranger.killed": Level.WARNING,
     # A failed task is the application's business and kept with the task; at INFO it would drown ours.
     "task.failed": Level.DEBUG,

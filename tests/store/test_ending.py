@@ -338,21 +338,6 @@ def test_one_row_that_the_database_refuses_costs_only_itself(put: Put, shard: Sh
     assert "not on my watch" in record(database, claims[1].result_id)["last_error"]
 
 
-def test_a_row_that_can_never_be_written_is_lost_and_the_others_are_not(put: Put, shard: Shard, database: Database) -> None:
-    put(2)
-    claims = shard.claim(2)
-    database.query(
-        f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN IF NEW.result_id = {claims[0].result_id} THEN RAISE EXCEPTION 'never'; END IF; RETURN NEW; END $$"""
-    )
-    database.query("CREATE TRIGGER refuse BEFORE UPDATE ON task_runs FOR EACH ROW EXECUTE FUNCTION refuse()")
-    endings = tuple(Ending(c.result_id, c.lease_no, Outcome.SUCCEED, b"1") for c in claims)
-    reply = shard.cycle(endings=endings)
-    assert reply.lost == {claims[0].result_id}
-    assert reply.ended == {claims[1].result_id: RunStatus.SUCCESSFUL}
-    assert len(database.query("SELECT 1 FROM task_lane WHERE state = 'running'")) == 1
-
-
 def test_the_uri_of_the_logs_stays_when_a_later_attempt_has_none(put: Put, shard: Shard, database: Database) -> None:
     (run,) = put()
     shard.fail(shard.claim_one(), delay_s=0, logs_uri="file:///first\0")

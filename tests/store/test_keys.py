@@ -33,6 +33,29 @@ def waits_for(database: Database, run: RunId) -> str | None:
     return None if row is None else row["on_key"]
 
 
+@pytest.mark.parametrize("commits_first", [False, True])
+def test_who_waits_while_the_order_of_its_queue_changes_is_not_forgotten(
+    shard: Shard, put: Put, database: Database, commits_first: bool
+) -> None:
+    """A look at the line may note where it begins by the old order, while the new one is not committed yet."""
+    put(lock_key="one")
+    holder = shard.claim_one()
+    low, high = put(priority=1, lock_key="one")[0], put(priority=2, lock_key="one")[0]
+    assert shard.claim(5) == ()
+    database.query("INSERT INTO reproq_queue_settings (queue_name, priority_aging_s) VALUES ('default', 0)")
+    with database.connect(autocommit=False) as other:
+        other.execute("SELECT reproq_rekey('default', 0, 500)")
+        if commits_first:
+            other.commit()
+        shard.succeed(holder)
+        other.commit()
+    claimed = shard.claim_one()
+    assert claimed.result_id == high
+    assert shard.claim(5) == ()
+    shard.succeed(claimed)
+    assert ids(shard.claim(5)) == [low]
+
+
 def lock_of(key: str) -> str:
     return f"SELECT pg_try_advisory_xact_lock(hashtextextended('{key}', 7204))"
 

@@ -295,6 +295,37 @@ def test_what_a_drain_gives_back_unbegun_gives_its_token_back(
     assert len(shard.claim(9)) == 3
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_token_goes_back_where_it_was_spent_whatever_applies_by_then(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database, is_gone: bool
+) -> None:
+    limit("global", LATER, burst=5)
+    put(3)
+    claimed = shard.claim(2)
+    limit("queue:default", LATER, burst=9, tokens=0)
+    if is_gone:
+        database.query("DELETE FROM rate_limits WHERE key = 'global'")
+    shard.cycle(endings=tuple(Ending(each.result_id, each.lease_no, Outcome.PUT_BACK) for each in claimed))
+    assert tokens(database, "queue:default") == 0, "nothing was spent here"
+    if not is_gone:
+        assert tokens(database, "global") == 5
+
+
+def test_what_was_claimed_without_a_limit_gives_no_token_back(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database
+) -> None:
+    put(3)
+    limit("queue:default", LATER, burst=1)
+    (paid,) = shard.claim(1)
+    shard.cycle(endings=(Ending(paid.result_id, paid.lease_no, Outcome.PUT_BACK),))
+    database.query("DELETE FROM rate_limits")
+    claimed = shard.claim(3)
+    assert paid.result_id in ids(claimed), "it has paid once, and not for this claim"
+    limit("queue:default", LATER, burst=9, tokens=0)
+    shard.cycle(endings=tuple(Ending(each.result_id, each.lease_no, Outcome.PUT_BACK) for each in claimed))
+    assert tokens(database, "queue:default") == 0
+
+
 def test_what_a_dead_shard_had_claimed_gives_no_token_back(
     limit: Callable[..., None], put: Put, shard: Shard, keeper: Keeper, database: Database
 ) -> None:

@@ -191,6 +191,17 @@ def test_endings_that_wait_for_somebodys_lock_are_named() -> None:
     assert line.text.startswith("mail cannot write the end of 1 task (9): ")
 
 
+def test_what_postgresql_refuses_to_write_is_named_with_its_reason() -> None:
+    shards = {
+        "mail/0@1": snapshot(refused={"count": 7, "first": [1, 2, 3, 4, 5], "error": "42501: permission denied for table audit"}),
+        "mail/1@1": snapshot(refused={"count": 0, "first": [], "error": None}),
+    }
+    (line,) = remarks(answer(pool(snapshots=shards)))
+    assert line.text.startswith(
+        "PostgreSQL refuses what mail writes of 7 tasks (1, 2, 3, 4, 5, …): 42501: permission denied for table audit;"
+    )
+
+
 def test_recycled_executors_are_counted_by_the_rule_they_met() -> None:
     shards = {
         "mail/0@1": snapshot(recycled={"tasks": 3, "rss": 0, "age": 1}),

@@ -205,6 +205,15 @@ def test_endings_that_wait_for_somebodys_lock_are_told() -> None:
     assert lines(core)[1].startswith("mail/0 cannot write the end of 2 tasks, the first 41, 57: their rows are locked by a transaction")
 
 
+def test_what_postgresql_refuses_to_write_is_told() -> None:
+    core = running()
+    refused = {"count": 2, "first": [41, 57], "error": '42P01: relation "audit" does not exist'}
+    core.say(core.process("mail/0"), "snapshot", snapshot={"refused": refused})
+    assert lines(core)[1].startswith(
+        "mail/0 may not write the start or end of 2 tasks, the first 41, 57: PostgreSQL refuses it with 42P01: "
+    )
+
+
 def test_work_that_does_not_move_is_told() -> None:
     core = running()
     core.say(core.process("mail/0"), "snapshot", snapshot={"running": 1, "progress": 5})

@@ -1,7 +1,11 @@
 """What an answer of the database changes in what a shard holds."""
 
+import time
+
+import pytest
+
 from reproq_supervisor.core.policy.claim_plan import Turns
-from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, Outcome, RunId
+from reproq_supervisor.core.runs import Claimed, CycleReply, CycleRequest, LeaseNo, Outcome, RunId, RunStatus
 from reproq_supervisor.pool.held import RELEASED, End, HeldRuns
 from reproq_supervisor.pool.ledger import Ledger
 
@@ -55,6 +59,73 @@ def test_an_ending_that_somebodys_lock_keeps_from_its_record_is_named_until_it_i
     assert book.locked_endings() == [2]
     book.apply(request, CycleReply(), 0.0)
     assert book.locked_endings() == []
+
+
+def refuse(book: Ledger, run: int, *, ending: bool = True) -> None:
+    """Have the next request, which says something of *run*, refused for it."""
+    request = book.request(0, 0.0)
+    assert request is not None
+    assert run in [each.result_id for each in (request.endings if ending else request.started)]
+    book.apply(request, CycleReply(refused={RunId(run): "42P01: no audit"}), 0.0)
+
+
+def test_an_ending_that_is_refused_is_kept_and_said_again_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    book, held = ledger()
+    (run,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    held.end(run, End(Outcome.SUCCEED, b'"kept"'))
+    for pause_s in (2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
+        refuse(book, 1)
+        assert (book.unwritten, book.refused()) == (1, {1: "42P01: no audit"})
+        clock[0] += pause_s - 0.1
+        request = book.request(0, 0.0)
+        assert request is None or not request.endings
+        clock[0] += 0.2
+    request = book.request(0, 0.0)
+    assert request is not None
+    assert [each.value for each in request.endings] == [b'"kept"']
+    book.apply(request, CycleReply(ended={RunId(1): RunStatus.SUCCESSFUL}), 0.0)
+    assert (book.unwritten, book.refused(), book.totals.completed) == (0, {}, 1)
+
+
+def test_the_lease_of_a_refused_ending_is_renewed() -> None:
+    book, held = ledger()
+    (run,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    held.end(run, RELEASED)
+    refuse(book, 1)
+    request = book.request(0, LEASE_S / 2)
+    assert request is not None
+    assert (request.endings, request.renew) == ((), ((1, 1),))
+
+
+def test_a_refusal_is_told_once_and_forgotten_with_its_cause() -> None:
+    book, held = ledger()
+    (run,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    held.end(run, RELEASED)
+    refuse(book, 1)
+    assert book.take_newly_refused() == {1: "42P01: no audit"}
+    book.hasten()
+    refuse(book, 1)
+    assert book.take_newly_refused() == {}
+    book.hasten()
+    request = book.request(0, 0.0)
+    assert request is not None
+    book.apply(request, CycleReply(busy=frozenset({RunId(1)})), 0.0)
+    assert (book.refused(), book.locked_endings()) == ({}, [1])
+
+
+def test_a_start_that_is_refused_does_not_hold_its_end_back() -> None:
+    book, held = ledger()
+    (run,), _ = book.apply(CycleRequest(LEASE_S), CycleReply(claimed=(claimed(1, 1),)), 0.0)
+    run.is_next = True
+    refuse(book, 1, ending=False)
+    assert not run.shown
+    held.end(run, RELEASED)
+    request = book.request(0, 0.0)
+    assert request is not None
+    assert [each.result_id for each in request.endings] == [1]
+    assert book.refused() == {}
 
 
 def test_the_last_note_of_a_run_is_written_before_its_ending() -> None:

@@ -114,6 +114,7 @@ def remarks(status: Answer) -> list[Line]:
             until = "until the daemon ends" if left_s is None else f"for {rough_age(left_s)} more"
             found.append(Line(f"{name} has {counted(pool['override']['executors'], 'executor')} by hand, {until}", "yellow"))
         found += _locked(name, pool)
+        found += _refused(name, pool)
         if pool["paused"]:
             found.append(Line(f"{name} claims nothing, drained by hand; back to work by: reproq-supervisor resume {name}", "yellow"))
     return found
@@ -134,13 +135,29 @@ def _failure(duty: Answer) -> str:
 
 def _locked(name: str, pool: Answer) -> list[Line]:
     """Tell of ends that cannot be written."""
-    locked = [each for snapshot in pool["snapshots"].values() if (each := snapshot.get("locked_endings") or {}).get("count")]
+    locked = _troubled(pool, "locked_endings")
     if not locked:
         return []
-    count, named = sum(int(each["count"]) for each in locked), [str(run) for each in locked for run in each["first"]]
-    ids = ", ".join([*named, *(["…"] if count > len(named) else [])])
-    what = f"{name} cannot write the end of {counted(count, 'task')} ({ids})"
+    what = f"{name} cannot write the end of {_named(locked)}"
     return [Line(f"{what}: a transaction that was left open locks their rows; see pg_stat_activity", "red")]
+
+
+def _refused(name: str, pool: Answer) -> list[Line]:
+    """Tell of what PostgreSQL refuses to write."""
+    refused = _troubled(pool, "refused")
+    if not refused:
+        return []
+    what = f"PostgreSQL refuses what {name} writes of {_named(refused)}: {refused[0]['error']}"
+    return [Line(f"{what}; results are kept and tried again, at least once a minute. Look at the triggers on task_runs", "red")]
+
+
+def _troubled(pool: Answer, key: str) -> list[Answer]:
+    return [each for snapshot in pool["snapshots"].values() if (each := snapshot.get(key) or {}).get("count")]
+
+
+def _named(troubled: list[Answer]) -> str:
+    count, named = sum(int(each["count"]) for each in troubled), [str(run) for each in troubled for run in each["first"]]
+    return f"{counted(count, 'task')} ({', '.join([*named, *(['…'] if count > len(named) else [])])})"
 
 
 def recycled_lines(status: Answer) -> list[Line]:

@@ -71,6 +71,7 @@ def _about_unit(state: State, unit: Unit, health: Health, now: float) -> list[st
     lines += _about_slots(process)
     lines += _about_recycling(process)
     lines += _about_locks(process)
+    lines += _about_refusals(process)
     if process.stalled:
         lines.append(f"{unit.name} has finished nothing for {_s(now - process.progress_mono)}, longer than any task may take.")
     return lines
@@ -170,6 +171,18 @@ def _about_locks(process: Process) -> list[str]:
     return [
         f"{process.unit.name} cannot write the end of {tasks}, the first {named}: their rows are locked by a transaction that somebody "
         "left open. It tries again every 2 s, and keeps their leases; pg_stat_activity says whose it is."
+    ]
+
+
+def _about_refusals(process: Process) -> list[str]:
+    refused = process.snapshot.get("refused") or {}
+    if not refused.get("count"):
+        return []
+    tasks, named = counted(refused["count"], "task"), ", ".join(map(str, refused["first"]))
+    return [
+        f"{process.unit.name} may not write the start or end of {tasks}, the first {named}: PostgreSQL refuses it with {refused['error']}. "
+        "Mostly that is a trigger on task_runs that is not ours; PostgreSQL's own log says more. Results and leases are kept; it tries "
+        "again, at least once a minute."
     ]
 
 

@@ -1,5 +1,5 @@
 -- Small functions that give one meaning to one word; the larger ones are made of these.
--- revision: 8
+-- revision: 9
 -- locks: none.
 --
 -- Those that take only values are plain SQL, which the planner puts in place of the call. It does so only if the function is declared no
@@ -97,6 +97,14 @@ BEGIN
 EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
     RETURN NULL;
 END
+$$;
+
+-- What may be told, in a log too, of an error that kept a row from being written: its SQLSTATE, and its words where those are of tables, rights
+-- and the server. Others may quote what was to be written.
+CREATE OR REPLACE FUNCTION reproq_trouble(state text, words text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
+    SELECT state || CASE WHEN left(state, 2) IN ('08', '25', '28', '3F', '42', '53', '57', '58') AND state <> '42601'
+                         THEN ': ' || reproq_cut(split_part(words, E'\n', 1), 300) ELSE '' END
 $$;
 
 -- Where a look at words that others left (table reproq_flow_ends, reproq_key_arrivals: *what*) begins: at the start, as long as that is cheap.

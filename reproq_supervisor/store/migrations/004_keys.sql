@@ -1,5 +1,5 @@
 -- Keys: never more runs of one lock_key than one, nor of one concurrency_key than its limit, under any number of claimers.
--- revision: 12
+-- revision: 13
 -- locks: ACCESS EXCLUSIVE on task_lane while columns and checks are added (milliseconds; waits for open cycles).
 --
 -- A *key* is held by the running rows that name it, and by nothing else: no counter can drift, and no permit gets stuck in a queue that is
@@ -28,7 +28,8 @@ ALTER TABLE task_lane
     ADD COLUMN IF NOT EXISTS limit_size integer,  -- its concurrency_limit
     ADD COLUMN IF NOT EXISTS on_key text,         -- which of the two it waits for, or 'rate:' and the key of a rate limit
     -- Drawn by whoever admits it, under the locks of its keys; the largest number where somebody else started it, without them.
-    ADD COLUMN IF NOT EXISTS hold_no bigint NOT NULL DEFAULT 9223372036854775807;
+    ADD COLUMN IF NOT EXISTS hold_no bigint NOT NULL DEFAULT 9223372036854775807,
+    ADD COLUMN IF NOT EXISTS paid_rate text;      -- whose token its last claim spent, NULL for none
 
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_check;
 ALTER TABLE task_lane DROP CONSTRAINT IF EXISTS task_lane_park_reason_check;

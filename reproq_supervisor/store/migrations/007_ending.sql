@@ -1,5 +1,5 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 15
+-- revision: 16
 -- locks: none while migrating.
 --
 --   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
@@ -329,11 +329,17 @@ $$;
 --   started_ago: seconds since the execution began, NULL = never;
 --   logs_uris: where the output went, NULL = nowhere.
 -- Returns (run, status of its record now) for every run whose fence (leased_by, lease_no) held; the others are lost to the caller.
--- Status NULL: somebody else keeps the run locked, for longer than the lock_timeout; nothing of it is written, so say it again later.
+-- Status NULL: nothing of it is written, so say it again later. Without a trouble, since somebody else keeps the run locked, for longer than the
+-- lock_timeout; with one, since PostgreSQL refuses to write it: see reproq_trouble.
+--
+-- A row that is refused costs only itself, whatever the reason (ADR 29). If it is one of values (a constraint, a size, a trigger that raises) the
+-- attempt fails by it, and is told so; any other, and a failure that is refused as well, is nobody's verdict on this result: a table or a right
+-- that somebody's trigger misses will be there again.
+DROP FUNCTION IF EXISTS reproq_end(text, bigint[], bigint[], text[], text[], double precision[], double precision[], text[]);
 CREATE OR REPLACE FUNCTION reproq_end(
     p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[] DEFAULT NULL,
     p_started_ago double precision[] DEFAULT NULL, p_logs_uris text[] DEFAULT NULL
-) RETURNS TABLE (result_id bigint, status text)
+) RETURNS TABLE (result_id bigint, status text, trouble text)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '200ms' AS $$
 #variable_conflict use_column
 DECLARE
@@ -342,57 +348,78 @@ DECLARE
     busy bigint[];
     met_lock boolean := false;
     waits integer := 0;
-    trouble text;
+    error text;
+    is_refused boolean;
 BEGIN
     BEGIN
         RETURN QUERY
-        SELECT * FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, p_outcomes, p_values, p_delays, p_started_ago, p_logs_uris);
+        SELECT b.*, NULL::text
+        FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, p_outcomes, p_values, p_delays, p_started_ago, p_logs_uris) b;
         RETURN;
     EXCEPTION
         WHEN lock_not_available THEN
             met_lock := true;
-        WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+        WHEN OTHERS OR assert_failure THEN
             NULL;
     END;
+    -- What is no row's fault, such as a right that is missing on our own tables, fails here.
     SELECT s.outcomes, s.busy INTO outcomes, busy FROM reproq_set_aside(p_leased_by, p_ids, p_lease_nos, p_outcomes) s;
-    RETURN QUERY SELECT id, NULL::text FROM unnest(busy) AS u (id);
+    RETURN QUERY SELECT id, NULL::text, NULL::text FROM unnest(busy) AS u (id);
     IF met_lock THEN
         BEGIN
             RETURN QUERY
-            SELECT * FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, outcomes, p_values, p_delays, p_started_ago, p_logs_uris);
+            SELECT b.*, NULL::text
+            FROM reproq_end_batch(p_leased_by, p_ids, p_lease_nos, outcomes, p_values, p_delays, p_started_ago, p_logs_uris) b;
             RETURN;
-        EXCEPTION
-            WHEN lock_not_available OR data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
-                NULL;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            NULL;
         END;
     END IF;
-    -- One row is refused (by its size, a constraint or somebody's trigger) and must not cost the others their endings.
+    -- One row is refused and must not cost the others their endings.
     FOR i IN 1 .. cardinality(p_ids) LOOP
         CONTINUE WHEN outcomes[i] = 'busy';
+        is_refused := false;
         BEGIN
             RETURN QUERY
-            SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], p_outcomes[i:i], p_values[i:i], p_delays[i:i],
-                                           p_started_ago[i:i], p_logs_uris[i:i]);
-        EXCEPTION WHEN lock_not_available THEN
-            -- Not the run itself is locked, that would have been set aside, but something that somebody's trigger wants.
-            waits := waits + 1;
-            RETURN QUERY SELECT p_ids[i], NULL::text;
-            IF waits >= most_waits THEN
-                RETURN QUERY
-                SELECT e.id, NULL::text FROM unnest(p_ids[i + 1:], outcomes[i + 1:]) AS e (id, outcome) WHERE e.outcome <> 'busy';
-                EXIT;
-            END IF;
-        WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
-            trouble := jsonb_build_object('kind', 'bad_result', 'message', 'the end of this attempt cannot be stored: ' || SQLERRM)::text;
+            SELECT b.*, NULL::text
+            FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], p_outcomes[i:i], p_values[i:i], p_delays[i:i], p_started_ago[i:i],
+                                  p_logs_uris[i:i]) b;
+            CONTINUE;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                NULL;
+            WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+                is_refused := true;
+                error := jsonb_build_object('kind', 'bad_result', 'message', 'the end of this attempt cannot be stored: ' || SQLERRM)::text;
+            WHEN OTHERS THEN
+                RAISE WARNING 'task run %: its end is refused: %', p_ids[i], SQLERRM;
+                RETURN QUERY SELECT p_ids[i], NULL::text, reproq_trouble(SQLSTATE, SQLERRM);
+                CONTINUE;
+        END;
+        IF is_refused THEN
             BEGIN
                 RETURN QUERY
-                SELECT * FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], '{fail_finally}', ARRAY[trouble], '{NULL}',
-                                               p_started_ago[i:i], '{NULL}');
-            EXCEPTION WHEN lock_not_available OR data_exception OR integrity_constraint_violation OR program_limit_exceeded
-                           OR plpgsql_error THEN
-                RAISE WARNING 'task run %: its end is refused: %', p_ids[i], SQLERRM;
+                SELECT b.*, NULL::text
+                FROM reproq_end_batch(p_leased_by, p_ids[i:i], p_lease_nos[i:i], '{fail_finally}', ARRAY[error], '{NULL}', p_started_ago[i:i],
+                                      '{NULL}') b;
+                CONTINUE;
+            EXCEPTION
+                WHEN lock_not_available THEN
+                    NULL;
+                WHEN OTHERS OR assert_failure THEN
+                    RAISE WARNING 'task run %: its end is refused: %', p_ids[i], SQLERRM;
+                    RETURN QUERY SELECT p_ids[i], NULL::text, reproq_trouble(SQLSTATE, SQLERRM);
+                    CONTINUE;
             END;
-        END;
+        END IF;
+        -- Not the run itself is locked, that would have been set aside, but something that somebody's trigger wants.
+        RETURN QUERY SELECT p_ids[i], NULL::text, NULL::text;
+        waits := waits + 1;
+        IF waits >= most_waits THEN
+            RETURN QUERY
+            SELECT e.id, NULL::text, NULL::text FROM unnest(p_ids[i + 1:], outcomes[i + 1:]) AS e (id, outcome) WHERE e.outcome <> 'busy';
+            EXIT;
+        END IF;
     END LOOP;
 END
 $$;

@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 16
+-- revision: 17
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -94,7 +94,8 @@ BEGIN
         UPDATE task_lane l
         SET state = 'running', leased_by = p_leased_by, lease_no = p_lease_no, leased_until = clock + p_lease_s * interval '1 s',
             claimed_at = clock, attempts = l.attempts + 1,
-            hold_no = CASE WHEN l.lock_name IS NULL AND l.limit_name IS NULL THEN l.hold_no ELSE coalesce(hold, 9223372036854775807) END
+            hold_no = CASE WHEN l.lock_name IS NULL AND l.limit_name IS NULL THEN l.hold_no ELSE coalesce(hold, 9223372036854775807) END,
+            paid_rate = CASE WHEN rates IS NOT NULL THEN rates[array_position(spent, l.result_id)] END
         FROM fitting f
         WHERE l.result_id = ANY (ARRAY[f.result_id]) AND (f.bytes_so_far <= p_bytes OR f.n = 1)
         RETURNING l.attempts, l.priority, l.timeout_seconds, l.max_attempts, l.deaths, f.*)
@@ -274,18 +275,20 @@ END
 $$;
 
 -- Ends runs that were just claimed and shall not run, for these reasons: expired, cancelled, too_large. The attempt and the worker do not
--- count, since nothing began. Those that somebody else has locked are parked, so that the next claims do not meet them again at once.
+-- count, since nothing began. Those that somebody else has locked are parked, so that the next claims do not meet them again at once; those
+-- that PostgreSQL refuses for longer.
 DROP FUNCTION IF EXISTS reproq_refuse(text, bigint, bigint[]);
 CREATE OR REPLACE FUNCTION reproq_refuse(p_leased_by text, p_lease_no bigint, p_ids bigint[], p_reasons text[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     busy bigint[];
+    refused bigint[];
 BEGIN
     UPDATE task_lane l SET leased_by = '', attempts = greatest(l.attempts - 1, 0)
     WHERE l.result_id = ANY (p_ids) AND l.leased_by = p_leased_by AND l.lease_no = p_lease_no;
 
-    SELECT array_agg(e.result_id) INTO busy
+    SELECT array_agg(e.result_id), array_agg(e.result_id) FILTER (WHERE e.trouble IS NOT NULL) INTO busy, refused
     FROM (SELECT array_agg(r.result_id) AS ids, array_agg(p_lease_no) AS nos,
                  array_agg(CASE u.reason WHEN 'cancelled' THEN 'cancel' ELSE 'fail_finally' END) AS outcomes,
                  array_agg(CASE u.reason
@@ -299,7 +302,8 @@ BEGIN
     WHERE e.status IS NULL;
     IF busy IS NOT NULL THEN
         UPDATE task_lane l
-        SET state = 'parked', park_reason = 'due', due_at = clock_timestamp() + interval '2 s', leased_by = NULL, leased_until = NULL
+        SET state = 'parked', park_reason = 'due', leased_by = NULL, leased_until = NULL,
+            due_at = clock_timestamp() + CASE WHEN l.result_id = ANY (refused) THEN interval '1 min' ELSE interval '2 s' END
         WHERE l.result_id = ANY (busy) AND l.leased_by = '' AND l.lease_no = p_lease_no;
         PERFORM reproq_note_keys(ARRAY(SELECT k.name FROM task_lane l CROSS JOIN LATERAL (VALUES (l.lock_name), (l.limit_name)) AS k (name)
                                        WHERE l.result_id = ANY (busy)));
@@ -344,9 +348,10 @@ END
 $$;
 
 -- Writes RUNNING, start, attempt and worker into the records of runs that have been executing for a while. Returns the runs for which it
--- did not: lost, if they are no longer the caller's; busy, if somebody else has locked them.
+-- did not: lost, if they are no longer the caller's; busy, if somebody else has locked them; refused, if PostgreSQL does, with its trouble.
+DROP FUNCTION IF EXISTS reproq_show(text, bigint[], bigint[], double precision[]);
 CREATE OR REPLACE FUNCTION reproq_show(p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_started_ago double precision[])
-RETURNS TABLE (what text, result_id bigint)
+RETURNS TABLE (what text, result_id bigint, trouble text)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '200ms'
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -376,13 +381,25 @@ BEGIN
         JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id])
         WHERE e.id = ANY (free) AND r.result_id = ANY (ARRAY[e.id])
               AND (r.status = 'READY' OR r.leased_until IS NULL);  -- the latter: see 014_coexist
-    EXCEPTION WHEN lock_not_available THEN
-        -- The table is locked against writing.
-        free := '{}';
+    EXCEPTION
+        WHEN lock_not_available THEN
+            -- The table is locked against writing.
+            free := '{}';
+        WHEN OTHERS OR assert_failure THEN
+            IF cardinality(p_ids) = 1 THEN
+                RAISE WARNING 'task run %: its start is refused: %', p_ids[1], SQLERRM;
+                RETURN QUERY SELECT 'refused', p_ids[1], reproq_trouble(SQLSTATE, SQLERRM);
+            ELSE
+                -- One of them.
+                FOR i IN 1 .. cardinality(p_ids) LOOP
+                    RETURN QUERY SELECT * FROM reproq_show(p_leased_by, p_ids[i:i], p_lease_nos[i:i], p_started_ago[i:i]);
+                END LOOP;
+            END IF;
+            RETURN;
     END;
     IF cardinality(free) < cardinality(p_ids) THEN
         RETURN QUERY
-        SELECT CASE WHEN l.result_id IS NULL THEN 'lost' ELSE 'busy' END, e.id
+        SELECT CASE WHEN l.result_id IS NULL THEN 'lost' ELSE 'busy' END, e.id, NULL::text
         FROM unnest(p_ids, p_lease_nos) AS e (id, no)
         LEFT JOIN task_lane l ON l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
         WHERE e.id <> ALL (free);
@@ -414,7 +431,7 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET en
 $$;
 
 -- A shard's whole conversation. One row for each thing to tell, by *what*: ended (status), lost, cancel; busy, an ending or a start that is
--- not written because somebody has locked the run; unrenewed as reproq_renew, claimed, suspect, looked and cut as reproq_claim tells;
+-- not written because somebody has locked the run; refused, one that PostgreSQL does not write (status: the trouble); unrenewed as reproq_renew, claimed, suspect, looked and cut as reproq_claim tells;
 -- throttled, when a look may find more after took_s: a token will be there, or a run will be due.
 DROP FUNCTION IF EXISTS reproq_cycle(
     text, double precision, bigint[], bigint[], text[], text[], double precision[], double precision[], text[], bigint[], bigint[],
@@ -435,24 +452,35 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     ended bigint[] := '{}';
-    unbegun bigint[];
+    paid bigint[];
+    paid_rates text[];
+    unspent text[];
+    trouble text;
     has_claimed boolean := false;
     next_due_s double precision;
 BEGIN
     IF cardinality(p_end_ids) > 0 THEN
-        FOR result_id, status IN
+        IF 'put_back' = ANY (p_end_outcomes) THEN
+            -- Before the ends: a lane row may go with its own.
+            SELECT array_agg(l.result_id), array_agg(l.paid_rate) INTO paid, paid_rates
+            FROM unnest(p_end_ids, p_end_lease_nos, p_end_outcomes) AS u (id, no, outcome)
+            JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id]) AND l.leased_by = p_leased_by AND l.lease_no = u.no
+            WHERE u.outcome = 'put_back' AND l.paid_rate IS NOT NULL;
+        END IF;
+        FOR result_id, status, trouble IN
             SELECT * FROM reproq_end(p_leased_by, p_end_ids, p_end_lease_nos, p_end_outcomes, p_end_values, p_end_delays, p_end_started_ago,
                                      p_end_logs_uris)
         LOOP
-            what := CASE WHEN status IS NULL THEN 'busy' ELSE 'ended' END;
-            RETURN NEXT;
+            what := CASE WHEN status IS NOT NULL THEN 'ended' WHEN trouble IS NULL THEN 'busy' ELSE 'refused' END;
             ended := ended || result_id;
-            IF status IS NOT NULL AND p_end_outcomes[array_position(p_end_ids, result_id)] = 'put_back' THEN
-                unbegun := unbegun || result_id;
+            IF what = 'ended' AND result_id = ANY (paid) THEN
+                unspent := unspent || paid_rates[array_position(paid, result_id)];
             END IF;
+            status := coalesce(status, trouble);
+            RETURN NEXT;
         END LOOP;
-        IF unbegun IS NOT NULL THEN
-            PERFORM reproq_refund_unbegun(unbegun);
+        IF unspent IS NOT NULL THEN
+            PERFORM reproq_refund_unbegun(unspent);
         END IF;
         IF cardinality(ended) < cardinality(p_end_ids) THEN
             FOR what, result_id, status IN
@@ -484,9 +512,10 @@ BEGIN
         END LOOP;
     END IF;
     IF cardinality(p_show_ids) > 0 THEN
-        FOR what, result_id IN SELECT * FROM reproq_show(p_leased_by, p_show_ids, p_show_lease_nos, p_show_started_ago) LOOP
+        FOR what, result_id, status IN SELECT * FROM reproq_show(p_leased_by, p_show_ids, p_show_lease_nos, p_show_started_ago) LOOP
             RETURN NEXT;
         END LOOP;
+        status := NULL;
     END IF;
     IF cardinality(p_watch_ids) > 0 THEN
         what := 'cancel';

@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 14
+-- revision: 15
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end, for whatever reason, is told by a
@@ -174,15 +174,17 @@ DECLARE
     error CONSTANT text := '{"kind": "cancelled", "message": "Task cancelled by request"}';
     no bigint := nextval('reproq_lease_seq');
     seized bigint[];
+    ended bigint[];
     held bigint[];
     unwished bigint[];
+    before task_lane[];
     freed text[];
     n integer;
 BEGIN
     -- A waiting run is claimed for a moment, by nobody, so that it ends like any other; without its keys, since it holds none. One that was
     -- woken for a key had its turn, which is the next one's now.
     WITH picked AS MATERIALIZED (
-        SELECT l.result_id, l.lock_name, l.limit_name
+        SELECT l.result_id, l AS whole
         FROM task_lane l
         JOIN task_runs r ON r.result_id = ANY (ARRAY[l.result_id])
         WHERE l.result_id = ANY (p_ids) AND l.state <> 'running'
@@ -192,14 +194,23 @@ BEGIN
         UPDATE task_lane l
         SET state = 'running', park_reason = NULL, on_key = NULL, leased_by = '', lease_no = no, leased_until = clock_timestamp(),
             lock_name = NULL, limit_name = NULL
-        FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING l.result_id, p.lock_name, p.limit_name)
-    SELECT coalesce(array_agg(t.result_id ORDER BY t.result_id), '{}'), array_remove(array_agg(t.lock_name) || array_agg(t.limit_name), NULL)
-    INTO seized, freed FROM taken t;
+        FROM picked p WHERE l.result_id = ANY (ARRAY[p.result_id]) RETURNING l.result_id, p.whole)
+    SELECT coalesce(array_agg(t.result_id ORDER BY t.result_id), '{}'), array_agg(t.whole) INTO seized, before FROM taken t;
     n := cardinality(seized);
     IF n > 0 THEN
-        seized := ARRAY(SELECT e.result_id FROM reproq_end(
+        ended := ARRAY(SELECT e.result_id FROM reproq_end(
             '', seized, array_fill(no, ARRAY[n]), array_fill('cancel'::text, ARRAY[n]), array_fill(error, ARRAY[n])) e
             WHERE e.status IS NOT NULL);
+        IF cardinality(ended) < n THEN
+            -- Its end is refused: back to where it waited. Held by nobody and without its keys it would be taken for one whose lease has expired.
+            UPDATE task_lane l
+            SET state = b.state, park_reason = b.park_reason, on_key = b.on_key, leased_by = NULL, leased_until = NULL,
+                lock_name = b.lock_name, limit_name = b.limit_name
+            FROM unnest(before) AS b WHERE l.result_id = ANY (ARRAY[b.result_id]) AND b.result_id <> ALL (ended);
+        END IF;
+        seized := ended;
+        freed := ARRAY(SELECT k.name FROM unnest(before) AS b CROSS JOIN LATERAL (VALUES (b.lock_name), (b.limit_name)) AS k (name)
+                       WHERE k.name IS NOT NULL AND b.result_id = ANY (ended));
         IF p_leaves_word THEN
             PERFORM reproq_note_keys(freed);
         ELSE
@@ -323,12 +334,17 @@ BEGIN
     WITH picked AS MATERIALIZED (
         SELECT l.result_id FROM task_lane l
         WHERE l.result_id > p_after AND l.result_id <= upto AND l.queue_name = p_queue AND l.state <> 'running'
-        ORDER BY l.result_id FOR UPDATE SKIP LOCKED)
-    UPDATE task_lane l SET order_key = reproq_order_key(l.due_at, l.priority, aging_s)
-    FROM picked p
-    WHERE l.result_id = ANY (ARRAY[p.result_id]) AND l.order_key IS DISTINCT FROM reproq_order_key(l.due_at, l.priority, aging_s);
-    -- Who waits for a key may stand before its floor now.
-    DELETE FROM reproq_line_floors f WHERE f.queue_name = p_queue;
+        ORDER BY l.result_id FOR UPDATE SKIP LOCKED),
+    moved AS (
+        UPDATE task_lane l SET order_key = reproq_order_key(l.due_at, l.priority, aging_s)
+        FROM picked p
+        WHERE l.result_id = ANY (ARRAY[p.result_id]) AND l.order_key IS DISTINCT FROM reproq_order_key(l.due_at, l.priority, aging_s)
+        RETURNING l.on_key, l.queue_name, l.order_key, l.due_at, l.result_id)
+    -- Who waits for a key may stand before its floor now, or before one that is noted at this moment: the word says its place.
+    INSERT INTO reproq_key_arrivals (key, queue_name, order_key, due_at, result_id)
+    SELECT DISTINCT ON (m.on_key) m.on_key, m.queue_name, m.order_key, m.due_at, m.result_id
+    FROM moved m WHERE m.on_key NOT LIKE 'rate:%'
+    ORDER BY m.on_key, m.order_key, m.due_at, m.result_id;
     RETURN upto;
 END
 $$;

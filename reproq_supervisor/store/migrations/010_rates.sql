@@ -1,5 +1,5 @@
 -- Rates: tokens are spent at the claim, exactly, by any number of claimers on any number of hosts.
--- revision: 6
+-- revision: 7
 -- locks: SHARE ROW EXCLUSIVE on rate_limits while its trigger is made (milliseconds; waits for claims under a limit).
 --
 -- A limit is a row of rate_limits, a bucket of tokens that fills with time. Only a claim that meets runs under an active limit touches it, so
@@ -81,22 +81,18 @@ LANGUAGE sql VOLATILE SET search_path FROM CURRENT AS $$
     WHERE b.key = u.name
 $$;
 
--- Gives the tokens of these runs back, which their holder says have never begun. A bucket that somebody has is waited for no longer than other
--- locks; its tokens are lost then, which is on the safe side.
+-- Gives back the tokens that runs had spent of which their holder says that they never began: one for each time that a rate is named. It is the
+-- rate that applied at their claim, whichever applies now. A bucket that somebody has is waited for no longer than other locks; its tokens are
+-- lost then, which is on the safe side.
 --   Only on the holder's own word: of what a dead shard had claimed nobody knows that it did not begin.
-CREATE OR REPLACE FUNCTION reproq_refund_unbegun(p_ids bigint[]) RETURNS void
+DROP FUNCTION IF EXISTS reproq_refund_unbegun(bigint[]);
+CREATE OR REPLACE FUNCTION reproq_refund_unbegun(p_names text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET lock_timeout = '200ms'
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-DECLARE
-    names text[];
 BEGIN
-    IF NOT EXISTS (SELECT FROM rate_limits b WHERE b.tokens_per_second > 0 AND b.burst_size > 0) THEN
-        RETURN;
-    END IF;
-    names := ARRAY(SELECT reproq_rate_of(r.task_path, r.queue_name) FROM task_runs r WHERE r.result_id = ANY (p_ids));
     -- In order: others may give back to the same ones.
-    PERFORM FROM rate_limits b WHERE b.key = ANY (names) ORDER BY b.key FOR NO KEY UPDATE;
-    PERFORM reproq_refund(names);
+    PERFORM FROM rate_limits b WHERE b.key = ANY (p_names) ORDER BY b.key FOR NO KEY UPDATE;
+    PERFORM reproq_refund(p_names);
 EXCEPTION WHEN lock_not_available THEN
     NULL;
 END

@@ -1,5 +1,5 @@
 -- Workflows: chains (a run waits for its parent) and chords (a callback waits for all members), decided by the rows that remain.
--- revision: 4
+-- revision: 5
 -- locks: none while migrating.
 --
 -- Whoever ends a run of a workflow leaves word of it in reproq_flow_ends, in the same commit, and whoever comes next, at first the very same
@@ -71,6 +71,7 @@ DECLARE
     left_over bigint[];
     ended integer;
     told integer;
+    trouble text;
     n integer;
 BEGIN
     WITH picked AS MATERIALIZED (
@@ -87,14 +88,14 @@ BEGIN
     SELECT coalesce(array_agg(t.result_id ORDER BY t.result_id), '{}') INTO seized FROM taken t;
     n := cardinality(seized);
     IF n > 0 THEN
-        SELECT count(e.status), count(*) INTO ended, told
+        SELECT count(e.status), count(*), max(e.trouble) INTO ended, told, trouble
         FROM reproq_end('', seized, array_fill(no, ARRAY[n]), array_fill('fail_finally'::text, ARRAY[n]),
                         ARRAY(SELECT u.error FROM unnest(p_ids, p_errors) AS u (id, error) WHERE u.id = ANY (seized) ORDER BY u.id)) e;
         -- What stays seized would be reclaimed, and run.
-        IF ended < told THEN
+        IF trouble IS NOT NULL OR told < n THEN
+            RAISE 'expected % ends, got %: %', n, ended, coalesce(trouble, 'some are gone');
+        ELSIF ended < told THEN
             RAISE lock_not_available;
-        ELSIF told < n THEN
-            RAISE 'expected % ends, got %', n, told;
         END IF;
     END IF;
     left_over := ARRAY(SELECT DISTINCT u.cause FROM unnest(p_ids, p_causes) AS u (id, cause) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id])
@@ -313,7 +314,7 @@ BEGIN
         EXCEPTION
             WHEN lock_not_available THEN
                 RETURN false;
-            WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+            WHEN OTHERS OR assert_failure THEN
                 -- One of them.
                 FOREACH one IN ARRAY flows LOOP
                     BEGIN
@@ -321,7 +322,7 @@ BEGIN
                     EXCEPTION
                         WHEN lock_not_available THEN
                             RETURN false;
-                        WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+                        WHEN OTHERS OR assert_failure THEN
                             RAISE WARNING 'workflow %: what follows from the end of its runs is refused: %', one, SQLERRM;
                             DELETE FROM reproq_flow_ends e WHERE e.id = ANY (words) AND e.flow = one;
                     END;

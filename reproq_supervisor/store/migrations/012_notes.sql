@@ -1,8 +1,9 @@
 -- What a running task says of itself: the contract's metadata_json, and its own completion.
--- revision: 2
+-- revision: 3
 -- locks: none while migrating.
 
--- Writes the notes of runs, each the whole of its metadata_json, as JSON text; one that PostgreSQL refuses changes nothing. Returns the runs
+-- Writes the notes of runs, each the whole of its metadata_json, as JSON text; one that PostgreSQL refuses, for its value or by somebody's
+-- trigger, changes nothing. Returns the runs
 -- that somebody else has locked: say those again later. What is not the caller's any more is passed over; the next cycle tells it.
 CREATE OR REPLACE FUNCTION reproq_note(p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_metadata text[])
 RETURNS TABLE (result_id bigint)
@@ -26,8 +27,19 @@ BEGIN
         SET metadata_json = coalesce(reproq_jsonb_or_null(e.metadata), r.metadata_json), updated_at = clock, rev = r.rev + 1
         FROM unnest(p_ids, p_metadata) AS e (id, metadata)
         WHERE e.id = ANY (free) AND r.result_id = ANY (ARRAY[e.id]);
-    EXCEPTION WHEN lock_not_available THEN
-        free := '{}';
+    EXCEPTION
+        WHEN lock_not_available THEN
+            free := '{}';
+        WHEN OTHERS OR assert_failure THEN
+            IF cardinality(p_ids) = 1 THEN
+                RAISE WARNING 'task run %: what it notes down is refused: %', p_ids[1], SQLERRM;
+            ELSE
+                -- One of them.
+                FOR i IN 1 .. cardinality(p_ids) LOOP
+                    RETURN QUERY SELECT * FROM reproq_note(p_leased_by, p_ids[i:i], p_lease_nos[i:i], p_metadata[i:i]);
+                END LOOP;
+            END IF;
+            RETURN;
     END;
     RETURN QUERY
     SELECT l.result_id
@@ -50,6 +62,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout 
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     ended text;
+    trouble text;
 BEGIN
     -- Set at the start of the transaction, gone with it: a task that commits in between must not have half of its writes kept.
     IF current_setting('reproq.completing', true) IS DISTINCT FROM p_lease_no::text THEN
@@ -66,11 +79,15 @@ BEGIN
             SET metadata_json = coalesce(reproq_jsonb_or_null(p_metadata), r.metadata_json), rev = r.rev + 1
             WHERE r.result_id = p_result_id;
         END IF;
-        SELECT e.status INTO ended
+        SELECT e.status, e.trouble INTO ended, trouble
         FROM reproq_end(p_leased_by, ARRAY[p_result_id], ARRAY[p_lease_no], '{succeed}', ARRAY[p_value], '{NULL}', ARRAY[p_started_ago]) e;
     EXCEPTION WHEN lock_not_available THEN
         RETURN 'busy';
     END;
+    IF trouble IS NOT NULL THEN
+        -- The task's own transaction: it fails by this, with all its writes, and is tried again as its attempts say.
+        RAISE 'the end of task run % is refused: %', p_result_id, trouble;
+    END IF;
     RETURN coalesce(ended, 'busy');
 END
 $$;

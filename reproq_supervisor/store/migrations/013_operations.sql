@@ -1,5 +1,5 @@
 -- What operators do with runs: let those that ended run again, as they are or anew; take back those whose lease has expired.
--- revision: 2
+-- revision: 3
 -- locks: none while migrating.
 --
 -- Every function handles each run on its own, so that one that is locked, refused or in conflict costs the others nothing, and says of each
@@ -88,7 +88,7 @@ BEGIN
                 SELECT r.result_id INTO other FROM task_runs r WHERE r.dedupe_key = key;
             WHEN lock_not_available THEN
                 outcome := 'locked';
-            WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+            WHEN OTHERS OR assert_failure THEN
                 outcome := 'refused';
                 RAISE WARNING 'task run %: retrying it is refused: %', result_id, SQLERRM;
         END;
@@ -173,7 +173,7 @@ BEGIN
                 SELECT r.result_id INTO other FROM task_runs r WHERE r.dedupe_key = key;
                 EXIT WHEN other IS NOT NULL;
             END LOOP;
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             outcome := 'refused';
             RAISE WARNING 'task run %: replaying it is refused: %', result_id, SQLERRM;
         END;

@@ -1,5 +1,5 @@
 -- Co-existence: an older worker claims, keeps and ends runs by its own statements beside us. On while reproq_coexistence has its row.
--- revision: 2
+-- revision: 3
 -- locks: none that anybody waits for.
 --
 -- Also without it an older worker does no harm: what it may not do is refused (005_others). But it stands still. It chooses by the record
@@ -41,7 +41,8 @@ BEGIN
 END
 $$;
 
--- Writes into the records of one claim that they run. Those that somebody has locked (the mode has just been switched on) say so later.
+-- Writes into the records of one claim that they run. Those that somebody has locked (the mode has just been switched on) say so later; so do
+-- all of them where PostgreSQL refuses one.
 CREATE OR REPLACE FUNCTION reproq_show_claimed(p_leased_by text, p_lease_no bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -58,6 +59,8 @@ BEGIN
     SET status = 'RUNNING', attempts = o.attempts, last_attempted_at = o.claimed_at, leased_by = p_leased_by, leased_until = NULL,
         updated_at = clock_timestamp(), rev = r.rev + 1
     FROM own o WHERE r.result_id = ANY (ARRAY[o.result_id]);
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    RAISE WARNING 'claim %: its records cannot say that they run: %', p_lease_no, SQLERRM;
 END
 $$;
 

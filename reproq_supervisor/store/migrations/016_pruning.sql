@@ -1,5 +1,5 @@
 -- What goes with time: runs that have ended are deleted, and runs that have expired before anybody began them end.
--- revision: 1
+-- revision: 2
 -- locks: none while migrating.
 --
 -- Runs of a workflow go together: its callback waits for all members, so that one that was deleted alone would be missed for ever, and a
@@ -33,7 +33,7 @@ BEGIN
         SELECT coalesce(array_agg(g.result_id), '{}'), coalesce(array_agg(g.status), '{}'), coalesce(array_agg(g.logs_uri), '{}')
         INTO ids, statuses, logs_uris FROM gone g;
         RETURN;
-    EXCEPTION WHEN lock_not_available OR integrity_constraint_violation OR data_exception OR plpgsql_error THEN
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
         ids := '{}';
         statuses := '{}';
         logs_uris := '{}';
@@ -49,7 +49,7 @@ BEGIN
         EXCEPTION
             WHEN lock_not_available THEN
                 NULL;
-            WHEN integrity_constraint_violation OR data_exception OR plpgsql_error THEN
+            WHEN OTHERS OR assert_failure THEN
                 RAISE WARNING 'task run %: deleting it is refused: %', one, SQLERRM;
         END;
     END LOOP;
@@ -183,14 +183,14 @@ BEGIN
     IF ended > 0 AND NOT p_dry THEN
         BEGIN
             PERFORM reproq_fail_runs(late, errors, array_fill(NULL::bigint, ARRAY[ended]));
-        EXCEPTION WHEN lock_not_available OR data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             FOR i IN 1 .. cardinality(late) LOOP
                 BEGIN
                     PERFORM reproq_fail_runs(late[i:i], errors[i:i], ARRAY[NULL::bigint]);
                 EXCEPTION
                     WHEN lock_not_available THEN
                         NULL;
-                    WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded OR plpgsql_error THEN
+                    WHEN OTHERS OR assert_failure THEN
                         RAISE WARNING 'task run %: its end as expired is refused: %', late[i], SQLERRM;
                 END;
             END LOOP;
