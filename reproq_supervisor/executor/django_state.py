@@ -64,6 +64,8 @@ def _told(call: Callable[[], None]) -> None:
 def _look_after_connections() -> None:
     for alias, connection in _connections():
         if not connection.in_atomic_block:
+            if _has_hidden_transaction(connection):
+                connection.close()
             connection.close_if_unusable_or_obsolete()
             continue
         try:
@@ -72,6 +74,16 @@ def _look_after_connections() -> None:
             # Its wrapper still believes in the block that nobody will leave; without one Django makes another.
             db: Any = sys.modules["django.db"]
             del db.connections[alias]
+
+
+def _has_hidden_transaction(connection: Any) -> bool:
+    """Answer whether SQL has begun a transaction that Django knows nothing of: what the next tasks write would be in it, and be lost."""
+    raw = connection.connection
+    if raw is None:
+        return False
+    if connection.vendor == "postgresql":
+        return bool(raw.info.transaction_status)  # 0 is idle, in both drivers
+    return bool(getattr(raw, "in_transaction", False))
 
 
 def _has_settings() -> bool:

@@ -82,7 +82,7 @@ def test_the_connection_of_coroutines_is_kept_as_long_as_the_settings_say(
 
 
 @pytest.mark.parametrize("pool", [{}, {"mode": "thread", "slots": 1}])
-@pytest.mark.parametrize("task", ["leave_transaction_open", "leave_autocommit_off"])
+@pytest.mark.parametrize("task", ["leave_transaction_open", "leave_autocommit_off", "leave_begun"])
 def test_a_transaction_that_a_task_left_open_ends_with_it(database: Database, tmp_path: Path, task: str, pool: dict[str, Any]) -> None:
     with site(database, tmp_path, age="None", **pool) as runs:
         first = runs.end_of(f"{TASKS}{task}").result

@@ -40,6 +40,13 @@ def leave_autocommit_off() -> int:
     return backend()[1]
 
 
+def leave_begun() -> int:
+    """Begin a transaction by SQL, which Django does not notice."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+    return backend()[1]
+
+
 def break_connection() -> None:
     """Have the server end the session, and fail by it."""
     with connection.cursor() as cursor:
