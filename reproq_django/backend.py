@@ -17,6 +17,7 @@ from reproq_django.inserting import insert
 from reproq_django.models import TaskRun
 from reproq_django.results import ReproqTaskResult, enqueued, stored
 from reproq_django.routing import Routes, parse_result_id
+from reproq_supervisor.client.arguments import check_json
 from reproq_supervisor.store.enqueue import Entered
 
 
@@ -88,7 +89,9 @@ class ReproqBackend(BaseTaskBackend):
 
         Raises:
           TaskResultDoesNotExist: there is no such run.
+          ValueError: something of it cannot be stored.
         """
+        check_json(metadata, "metadata")
         alias, number = parse_result_id(result_id)
         if number is None or not TaskRun.objects.using(alias).filter(pk=number).update(metadata_json=metadata):
             raise TaskResultDoesNotExist(f"{result_id}: expected the id of a run, found none in {alias!r}")

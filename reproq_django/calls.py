@@ -90,7 +90,10 @@ def _moment(run_after: object) -> datetime | None:
         case None:
             return None
         case timedelta():
-            return datetime.now(UTC) + run_after
+            try:
+                return datetime.now(UTC) + run_after
+            except OverflowError as error:
+                raise ValueError(f"run_after: expected a time within the years that there are, got {run_after!r} from now") from error
         case datetime() if timezone.is_aware(run_after):
             return run_after
         case datetime() if not settings.USE_TZ:
@@ -110,13 +113,12 @@ def _priority(priority: object) -> int:
 
 
 def _concurrency(path: str, asked: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str | None, int]:
-    if "concurrency_key" in asked or "concurrency_limit" in asked:
-        key, limit = asked.get("concurrency_key"), _limit(asked.get("concurrency_limit"))
-    elif declared := limit_of(path):
-        key, limit = declared.key, declared.to
-    else:
-        return None, 0
-    return _text(key_made(key, args, kwargs), "concurrency_key"), limit
+    # What a call does not say is as it was declared: one that says its limit alone is not without one.
+    declared = limit_of(path)
+    key = _text(key_made(asked.get("concurrency_key", declared and declared.key), args, kwargs), "concurrency_key")
+    if "concurrency_limit" in asked:
+        return key, _limit(asked["concurrency_limit"])
+    return key, declared.to if declared and key else 0
 
 
 def _limit(limit: object) -> int:

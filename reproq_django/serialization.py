@@ -41,12 +41,23 @@ def encode_args(args: Any, kwargs: Mapping[str, Any], path: str) -> tuple[list[A
       TypeError: a value has no form in JSON.
       ValueError: a model that is not saved, or text or numbers that JSON or PostgreSQL refuse; the message names the place.
     """
-    encoded_args = [_encode(value) for value in args]
-    encoded_kwargs = {name: _encode(value) for name, value in kwargs.items()}
+    encoded_args = [_encode_at(f"{path}: args[{at}]", value) for at, value in enumerate(args)]
+    encoded_kwargs = {name: _encode_at(f"{path}: kwargs.{name}", value) for name, value in kwargs.items()}
     for at, value in enumerate(encoded_args):
         check_json(value, f"{path}: args[{at}]")
     check_json(encoded_kwargs, f"{path}: kwargs")
     return encoded_args, encoded_kwargs
+
+
+def _encode_at(place: str, value: Any) -> Any:
+    try:
+        return _encode(value)
+    except TypeError as error:
+        raise TypeError(f"{place}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{place}: expected a value that does not contain itself") from error
 
 
 def _encode(value: Any) -> Any:

@@ -124,3 +124,12 @@ def test_a_declared_limit_counts_for_every_run() -> None:
 
     assert (row.concurrency_key, row.concurrency_limit) == ("reports", 2)
     assert (own.concurrency_key, own.concurrency_limit) == ("mine", 9)
+
+
+@pytest.mark.usefixtures("any_database")
+def test_what_a_call_does_not_say_of_its_limit_is_as_it_was_declared() -> None:
+    wider = TaskRun.objects.get(pk=tasks.report.enqueue(1, concurrency_limit=9).id)
+    other = TaskRun.objects.get(pk=tasks.report.enqueue(1, concurrency_key="mine").id)
+
+    assert (wider.concurrency_key, wider.concurrency_limit) == ("reports", 9)
+    assert (other.concurrency_key, other.concurrency_limit) == ("mine", 2)

@@ -98,8 +98,18 @@ def test_what_cannot_be_made_again_fails_by_name(value: dict[str, Any]) -> None:
 def test_a_model_that_is_not_saved_is_refused() -> None:
     with pytest.raises(ValueError, match=r"auth\.Group: expected a saved object"):
         encode_args([Group(name="new")], {}, "app.task")
-    with pytest.raises(TypeError):
-        encode_args([{1, 2}], {}, "app.task")
+
+
+def test_what_has_no_form_in_json_is_refused_by_its_place() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+
+    with pytest.raises(TypeError, match=r"^app\.task: args\[1\]: "):
+        encode_args([0, {1, 2}], {}, "app.task")
+    with pytest.raises(TypeError, match=r"^app\.task: kwargs\.groups: "):
+        encode_args([], {"groups": Group.objects.all()}, "app.task")
+    with pytest.raises(ValueError, match=r"^app\.task: args\[0\]: expected a value that does not contain itself"):
+        encode_args([endless], {}, "app.task")
 
 
 def test_the_hash_is_the_one_that_both_older_programs_agreed_on() -> None:
