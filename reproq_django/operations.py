@@ -100,8 +100,12 @@ def set_limit(alias: str, key: str, tokens_per_second: float, burst: int) -> Non
 
 
 def run_schedule(alias: str, schedule: PeriodicTask) -> RunId:
-    """Enqueue the task of *schedule* now, whether it is enabled or not; its own firings stay as they are."""
-    args, kwargs = _arguments(schedule.payload_json)
+    """Enqueue the task of *schedule* now, whether it is enabled or not; its own firings stay as they are.
+
+    Raises:
+      TypeError, ValueError: its payload is no arguments.
+    """
+    args, kwargs = arguments_of(schedule.payload_json)
     run = NewRun(
         schedule.task_path,
         args,
@@ -119,13 +123,22 @@ def run_schedule(alias: str, schedule: PeriodicTask) -> RunId:
     return entered.result_id
 
 
-def _arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments in one of the contract's forms: {"args", "kwargs"}, a list, or a dict of names."""
+def arguments_of(payload: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments in one of the contract's forms: {"args", "kwargs"}, a list, or a dict of names.
+
+    Raises:
+      TypeError: it has another form.
+    """
     if isinstance(payload, list):
         return payload, {}
-    if isinstance(payload, Mapping) and ("args" in payload or "kwargs" in payload):
-        return list(payload.get("args") or []), dict(payload.get("kwargs") or {})
-    return [], dict(payload or {})
+    if not isinstance(payload, Mapping | None):
+        raise TypeError(f"payload: expected a list of arguments or an object of named ones, got {payload!r}")
+    if not payload or not {"args", "kwargs"} & set(payload):
+        return [], dict(payload or {})
+    args, kwargs = payload.get("args") or [], payload.get("kwargs") or {}
+    if not isinstance(args, list) or not isinstance(kwargs, Mapping):
+        raise TypeError(f'payload: expected {{"args": [...], "kwargs": {{...}}}}, got {payload!r}')
+    return args, dict(kwargs)
 
 
 def _rows(alias: str, runs: Sequence[int]) -> Any:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import QuerySet
@@ -11,6 +12,7 @@ from django.utils import timezone
 from reproq_django import operations
 from reproq_django.admin.paginator import UncountedList
 from reproq_django.models import QueueControl, RateLimit, Worker, WorkflowRun
+from reproq_supervisor.client.arguments import MOST_INT32
 
 _ALIVE = timedelta(minutes=2)
 _STALE = timedelta(minutes=10)
@@ -33,8 +35,8 @@ class QueueControlAdmin(admin.ModelAdmin):
         alias = router.db_for_write(QueueControl, instance=obj) or DEFAULT_DB_ALIAS
         if obj.paused:
             operations.pause(alias, obj.queue_name, obj.reason)
-        elif not operations.resume(alias, obj.queue_name) and not change:
-            super().save_model(request, obj, form, change)
+        elif not operations.resume(alias, obj.queue_name):
+            obj.save(using=alias, update_fields=["reason", "updated_at"] if change else None)
 
     @admin.action(description="Pause", permissions=["change"])
     def pause(self, request: Any, queryset: QuerySet) -> None:
@@ -49,10 +51,18 @@ class QueueControlAdmin(admin.ModelAdmin):
         self.message_user(request, f"Resumed: {', '.join(resumed) or 'none was paused'}.")
 
 
+class LimitForm(forms.ModelForm):
+    """A limit within the bounds that `limit set` has."""
+
+    tokens_per_second = forms.FloatField(min_value=0, max_value=1e6)
+    burst_size = forms.IntegerField(min_value=1, max_value=MOST_INT32, initial=1)
+
+
 @admin.register(RateLimit)
 class RateLimitAdmin(admin.ModelAdmin):
     """A limit that is saved begins with a full bucket."""
 
+    form = LimitForm
     list_display = ("key", "tokens_per_second", "burst_size", "current_tokens", "last_refilled_at")
     fields = ("key", "tokens_per_second", "burst_size")
     ordering = ("key",)

@@ -65,6 +65,13 @@ class TaskRunAdmin(UncountedList):
     def has_add_permission(self, request: Any) -> bool:
         return False
 
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        # The store keeps what somebody holds, and the page would say that it is gone.
+        return super().has_delete_permission(request, obj) and (obj is None or obj.status != RunState.RUNNING)
+
+    def save_model(self, request: Any, obj: TaskRun, form: Any, change: bool) -> None:
+        """Save nothing: the form has no fields, and a run that has gone on since it was read would be set back."""
+
     def get_readonly_fields(self, request: Any, obj: Any = None) -> list[str]:
         large = {"spec_json", "return_json", "errors_json", "metadata_json"}
         plain = [field.name for field in TaskRun._meta.fields if field.name not in large]
@@ -83,7 +90,7 @@ class TaskRunAdmin(UncountedList):
 
     @admin.display(description="status", ordering="status")
     def badge(self, run: TaskRun) -> str:
-        return format_html('<b style="color:{}">{}</b>', _COLOURS.get(RunState(run.status), "inherit"), run.status)
+        return format_html('<b style="color:{}">{}</b>', _COLOURS.get(run.status, "inherit"), run.status)
 
     @admin.display(description="lease")
     def lease(self, run: TaskRun) -> str:

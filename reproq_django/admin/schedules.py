@@ -9,8 +9,11 @@ from django.utils import timezone
 
 from reproq_django import operations
 from reproq_django.models import PeriodicTask
+from reproq_supervisor.client.arguments import check_json
 from reproq_supervisor.core.policy.cron import next_firing
 from reproq_supervisor.settings.cron import CronError, parse_schedule
+
+_LEAST = {"max_attempts": 1, "timeout_seconds": 1, "concurrency_limit": 0, "jitter_s": 0}
 
 
 class ScheduleForm(forms.ModelForm):
@@ -28,8 +31,20 @@ class ScheduleForm(forms.ModelForm):
             for name in ("name", "cron_expr", "task_path", "queue_name", "timezone", "concurrency_key", "disabled_reason")
         }
 
+    def clean_payload_json(self) -> Any:
+        payload = self.cleaned_data["payload_json"]
+        try:
+            check_json(payload, "payload")
+            operations.arguments_of(payload)
+        except (TypeError, ValueError) as error:
+            raise forms.ValidationError(str(error)) from error
+        return {} if payload is None else payload
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
+        for field, least in _LEAST.items():
+            if cleaned.get(field) is not None and cleaned[field] < least:
+                self.add_error(field, f"expected {least} or more")
         name = cleaned.get("name") or self.instance.name or ""
         try:
             cron, zone = parse_schedule(cleaned.get("cron_expr") or "", cleaned.get("timezone") or "UTC", name)
@@ -63,7 +78,12 @@ class PeriodicTaskAdmin(admin.ModelAdmin):
 
     @admin.action(description="Run now", permissions=["change"])
     def run_now(self, request: Any, queryset: QuerySet) -> None:
-        runs = [operations.run_schedule(queryset.db, schedule) for schedule in queryset]
+        runs = []
+        for schedule in queryset:
+            try:
+                runs.append(operations.run_schedule(queryset.db, schedule))
+            except (TypeError, ValueError) as error:
+                self.message_user(request, f"{schedule.name}: {error}", messages.ERROR)
         self.message_user(request, f"Enqueued: {', '.join(map(str, runs)) or 'nothing'}.")
 
     @admin.action(description="Enable", permissions=["change"])

@@ -18,6 +18,22 @@ from reproq_django.workflows import chord
 from tests.django.app import tasks
 
 pytestmark = pytest.mark.usefixtures("any_database")
+_SCHEDULE = {
+    "name": "hand",
+    "cron_expr": "*/5 * * * *",
+    "task_path": "tests.django.app.tasks.add",
+    "payload_json": '{"args": [4]}',
+    "queue_name": "default",
+    "priority": "0",
+    "max_attempts": "3",
+    "concurrency_limit": "0",
+    "timezone": "UTC",
+    "jitter_s": "0",
+    "overlap": "allow",
+    "missed": "one",
+    "timeout_seconds": "900",
+    "enabled": "on",
+}
 MODELS = (TaskRun, PeriodicTask, QueueControl, RateLimit, Worker, WorkflowRun)
 
 
@@ -177,30 +193,85 @@ def test_queues_are_paused_and_resumed(operator: Client) -> None:
 
 
 def test_a_schedule_can_be_written_and_run(operator: Client) -> None:
-    form = {
-        "name": "hand",
-        "cron_expr": "*/5 * * * *",
-        "task_path": "tests.django.app.tasks.add",
-        "payload_json": '{"args": [4]}',
-        "queue_name": "default",
-        "priority": "0",
-        "max_attempts": "3",
-        "concurrency_limit": "0",
-        "timezone": "UTC",
-        "jitter_s": "0",
-        "overlap": "allow",
-        "missed": "one",
-        "timeout_seconds": "900",
-        "enabled": "on",
-    }
-    assert b"expected" in operator.post(url_of(PeriodicTask, "add"), form | {"cron_expr": "99 * * * *"}).content
-    assert operator.post(url_of(PeriodicTask, "add"), form).status_code == 302
+    assert b"expected" in operator.post(url_of(PeriodicTask, "add"), _SCHEDULE | {"cron_expr": "99 * * * *"}).content
+    assert operator.post(url_of(PeriodicTask, "add"), _SCHEDULE).status_code == 302
     assert PeriodicTask.objects.get(name="hand").next_run_at > timezone.now()
     assert "Disabled: 1" in act(operator, PeriodicTask, "disable", "hand")
     assert PeriodicTask.objects.get(name="hand").disabled_reason == "by operator"
     assert "Enabled: 1" in act(operator, PeriodicTask, "enable", "hand")
     assert "Enqueued" in act(operator, PeriodicTask, "run_now", "hand")
     assert TaskRun.objects.get().spec_json["args"] == [4]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"payload_json": "5"},
+        {"payload_json": '{"args": 5}'},
+        {"payload_json": '{"a": NaN}'},
+        {"payload_json": '{"a": "\\u0000"}'},
+        {"max_attempts": "0"},
+        {"timeout_seconds": "-1"},
+        {"jitter_s": "-1"},
+    ],
+    ids=str,
+)
+def test_a_schedule_that_could_not_run_is_refused(operator: Client, wrong: dict[str, str]) -> None:
+    assert b"expected" in operator.post(url_of(PeriodicTask, "add"), _SCHEDULE | wrong).content
+    assert not PeriodicTask.objects.filter(name="hand").exists()
+
+
+def test_a_schedule_without_arguments_can_be_written(operator: Client) -> None:
+    assert operator.post(url_of(PeriodicTask, "add"), _SCHEDULE | {"payload_json": ""}).status_code == 302
+    assert PeriodicTask.objects.get(name="hand").payload_json == {}
+
+
+def test_a_schedule_that_holds_no_arguments_keeps_no_other_from_running(operator: Client) -> None:
+    for name, payload in (("good", {"args": [4]}), ("bad", 5)):
+        PeriodicTask.objects.create(name=name, cron_expr="@daily", task_path="tests.django.app.tasks.add", payload_json=payload)
+
+    told = act(operator, PeriodicTask, "run_now", "good", "bad")
+
+    assert "bad: payload: expected" in told
+    assert "Enqueued" in told
+    assert TaskRun.objects.get().spec_json["args"] == [4]
+
+
+def test_saving_the_page_of_a_run_sets_nothing_back(operator: Client, runs: dict[str, TaskRun]) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert operator.post(url_of(TaskRun, "change", runs["READY"].pk)).status_code == 302
+
+    assert not [query["sql"] for query in queries if query["sql"].startswith('UPDATE "task_runs"')]
+
+
+def test_a_run_that_somebody_holds_is_not_deleted(operator: Client, runs: dict[str, TaskRun]) -> None:
+    held = runs["READY"].pk
+    TaskRun.objects.filter(pk=held).update(status="RUNNING", leased_by="host-1", leased_until=timezone.now() + timezone.timedelta(hours=1))
+
+    assert operator.post(url_of(TaskRun, "delete", held), {"post": "yes"}).status_code == 403
+    assert operator.post(url_of(TaskRun, "delete", runs["FAILED"].pk), {"post": "yes"}).status_code == 302
+    assert set(TaskRun.objects.values_list("pk", flat=True)) == {row.pk for row in runs.values()} - {runs["FAILED"].pk}
+
+
+def test_a_status_that_nobody_knows_is_shown_as_it_is(operator: Client, runs: dict[str, TaskRun]) -> None:
+    TaskRun.objects.filter(pk=runs["FAILED"].pk).update(status="ODD")
+
+    assert b"ODD" in operator.get(url_of(TaskRun)).content
+
+
+def test_a_reason_can_be_written_for_a_queue_that_is_not_paused(operator: Client) -> None:
+    QueueControl.objects.create(queue_name="mail")
+    operator.post(url_of(QueueControl, "change", "mail"), {"reason": "was slow"})
+
+    assert QueueControl.objects.get(queue_name="mail").reason == "was slow"
+
+
+@pytest.mark.parametrize("wrong", [{"tokens_per_second": "-1"}, {"tokens_per_second": "1e39"}, {"burst_size": "0"}], ids=str)
+def test_a_rate_limit_that_means_nothing_is_refused(operator: Client, wrong: dict[str, str]) -> None:
+    form = {"key": "queue:mail", "tokens_per_second": "1", "burst_size": "1"}
+
+    assert operator.post(url_of(RateLimit, "add"), form | wrong).status_code == 200
+    assert not RateLimit.objects.filter(key="queue:mail").exists()
 
 
 def test_a_rate_limit_begins_with_a_full_bucket(operator: Client) -> None:
