@@ -199,6 +199,7 @@ class Desk:
         self.recycling.look_at(executor)
 
     def _on_crashed(self, executor: Executor, running: list[tuple[Held, Output | None]], status: int) -> None:
+        self.sizing.note_exit(executor.pid)
         ids = [held.claimed.result_id for held, _ in running]
         if executor.shared:
             self._executor_logs.close(executor, ids)

@@ -10,23 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 from reproq_supervisor.core.policy.capacity import share_of, useful_size
+from reproq_supervisor.core.policy.fresh import executors_to_keep
 from reproq_supervisor.core.policy.sizing import Load, SizeDecision, SizeLimits, SizeReason, SizeState, SizeTuning, decide_size, start_size
 from reproq_supervisor.core.runs import QueueLoad
+from reproq_supervisor.pool.asked import Asked
 from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.held import HeldRuns
 from reproq_supervisor.pool.ledger import Totals
 from reproq_supervisor.pool.start import ShardStart
-from reproq_supervisor.process.capacity import MachineGauge, asked_ns
+from reproq_supervisor.process.capacity import MachineGauge, asked_ns, asked_with_programs_ns
 from reproq_supervisor.process.own_memory import private_bytes
+from reproq_supervisor.process.proctable import programs_of
 
 DECIDE_EVERY_S = 0.25
 MOST_COUNTED = 20_000
 """More than so many waiting runs are not counted: it would cost more than it tells."""
 LEAST_EXECUTOR_BYTES = 8 * 1024 * 1024
 MEASURE_EVERY_S = 10.0
-ASKED_HALF_LIFE_S = 2.0
-ASKED_FROM_S = 0.25
-"""Seconds of running tasks that must have been seen before what they ask for is believed."""
 
 
 class Sizing:
@@ -41,6 +41,7 @@ class Sizing:
         self._crew = crew
         self._held = held
         self._totals = totals
+        self._start = start
         self._bounds = (start.executors_min, start.executors)
         self._budget = start.budget
         self._is_bound = bool(start.cpus)
@@ -54,7 +55,7 @@ class Sizing:
         self._state: SizeState | None = None
         self._arrived = 0
         self._service = MeanService()
-        self._asked = Asked()
+        self._asked = Asked(asked_with_programs_ns if start.isolation == "exec" else asked_ns)
         self._executor_bytes = LEAST_EXECUTOR_BYTES
         self._measured_mono = -math.inf
         self._decided_mono = -math.inf
@@ -107,6 +108,11 @@ class Sizing:
         """A run ended by itself after *elapsed_s* seconds."""
         self._service.observe(elapsed_s)
 
+    def note_exit(self, pid: int) -> None:
+        """An executor is dead, but not reaped."""
+        if not self.is_fixed:
+            self._asked.note_exit(pid)
+
     def fit(self, queues: QueueLoad) -> None:
         """Decide when it is time to."""
         now = time.monotonic()
@@ -150,12 +156,25 @@ class Sizing:
     def _useful(self, now: float) -> int | None:
         pids = [executor.pid for executor in self._crew.executors if not executor.exited]
         asked = self._asked.by_each(pids, self._crew.running, now)
-        if pids and now - self._measured_mono > MEASURE_EVERY_S:
-            self._measured_mono = now
-            self._executor_bytes = max(LEAST_EXECUTOR_BYTES, private_bytes(pids[0]) or 0)
+        if now - self._measured_mono > MEASURE_EVERY_S:
+            self._measure(pids, now)
         self._machine = self._gauge.look()
         self._asks = asked
-        return useful_size(self._machine, self._crew.wanted, asked=asked, slots=self._slots, executor_bytes=self._executor_bytes)
+        return useful_size(self._machine, self._crew.wanted, asked=asked, slots=self._slots, executor_bytes=self._bytes_each())
+
+    def _measure(self, pids: list[int], now: float) -> None:
+        """Learn what one executor takes. One for single use shows it while it runs its task, and the program of that is a part of it."""
+        if self._start.single_use:
+            pids = [executor.pid for executor in self._crew.executors if executor.in_hand and not executor.exited]
+        if pids:
+            self._measured_mono = now
+            programs = programs_of(pids[0]) if self._start.isolation == "exec" else []
+            self._executor_bytes = max(LEAST_EXECUTOR_BYTES, sum(private_bytes(pid) or 0 for pid in (pids[0], *programs)))
+
+    def _bytes_each(self) -> int:
+        """Return what one executor takes, with its part of those that wait for single use."""
+        wanted = max(1, self._crew.wanted)
+        return self._executor_bytes * executors_to_keep(wanted, single_use=self._start.single_use) // wanted
 
     def snapshot(self) -> dict[str, Any] | None:
         """Return the last decision for those who ask why; None for a fixed size."""
@@ -175,7 +194,7 @@ class Sizing:
             "use": decision.use,
             "budget": self._budget,
             # Who is bound to processors shares them with nobody that we know of.
-            "takes": {"processors": 0.0 if self._is_bound else round(share_of(self._asks, self._slots), 2), "memory": self._executor_bytes},
+            "takes": {"processors": 0.0 if self._is_bound else round(share_of(self._asks, self._slots), 2), "memory": self._bytes_each()},
             "machine": {"processors": self._machine.processors, "memory_left_bytes": self._machine.memory_left_bytes},
         }
 
@@ -191,26 +210,3 @@ class MeanService:
         self._count += 1
         mean = self.seconds or 0.0
         self.seconds = mean + max(0.01, 1.0 / self._count) * (elapsed_s - mean)
-
-
-class Asked:
-    """How much of a processor one running task asks for, 0 to 1, over the last few seconds of work."""
-
-    def __init__(self) -> None:
-        self._used_s = 0.0
-        self._busy_s = 0.0
-        self._last: dict[int, int] = {}
-        self._last_mono = 0.0
-        self._last_running = 0
-
-    def by_each(self, pids: list[int], running: int, now: float) -> float | None:
-        """Look, and return the part; None until tasks were seen running for a while."""
-        asked = {pid: asked_ns(pid) for pid in pids}
-        if self._last:
-            elapsed = now - self._last_mono
-            kept = 0.5 ** (elapsed / ASKED_HALF_LIFE_S)
-            self._used_s = self._used_s * kept + sum(ns - self._last.get(pid, ns) for pid, ns in asked.items()) / 1e9
-            # How many ran in between is not known; half of those of both ends is.
-            self._busy_s = self._busy_s * kept + elapsed * (running + self._last_running) / 2
-        self._last, self._last_mono, self._last_running = asked, now, running
-        return min(1.0, self._used_s / self._busy_s) if self._busy_s >= ASKED_FROM_S else None

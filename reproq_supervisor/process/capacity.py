@@ -10,12 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from reproq_supervisor.core.policy.capacity import Machine
+from reproq_supervisor.process.proctable import programs_of
 
 KEPT_FREE = 0.1
 """Part of the machine's memory that is left to others."""
 
 RUNNABLE_HALF_LIFE_S = 2.0
 _GROUP = Path("/sys/fs/cgroup")
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 class MachineGauge:
@@ -106,9 +108,27 @@ def _memory_left() -> int | None:
 
 
 def asked_ns(pid: int) -> int:
-    """Return the nanoseconds for which *pid* has run or waited for a processor; 0 when it is gone or the kernel does not count."""
+    """Return the nanoseconds for which threads of *pid* ran or waited for a processor; 0 when it is gone or the kernel does not count."""
     try:
-        ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - four times a second, of every executor
+    except OSError:
+        return 0
+    return sum(_asked_ns(f"/proc/{pid}/task/{thread}/schedstat") for thread in threads)
+
+
+def asked_with_programs_ns(pid: int) -> int:
+    """Return the same of *pid* and the programs that it runs; of those that have ended, the time that they ran."""
+    asked = asked_ns(pid) + sum(map(asked_ns, programs_of(pid)))
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # Fields 16 and 17 of proc(5), cutime and cstime; `fields` begins with the third.
+        asked += (int(fields[13]) + int(fields[14])) * _TICK_NS
+    return asked
+
+
+def _asked_ns(schedstat: str) -> int:
+    try:
+        ran, waited, _ = Path(schedstat).read_text().split()
     except (OSError, ValueError):
         return 0
     return int(ran) + int(waited)

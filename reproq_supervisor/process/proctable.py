@@ -30,6 +30,14 @@ def children_of(pid: int) -> list[int]:
     return [each for each in _all_pids() if parent_of(each) == pid]
 
 
+def programs_of(pid: int) -> list[int]:
+    """Return what the main thread of *pid* has started and not reaped; none where the kernel does not tell."""
+    try:
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    except OSError:
+        return []
+
+
 def parent_of(pid: int) -> int:
     """Return the parent of *pid*, 0 when it is gone."""
     try:

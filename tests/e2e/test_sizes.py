@@ -1,5 +1,6 @@
 """Pools that find their size, beside each other: in one daemon under one budget, and in two daemons on one database."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,27 @@ def test_two_pools_share_a_budget_by_weight_and_each_has_its_least(start_daemon:
     # A process more for a moment, where one that has left is not reaped yet.
     assert len(daemon.pids("executor")) <= 7
     wait_ended(database)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [{"isolation": "fork"}, {"mode": "thread", "slots": 1}], ids=["fork", "thread"])
+def test_short_tasks_that_compute_get_no_more_executors_than_there_are_processors_for(
+    kind: dict[str, Any], start_daemon: StartDaemon, database: Database
+) -> None:
+    """Where what they ask for was not seen, as it once was in forks that had ended and in other threads, the size was the most."""
+    processors = len(os.sched_getaffinity(0))
+    daemon = start_daemon(demo_config(database.dsn, pool={**POOL, **kind, "executors": {"min": 1, "max": 6 * processors}}))
+    with database.connect() as connection:
+        enqueue(connection, [NewRun("workers.demo.tasks.burn", args=[0.1])] * 60 * processors)
+    seen = [1]
+
+    def ended() -> bool:
+        seen.append(size(daemon, "default"))
+        return database.query("SELECT count(*) FROM task_lane") == [(0,)]
+
+    eventually(ended, timeout=2 * HANG_S, what="every run has ended", interval=0.1)
+    # Of a processor each asks for all, the least that is measured of which is taken to be half.
+    assert max(seen) <= 2 * processors
 
 
 @pytest.mark.slow

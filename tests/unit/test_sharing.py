@@ -89,6 +89,16 @@ def test_a_pool_of_a_fixed_size_counts() -> None:
     assert granted(core, "mail/0")[-1] == 4
 
 
+def test_of_a_fixed_pool_for_single_use_those_that_wait_do_not_count() -> None:
+    fresh = pool(executors={"min": 3, "max": 3}, isolation="fork")
+    core = running(settings({"mail": pool(executors={"min": 1, "max": 20}), "fresh": fresh}, budget={"executors": 10}))
+    executors = {"pids": [1, 2, 3, 4, 5, 6], "busy": 3}
+    core.say(core.process("fresh/0"), "snapshot", snapshot={"sizing": None, "executors": executors})
+    core.wait(1.0)
+    say(core, "mail/0", use=20)
+    assert granted(core, "mail/0")[-1] == 7
+
+
 def test_executors_of_a_shard_that_leaves_count_until_they_are_gone() -> None:
     core = two_pools(executors=12)
     say(core, "bulk/0", size=8, use=8)

@@ -80,20 +80,28 @@ def _claimant(state: State, process: Process) -> Claimant:
     """Return what one shard has and wants. One that leaves, or whose size is fixed, has what it has."""
     settings = state.pool_settings(state.plan_of(process), process.unit.pool) or {}
     slots = 1 if settings.get("mode", "process") == "process" else int(settings["slots"]["max"])
-    executors = process.snapshot.get("executors") or {}
+    there = _there(process, settings)
     least, most = _limits(state, process)
     sizing = process.snapshot.get("sizing")
     if process.state not in _SIZED or least == most:
-        size = max(least if process.state in _SIZED else 0, len(executors.get("pids") or ()))
+        size = max(least if process.state in _SIZED else 0, there)
         return Claimant(size, size, size, 0, size, 1.0, Amounts(1.0, 0.0, 0.0, slots))
     weight = float(settings.get("weight", 1)) / int(settings.get("shards", 1))
     if not sizing:
         return Claimant(least, most, least, 0, least, weight, Amounts(1.0, 0.0, 0.0, slots))
     takes = Amounts(1.0, float(sizing["takes"]["processors"]), float(sizing["takes"]["memory"]), slots)
-    # Those that were told to leave and still run something are there; those that only wait for single use come and go with each task.
+    return Claimant(least, most, max(int(sizing["size"]), there), int(sizing["want"]), int(sizing["use"]), weight, takes)
+
+
+def _there(process: Process, settings: Mapping[str, Any]) -> int:
+    """Return the executors that a shard has, those included that were told to leave and still run something.
+
+    Of those for single use only what runs counts: as many wait beside them, which come and go with each task. What these take of the memory
+    is in what each is said to take.
+    """
+    executors = process.snapshot.get("executors") or {}
     is_reused = settings.get("isolation", "reuse") == "reuse"
-    size = max(int(sizing["size"]), len(executors.get("pids") or ()) if is_reused else 0)
-    return Claimant(least, most, size, int(sizing["want"]), int(sizing["use"]), weight, takes)
+    return len(executors.get("pids") or ()) if is_reused else int(executors.get("busy") or 0)
 
 
 def _limits(state: State, process: Process) -> tuple[int, int]:
