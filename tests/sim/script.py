@@ -28,6 +28,7 @@ class Script:
         self.only_in = self.rng.choice([None, "mail"])
         self.bad_generation = self.rng.random() < 0.3
         self.calm = False
+        self.embedded: bool | None = None  # drawn once: a reload keeps what the daemon was started with
         self.timeout_s = self.rng.choice([1.0, 3.0, 10.0, 10.0, 30.0])
         # Scripts in which nothing but good children run must also show that nobody is ever killed.
         self.world = World(seed, self._settings(), behave=self._behave)
@@ -39,9 +40,9 @@ class Script:
         pools = {name: pool(shards=rng.choice([1, 1, 2, 4]), executors={"min": 1, "max": rng.randint(1, 4)}) for name in names}
         if self.only_in is not None:
             pools.setdefault(self.only_in, pool())
-        return settings(
-            pools, embedded=rng.random() < 0.3, shutdown_timeout=self.timeout_s, app={"path": ["."], "preload": [rng.choice("abc")]}
-        )
+        drawn = rng.random() < 0.3
+        self.embedded = drawn if self.embedded is None else self.embedded
+        return settings(pools, embedded=self.embedded, shutdown_timeout=self.timeout_s, app={"path": ["."], "preload": [rng.choice("abc")]})
 
     def _behave(self, unit: Unit, generation: int) -> Behaviour:
         if self.calm or unit.role is Role.PREPARE:
