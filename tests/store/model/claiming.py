@@ -87,7 +87,7 @@ class Claiming(Machine):
         self.world.claimer.commit()
         for run, lease_no in self.seized:
             assert self.rules.has_room(self.rules.runs[run], {}), "what it took was taken by nobody else meanwhile"
-            self.rules.hold(self.rules.runs[run], "open", lease_no, self.seized_at + LEASE_S * SECOND - self.rules.now)
+            self.rules.hold(self.rules.runs[run], "open", lease_no, LEASE_S * SECOND, self.seized_at)
 
     # -- holders ----------------------------------------------------------------------------------------------------------
 

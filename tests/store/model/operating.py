@@ -124,6 +124,9 @@ class Operating(Claiming):
     )
     def set_a_rate(self, key: str, rate: int, burst: int) -> None:
         controls.set_limit(self.world.somebody, key, rate, burst)
+        # Who waits for a wider one is told by the keeper's next look, which a frozen clock would not bring.
+        while self.world.keeper.run(self.world.keeper.store.settle_keys()):
+            pass
         self.rules.buckets[key] = Bucket(rate, burst, burst, self.rules.now)
 
     @precondition(lambda self: self.is_quiet and self.rules.buckets)

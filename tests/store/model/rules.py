@@ -148,12 +148,14 @@ class Rules:
 
     # -- events -----------------------------------------------------------------------------------------------------------
 
-    def hold(self, run: Run, worker: str, lease_no: int, lease: int) -> None:
-        run.hold = Hold(worker, lease_no, self.now + lease, self.now)
+    def hold(self, run: Run, worker: str, lease_no: int, lease: int, since: int | None = None) -> None:
+        """Give *run* to *worker*, which has had it, and its token, *since* then: now, where nothing is said."""
+        since = self.now if since is None else since
+        run.hold = Hold(worker, lease_no, since + lease, since)
         run.attempts += 1
         if bucket := self.bucket_of(run):
             of = self.buckets[bucket]
-            of.tokens, of.refilled = of.at(self.now) - 1, self.now
+            of.tokens, of.refilled = of.at(since) - 1, since
 
     def refuse(self, run: Run) -> None:
         """End a run that a claim met and that shall not run."""
