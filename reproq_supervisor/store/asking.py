@@ -3,8 +3,8 @@
 It yields `Query` and `Rows`, gets the answering rows back, and returns its result; no I/O happens in it.
 """
 
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -53,7 +53,7 @@ def ask(connection: psycopg.Connection[Any], question: Question[T], *, atomic: b
       StoreError: it refused; nothing of the question happened.
     """
     _require_answers(connection)
-    with translated():
+    with translated(), _speakable(connection):
         try:
             step = next(question)
         except StopIteration as end:
@@ -80,7 +80,7 @@ def ask(connection: psycopg.Connection[Any], question: Question[T], *, atomic: b
 async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question[T], *, atomic: bool = True) -> T:
     """As `ask`, on an asynchronous connection."""
     _require_answers(connection)
-    with translated():
+    with translated(), _speakable(connection):
         try:
             step = next(question)
         except StopIteration as end:
@@ -106,6 +106,18 @@ async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question
 def _readable(connection: AnyConnection) -> Format:
     # The caller's session may want times written as nobody reads them; in binary they are always the same.
     return Format.TEXT if reads_times(connection) else Format.BINARY
+
+
+@contextmanager
+def _speakable(connection: AnyConnection) -> Iterator[None]:
+    """Name a character that the caller's session has no word for."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        if connection.info.encoding == "utf-8":
+            raise  # the text is at fault, not the session
+        got = f"{error.object[error.start]!a} for one that speaks {connection.info.encoding}"
+        raise StoreError(f"connection: expected one with client_encoding UTF8 for this text, got {got}; nothing was sent") from error
 
 
 def _require_answers(connection: AnyConnection) -> None:

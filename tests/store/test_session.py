@@ -11,6 +11,7 @@ from reproq_supervisor.client import AsyncClient, Client, NewRun
 from reproq_supervisor.core.runs import RunId, RunStatus
 from reproq_supervisor.store.connect import open_one
 from reproq_supervisor.store.enqueue import COPY_FROM
+from reproq_supervisor.store.errors import StoreError
 from tests.store.actors import Keeper, Shard, ended, record
 from tests.support.postgres import Database
 
@@ -70,6 +71,19 @@ def test_rows_by_copy_say_the_same_in_whatever_the_caller_speaks(database: Datab
     with database.connect() as connection:
         query = "SELECT spec_json #>> '{args,0}' FROM task_runs WHERE result_id = %s"
         assert connection.execute(query, [ids[0]]).fetchone() == ("é",)
+
+
+@pytest.mark.parametrize("run", [NewRun("app.task", ["€"]), NewRun("app.task", lock_key="€"), NewRun("app.task", ["€"], dedupe=True)])
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_a_character_that_the_callers_session_has_no_word_for_is_named(database: Database, run: NewRun, autocommit: bool) -> None:
+    with Client(database.dsn) as client, psycopg.connect(database.dsn, options="-c client_encoding=LATIN1", autocommit=autocommit) as mine:
+        with pytest.raises(StoreError, match=r"expected one with client_encoding UTF8 for this text, got .* for one that speaks iso8859-1"):
+            client.enqueue(run, connection=mine)
+        # The caller's transaction is as it was.
+        id_ = client.enqueue(NewRun("app.task", ["é"]), connection=mine)
+        mine.commit()
+        assert client.result(id_).status is RunStatus.READY
+    assert database.query("SELECT count(*) FROM task_runs") == [(1,)]
 
 
 def test_transactions_of_ours_see_what_others_commit(odd_dsn: str) -> None:
