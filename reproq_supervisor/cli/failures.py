@@ -29,7 +29,7 @@ def report(error: Exception, *, as_json: bool) -> int:
     """Say what went wrong, on stderr or as one JSON object on stdout; return the exit code."""
     match error:
         case click.Abort():
-            code, message = INTERRUPTED, "interrupted"
+            code, message = INTERRUPTED, str(error) or "interrupted"
         case click.ClickException():
             code, message = error.exit_code, error.format_message()
         case ReproqError():

@@ -3,10 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from psycopg import Connection
 
+from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.store import triage as store
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 from tests.support.program import enter_empty_surroundings, run_program
@@ -31,7 +37,7 @@ def counts(database: Database) -> dict[str, int]:
 def test_a_retry_that_is_killed_in_the_middle_is_continued_by_the_next(database: Database) -> None:
     database.query(FAILED)
     database.query(STUCK)
-    command = [sys.executable, "-m", "reproq_supervisor", "triage", "retry", "--all", "--dsn", database.dsn]
+    command = [sys.executable, "-m", "reproq_supervisor", "triage", "retry", "--all", "--yes", "--dsn", database.dsn]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         eventually(lambda: database.query(STUCK_PID) != [], timeout=120, what="the second batch is under way")
@@ -41,10 +47,51 @@ def test_a_retry_that_is_killed_in_the_middle_is_continued_by_the_next(database:
     eventually(lambda: not database.query(STUCK_PID), timeout=60, what="its transaction is rolled back")
     assert counts(database) == {"READY": 200, "FAILED": 300}
     database.query("DROP TRIGGER stuck ON task_runs")
-    done = run_program("triage", "retry", "--all", "--dsn", database.dsn)
+    done = run_program("triage", "retry", "--all", "--yes", "--dsn", database.dsn)
     assert (done.code, done.out) == (0, "300 retried\n")
     assert counts(database) == {"READY": 500}
     assert database.query("SELECT * FROM reproq_check_invariant(0)") == []
+
+
+@pytest.mark.parametrize("command", [("triage", "retry"), ("cancel",)])
+def test_where_nobody_can_be_asked_all_must_be_meant(database: Database, command: tuple[str, ...]) -> None:
+    database.query(FAILED)
+    enqueue(database)
+    before = counts(database)
+    done = run_program(*command, "--all", "--dsn", database.dsn)
+    assert done.code == 2
+    assert "expected --yes, since nobody can be asked" in done.err
+    assert counts(database) == before
+
+
+def test_an_interruption_says_what_was_done_and_how_to_go_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.query(FAILED)
+    interrupt_before(monkeypatch, "retry", 3)
+    done = run_program("triage", "retry", "--all", "--yes", "--dsn", database.dsn)
+    assert (done.code, done.out) == (130, "")
+    assert "interrupted while retrying: 400 of 500 tasks were done, and stay so; the same command goes on with the others" in done.err
+    assert counts(database) == {"READY": 400, "FAILED": 100}
+    assert run_program("triage", "retry", "--all", "--yes", "--dsn", database.dsn).out == "100 retried\n"
+
+
+def test_what_is_enqueued_anew_is_not_to_be_enqueued_twice(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.query(FAILED)
+    interrupt_before(monkeypatch, "replay", 2)
+    done = run_program("replay", *range(1, 251), "--dsn", database.dsn, "--json")
+    assert done.json["code"] == 130
+    assert done.json["error"].endswith("200 of 250 tasks were done, and stay so; name only the others, which come after these, to go on")
+
+
+def interrupt_before(monkeypatch: pytest.MonkeyPatch, deed: str, nth: int) -> None:
+    """Press Ctrl-C before the *nth* batch."""
+    act, calls = getattr(store, deed), count(1)
+
+    def acting(connection: Connection[Any], batch: Sequence[RunId]) -> Any:
+        if next(calls) == nth:
+            raise KeyboardInterrupt
+        return act(connection, batch)
+
+    monkeypatch.setattr(store, deed, acting)
 
 
 def test_cancel_by_a_filter_cancels_what_matches(database: Database) -> None:
@@ -57,7 +104,7 @@ def test_cancel_by_a_filter_cancels_what_matches(database: Database) -> None:
     dry = run_program("cancel", "--all", "--dry-run", "--json", *dsn).json
     assert dry["ids"] == [*waiting, running]
     assert run_program("cancel", "--task", "demo.*", "--status", "READY", "--queue", "bulk", *dsn).out == "3 cancelled\n"
-    assert run_program("cancel", "--all", *dsn).out == "1 are running; asked to stop\n"
+    assert run_program("cancel", "--all", "--yes", *dsn).out == "1 are running; asked to stop\n"
     assert run_program("cancel", "--queue", "nobodys", *dsn).out == "no tasks to cancel\n"
     assert run_program("cancel", "--until", "1h", *dsn).out == "no tasks to cancel\n"
 

@@ -108,8 +108,8 @@ def test_retry_by_a_filter_retries_what_matches(database: Database) -> None:
 def test_retry_all_goes_by_batches_and_counts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reproq_supervisor.cli.operations.bulk.BATCH", 2)
     failed(database, 5)
-    assert triage(database, "retry", "--all", "--limit", 3).out == "3 retried\n"
-    done = triage(database, "retry", "--all", "--json")
+    assert triage(database, "retry", "--all", "--yes", "--limit", 3).out == "3 retried\n"
+    done = triage(database, "retry", "--all", "--yes", "--json")
     assert (done.code, done.json["counts"]) == (0, {"retried": 2})
 
 

@@ -16,22 +16,38 @@ T = TypeVar("T")
 BATCH = 200
 
 
+class InterruptedDeed(click.Abort):
+    """Somebody did not want to wait for the rest; what was done stays done."""
+
+
 def confirm(words: str, *, yes: bool) -> None:
-    """Ask whether to go on, where somebody can answer.
+    """Ask whether to go on.
 
     Raises:
       click.Abort: the answer was no.
+      click.UsageError: nobody can be asked.
     """
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        click.confirm(words, abort=True, err=True)
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError(f"{words} expected --yes, since nobody can be asked; --dry-run says which they are")
+    click.confirm(words, abort=True, err=True)
 
 
-def in_batches(runs: Sequence[RunId], deed: str, act: Callable[[Sequence[RunId]], Iterable[T]]) -> Iterator[T]:
+def in_batches(
+    runs: Sequence[RunId], deed: str, act: Callable[[Sequence[RunId]], Iterable[T]], *, goes_on: str | None = None
+) -> Iterator[T]:
     """Let *act* do its deed batch by batch, and yield what it says of each run.
 
     What goes wrong with the database in the middle leaves what was done before: the same command goes on from there.
+
+    Args:
+      goes_on: how to go on after an interruption where it does not.
+
+    Raises:
+      InterruptedDeed: by Ctrl-C.
     """
-    with progress(deed, len(runs)) as advance:
+    with progress(deed, len(runs), goes_on=goes_on) as advance:
         for start in range(0, len(runs), BATCH):
             batch = runs[start : start + BATCH]
             yield from act(batch)
@@ -39,8 +55,12 @@ def in_batches(runs: Sequence[RunId], deed: str, act: Callable[[Sequence[RunId]]
 
 
 @contextmanager
-def progress(deed: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal's standard error, nothing elsewhere; the block is given the function that moves it on."""
+def progress(deed: str, total: int | None, *, goes_on: str | None = None) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal's standard error, nothing elsewhere; the block is given the function that moves it on.
+
+    Raises:
+      InterruptedDeed: by Ctrl-C, with how far it had come.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -48,7 +68,23 @@ def progress(deed: str, total: int | None) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(deed, total=total)
-        yield lambda count: bar.advance(task, count)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.advance(task, count)
+
+        try:
+            yield advance
+        except KeyboardInterrupt as error:
+            raise InterruptedDeed(_interrupted(deed, done, total, goes_on)) from error
+
+
+def _interrupted(deed: str, done: int, total: int | None, goes_on: str | None) -> str:
+    """Tell how far it had come. The batch under way was undone, unless its commit was just on its way."""
+    count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+    return f"interrupted while {deed}: {count} tasks were done, and stay so; {goes_on or 'the same command goes on with the others'}"
 
 
 def summary(counts: Counter[str], words: dict[str, str]) -> list[str]:

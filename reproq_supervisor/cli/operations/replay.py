@@ -49,7 +49,9 @@ def replay(options: Options, result_ids: tuple[int, ...], named_ids: tuple[int, 
             if newest is None:
                 raise UnknownRunError(f"spec_hash {spec_hash}: expected a task with this content, found none; it may have been pruned")
             named = [newest]
-        done = list(in_batches(named, "replaying", lambda batch: store.replay(connection, batch)))
+        # The same command would enqueue once more what it has.
+        goes_on = "name only the others, which come after these, to go on"
+        done = list(in_batches(named, "replaying", lambda batch: store.replay(connection, batch), goes_on=goes_on))
     is_whole = all(each.outcome is store.ReplayOutcome.ENQUEUED for each in done)
     if options.output.as_json:
         tasks = [{"id": each.result_id, "outcome": each.outcome, "other": each.other} for each in done]
