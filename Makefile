@@ -147,7 +147,7 @@ soak-model: venv ## Compare the store with its rules in plain Python over 20,000
 .PHONY: soak-beat
 soak-beat: export REPROQ_FIGHT_S = 300
 soak-beat: venv ## Let three keepers fire 200 schedules a second for five minutes while they and the database are killed
-	$(RUN) -m pytest tests/process/test_keeper_beat.py -k three_keepers $(ARGS)
+	$(RUN) -m pytest tests/process/test_keeper_beat.py -k three_keepers -rP $(ARGS)
 
 .PHONY: docs
 docs docs-serve: export NO_MKDOCS_2_WARNING = 1

@@ -59,6 +59,8 @@ def test_a_name_that_there_is_not_is_told(database: Database, what: str) -> None
         ("* * * * *", "a.b", "--timezone", "Mars"),
         ("* * * * *", "a.b", "--overlap", "perhaps"),
         ("* * * * *", "a.b", "--timeout", "0"),
+        ("* * * * *", "a.b", "--jitter", "1000000000000s"),
+        ("* * * * *", "a.b", "--queue", " mail"),
     ],
 )
 def test_what_makes_no_sense_is_refused(database: Database, wrong: tuple[str, ...]) -> None:

@@ -54,6 +54,7 @@ class Fighters:
         self._database = database
         self._stack = stack
         self._count = 0
+        self.frozen_total = self.killed_total = 0
         self.all: list[RunningKeeper] = []
         self._thaw_mono: dict[RunningKeeper, float] = {}
         for _ in range(3):
@@ -69,9 +70,11 @@ class Fighters:
             return
         if chance.random() < 0.6:
             os.kill(keeper.pid, signal.SIGSTOP)
+            self.frozen_total += 1
             self._thaw_mono[keeper] = time.monotonic() + chance.uniform(0.1, 7.0)
         else:
             os.kill(keeper.pid, signal.SIGKILL)
+            self.killed_total += 1
             self.all.remove(keeper)
             self.add()
 
@@ -101,6 +104,7 @@ def test_three_keepers_that_are_frozen_killed_and_cut_off_fire_everything_once(o
     add_every_second(own_database, SCHEDULES)
     end_mono = time.monotonic() + FIGHT_S
     hurt_mono = crash_mono = time.monotonic()
+    restarts = 0
     while (now := time.monotonic()) < end_mono:
         fighters.listen()
         fighters.thaw(now)
@@ -111,6 +115,7 @@ def test_three_keepers_that_are_frozen_killed_and_cut_off_fire_everything_once(o
             (own_database.cluster.kill if chance.random() < 0.5 else own_database.cluster.stop)()
             own_database.cluster.start()
             crash_mono = now
+            restarts += 1
     fighters.thaw(float("inf"))
     ((until,),) = own_database.query("SELECT clock_timestamp()")
 
@@ -123,6 +128,11 @@ def test_three_keepers_that_are_frozen_killed_and_cut_off_fire_everything_once(o
     eventually(all_have_fired, timeout=180, interval=0.2, what="everything up to the end has fired")
     own_database.query("UPDATE periodic_tasks SET enabled = false")
     assert_each_firing_once(own_database)
+    ((firings, seconds, terms),) = own_database.query(
+        "SELECT count(*), count(DISTINCT fire_at), (SELECT max(term_no) FROM reproq_keeper_term) FROM reproq_firings"
+    )
+    hurt = f"{fighters.frozen_total} freezes, {fighters.killed_total} kills of keepers, {restarts} restarts of the database"
+    sys.stderr.write(f"{firings} firings of {seconds} seconds, each once, none missing; {terms} terms; {hurt}\n")
 
 
 def test_a_keeper_fires_by_itself_and_tells_of_what_it_disables(database: Database) -> None:

@@ -212,6 +212,12 @@ def test_a_line_that_only_the_program_understands_needs_its_meaning_in_the_job(d
     ) == [(3, 17)]
 
 
+def test_the_zone_that_a_line_names_itself_wins(database: Database) -> None:
+    add(database, "s", "CRON_TZ=UTC 0 3 * * *", "now()", timezone="Asia/Tokyo")
+    database.query("SELECT reproq_enqueue_periodic_task('s', '0 3 * * *', 'CRON_TZ=UTC 0 3 * * *')")
+    assert database.query("SELECT count(*) FROM task_runs") == [(1,)]
+
+
 def test_the_meaning_of_another_line_is_refused(database: Database) -> None:
     add(database, "spread", "H 5 * * *", "now()")
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"got H 5 \* \* \*"):

@@ -11,7 +11,7 @@ import click
 from reproq_supervisor.cli.database import open_database
 from reproq_supervisor.cli.options import Options, common_options, example
 from reproq_supervisor.cli.schedules.lines import BrokenScheduleError, firings, read_kept, read_typed
-from reproq_supervisor.cli.values import MOST_INT32, as_duration, as_json
+from reproq_supervisor.cli.values import MOST_INT32, as_delay, as_duration, as_json, as_queue, as_text
 from reproq_supervisor.core.errors import ReproqError
 from reproq_supervisor.core.policy.cron import next_firing
 from reproq_supervisor.core.policy.schedule import Missed, Overlap
@@ -66,15 +66,15 @@ def list_(options: Options) -> None:
         """reproq-supervisor schedule add poll '*/10 * * * *' myapp.tasks.poll --args '["eu"]' --overlap skip --jitter 30s""",
     )
 )
-@click.argument("name", metavar="NAME")
-@click.argument("cron", metavar="CRON")
-@click.argument("task_path", metavar="TASK_PATH")
+@click.argument("name", metavar="NAME", callback=as_text)
+@click.argument("cron", metavar="CRON", callback=as_text)
+@click.argument("task_path", metavar="TASK_PATH", callback=as_text)
 @click.option("--args", "args", metavar="JSON", callback=as_json(list, '[1, "two"]'), default="[]", help="Arguments, a JSON list.")
 @click.option("--kwargs", "kwargs", metavar="JSON", callback=as_json(dict, '{"to": "me"}'), default="{}", help="Arguments by name.")
-@click.option("--queue", "queue_name", metavar="NAME", default="default", show_default=True)
+@click.option("--queue", "queue_name", metavar="NAME", callback=as_queue, default="default", show_default=True)
 @click.option("--priority", metavar="N", type=click.IntRange(-MOST_INT32 - 1, MOST_INT32), default=0, help="Higher runs earlier.")
 @click.option("--timezone", metavar="ZONE", default="UTC", show_default=True, help="Whose wall clock the line means, e.g. Europe/Berlin.")
-@click.option("--jitter", "jitter_s", metavar="DURATION", callback=as_duration, default="0", help="Runs start up to so much later, spread.")
+@click.option("--jitter", "jitter_s", metavar="DURATION", callback=as_delay, default="0", help="Runs start up to so much later, spread.")
 @click.option(
     "--overlap",
     type=click.Choice([each.value for each in Overlap]),

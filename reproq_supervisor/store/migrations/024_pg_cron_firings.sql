@@ -1,5 +1,5 @@
 -- What a job of pg_cron calls: one look of the beat at one schedule, decided in the database.
--- revision: 1
+-- revision: 2
 -- locks: none.
 --
 -- A job starts when its server comes to it: a moment after its minute, or minutes later, or after its schedule's line was changed. So the time
@@ -103,7 +103,8 @@ BEGIN
     at := clock_timestamp();
     line := CASE WHEN (reproq_cron_parts(schedule.cron_expr)).minutes IS NOT NULL THEN schedule.cron_expr
                  WHEN coalesce(p_of, schedule.cron_expr) = schedule.cron_expr THEN p_line END;
-    IF upper(schedule.timezone) <> 'UTC' OR (reproq_cron_parts(line)).minutes IS NULL THEN
+    IF (reproq_cron_parts(line)).minutes IS NULL
+       OR (upper(schedule.timezone) <> 'UTC' AND schedule.cron_expr !~* '^(CRON_)?TZ=UTC\s') THEN -- the line's own zone wins
         RAISE EXCEPTION 'schedule %: expected a line in UTC, of whole minutes, got % in %', task_name, schedule.cron_expr, schedule.timezone
         USING ERRCODE = 'invalid_parameter_value', HINT = 'Run `reproq-supervisor pg-cron`, which makes jobs for what pg_cron can fire.';
     END IF;
