@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from reproq_django import signals
 from reproq_django.calls import Call, call_of
 from reproq_django.checks import backend_problems
-from reproq_django.conf import BackendOptions
+from reproq_django.conf import BackendOptions, check_shape
 from reproq_django.framework import BaseTaskBackend, Task, TaskResult, TaskResultDoesNotExist, task_enqueued
 from reproq_django.inserting import insert
 from reproq_django.models import TaskRun
@@ -30,9 +30,9 @@ class ReproqBackend(BaseTaskBackend):
     supports_async_task = True
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
-        super().__init__(alias, params)
+        check_shape(alias, params)
         # None stands for nothing said, as an empty list does: any queue.
-        self.queues = set(params.get("QUEUES", ["default"]) or ())
+        super().__init__(alias, {**params, "QUEUES": params.get("QUEUES", ["default"]) or ()})
         self._options = BackendOptions.of(self.options)
 
     def validate_task(self, task: Task) -> None:

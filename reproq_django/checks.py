@@ -1,6 +1,6 @@
 """System checks: what is wrong with the settings of a backend, told by `manage.py check` and at every start."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +16,7 @@ def backend_problems(alias: str, options: Mapping[str, Any]) -> list[CheckMessag
     """Return what is wrong with TASKS[*alias*] and with the settings that all backends share."""
     found: list[CheckMessage] = []
     found += [Error(f"TASKS[{alias!r}][{problem}", id="reproq_django.E002") for problem in _places(options)]
+    found += _of_other_settings()
     try:
         aliases = queue_aliases()
     except ImproperlyConfigured as error:
@@ -39,6 +40,21 @@ def backend_problems(alias: str, options: Mapping[str, Any]) -> list[CheckMessag
                 )
             )
     return found
+
+
+def _of_other_settings() -> Iterator[CheckMessage]:
+    pools = getattr(settings, "REPROQ", None)
+    if pools is not None and not isinstance(pools, Mapping):
+        yield Error(f"REPROQ: expected the keys of supervisor.yaml, got {pools!r}", id="reproq_django.E005")
+    chosen = getattr(settings, "REPROQ_STATS_DATABASES", None) or ()
+    for name in [chosen] if isinstance(chosen, str) else chosen:
+        if name != "*" and name not in settings.DATABASES:
+            yield Error(f'REPROQ_STATS_DATABASES: expected databases of DATABASES, or "*", got {name!r}', id="reproq_django.E006")
+    cache = getattr(settings, "REPROQ_TUI_CACHE", None)
+    if cache and cache not in settings.CACHES:
+        yield Error(
+            f"REPROQ_TUI_CACHE: expected one of CACHES ({', '.join(sorted(settings.CACHES))}), got {cache!r}", id="reproq_django.E007"
+        )
 
 
 def _places(options: Mapping[str, Any]) -> list[str]:

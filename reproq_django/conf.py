@@ -12,6 +12,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 
+from reproq_supervisor.client.arguments import MOST_INT32
+
 
 def default_db_alias() -> str:
     """Return the alias of the database whose queue takes what no other is named for."""
@@ -80,7 +82,37 @@ def problems_of(options: Mapping[str, Any]) -> list[str]:
             found.append(f"OPTIONS.{name}: expected one of {', '.join(sorted(known))}")
             continue
         is_right = isinstance(value, known[name]) and (bool in known[name] or not isinstance(value, bool))
-        if not is_right or (isinstance(value, int) and not isinstance(value, bool) and value < 1):
+        if not is_right or not _is_within(value):
             kinds = " or ".join("None" if kind is type(None) else kind.__name__ for kind in known[name])
-            found.append(f"OPTIONS.{name}: expected {kinds}{', at least 1' if int in known[name] else ''}, got {value!r}")
+            bounds = next((words for kind, words in _BOUNDS.items() if kind in known[name]), "")
+            found.append(f"OPTIONS.{name}: expected {kinds}{bounds}, got {value!r}")
     return found
+
+
+_BOUNDS = {int: f" from 1 to {MOST_INT32}", timedelta: f", above 0 and up to {MOST_INT32} s"}
+
+
+def _is_within(value: object) -> bool:
+    match value:
+        case bool():
+            return True
+        case int():
+            return 1 <= value <= MOST_INT32
+        case timedelta():
+            return timedelta() < value <= timedelta(seconds=MOST_INT32)
+        case _:
+            return True
+
+
+def check_shape(alias: str, params: Mapping[str, Any]) -> None:
+    """Refuse an entry of TASKS that no backend can be made of.
+
+    Raises:
+      ImproperlyConfigured: with what is wrong.
+    """
+    options, queues = params.get("OPTIONS", {}), params.get("QUEUES")
+    if not isinstance(options, Mapping):
+        raise ImproperlyConfigured(f"TASKS[{alias!r}]['OPTIONS']: expected options by their names, got {options!r}")
+    # A text would be taken for the queues of its letters.
+    if queues is not None and not (isinstance(queues, list | tuple | set | frozenset) and all(isinstance(name, str) for name in queues)):
+        raise ImproperlyConfigured(f"TASKS[{alias!r}]['QUEUES']: expected a list of names, empty for any, got {queues!r}")

@@ -10,7 +10,7 @@ No secret is in a unit, which everybody can read: they belong into the file that
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from django.core.management.base import CommandError
@@ -68,7 +68,8 @@ def _render(options: Options, flags: dict[str, str]) -> Iterator[tuple[str, str]
     account = find_account(options["user"], options["group"], os.environ)
     directory = Path.cwd()
     project = _NO_NAME.sub("-", directory.name) or "project"
-    manage = (Path(sys.argv[0]).absolute(), "reproq")
+    script = Path(sys.argv[0]).absolute()
+    manage: tuple[str | Path, ...] = (script, "reproq", *_settings_flag(environ))
     where = [f"--database={options['database']}"] if options["database"] else []
     file = [f"--config={Path(plan.path)}"] if plan.path else []
     start: tuple[str | Path, ...] = (*manage, "worker", *file, *(f"--{name}={value}" for name, value in flags.items()), *where)
@@ -79,7 +80,7 @@ def _render(options: Options, flags: dict[str, str]) -> Iterator[tuple[str, str]
         python=find_python(),
         installed=find_installed(),
         directory=directory,
-        config=manage[0],
+        config=script,
         systemd=max(find_systemd() or OLDEST, OLDEST),
         instance=project,
         env_file=env_file,
@@ -93,6 +94,12 @@ def _render(options: Options, flags: dict[str, str]) -> Iterator[tuple[str, str]
     if options["schedule"]:
         yield f"reproq-schedule-{project}.service", _small_unit(site, needs, "Due schedules", (*manage, "schedule", *where), forever=False)
         yield f"reproq-schedule-{project}.timer", _timer(project, options["schedule_on_calendar"])
+
+
+def _settings_flag(environ: Mapping[str, str]) -> list[str]:
+    """Return the flag that names this project's settings: manage.py has a default of its own, which may be those of development."""
+    module = os.environ.get("DJANGO_SETTINGS_MODULE")
+    return [f"--settings={module}"] if module and environ.get("DJANGO_SETTINGS_MODULE") == module else []  # else the file says it
 
 
 def _small_unit(site: Site, needs: Needs, title: str, start: tuple[str | Path, ...], *, forever: bool) -> str:

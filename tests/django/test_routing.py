@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from django.core.checks import Error, Warning, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.test import override_settings
 
+from reproq_django.backend import ReproqBackend
 from reproq_django.checks import backend_problems
 from reproq_django.conf import problems_of
 from reproq_django.framework import TaskResultDoesNotExist, task_backends
@@ -94,7 +96,10 @@ def test_the_router_keeps_the_tables_where_queues_are() -> None:
         {"TIMEOUT_SECONDS": 0},
         {"MAX_ATTEMPTS": True},
         {"MAX_ATTEMPTS": "3"},
+        {"MAX_ATTEMPTS": 2**31},
         {"EXPIRES_IN": 60},
+        {"EXPIRES_IN": timedelta(-1)},
+        {"EXPIRES_IN": timedelta.max},
         {"CODE_REF": 7},
         {"dedup_active": True},
         {"RETRIES": 1},
@@ -103,6 +108,19 @@ def test_the_router_keeps_the_tables_where_queues_are() -> None:
 def test_an_option_that_is_not_right_is_named(options: dict[str, Any]) -> None:
     (problem,) = problems_of(options)
     assert problem.startswith(f"OPTIONS.{next(iter(options))}: expected")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"OPTIONS": None}, {"OPTIONS": ["MAX_ATTEMPTS"]}, {"QUEUES": "mail"}, {"QUEUES": 5}, {"QUEUES": [5]}], ids=str
+)
+def test_a_backend_of_another_shape_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"TASKS\['mine'\]\['{next(iter(wrong))}'\]: expected"):
+        ReproqBackend("mine", wrong)
+
+
+@pytest.mark.parametrize("queues", [None, [], ()])
+def test_a_backend_that_names_no_queues_takes_any(queues: object) -> None:
+    assert ReproqBackend("mine", {"QUEUES": queues}).queues == set()
 
 
 def test_right_options_are_right() -> None:
@@ -122,8 +140,11 @@ def test_checks_tell_what_is_wrong_with_the_settings() -> None:
     with override_settings(REPROQ_QUEUE_DATABASES={"mail": "nowhere"}):
         found = backend_problems("default", {"MAX_ATTEMPTS": 0})
     assert [each.id for each in found] == ["reproq_django.E002", "reproq_django.W001", "reproq_django.E004"]
-    assert "TASKS['default']['OPTIONS']['MAX_ATTEMPTS']: expected int, at least 1, got 0" in found[0].msg
+    assert "TASKS['default']['OPTIONS']['MAX_ATTEMPTS']: expected int from 1 to 2147483647, got 0" in found[0].msg
     with override_settings(REPROQ_QUEUE_DATABASES=["mail"]):
         assert [each.id for each in backend_problems("default", {})] == ["reproq_django.E003"]
+    with override_settings(REPROQ=["mail"], REPROQ_STATS_DATABASES=["*", "nowhere"], REPROQ_TUI_CACHE="nowhere"):
+        others = {each.id for each in backend_problems("default", {})}
+    assert others == {"reproq_django.E005", "reproq_django.E006", "reproq_django.E007", "reproq_django.W001"}
     told = run_checks()
     assert {each.id for each in told if isinstance(each, Warning | Error)} >= {"reproq_django.W001"}

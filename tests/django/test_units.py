@@ -49,6 +49,18 @@ def test_a_timer_may_fire_schedules(postgres: Database, surroundings: Path) -> N
     verify(surroundings, "reproq-schedule-my-shop.service", "reproq-schedule-my-shop.timer")
 
 
+def test_a_unit_names_the_settings_it_was_written_with(postgres: Database, surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop.production")
+    assert manage("systemd", "--user", "root").code == 0
+    text = (surroundings / "reproq-worker-my-shop.service").read_text()
+    assert "reproq --settings=shop.production worker" in text
+    assert "reproq --settings=shop.production beat" in (surroundings / "reproq-beat-my-shop.service").read_text()
+
+    (surroundings / "environment").write_text("DJANGO_SETTINGS_MODULE=shop.other\n")
+    assert manage("systemd", "--user", "root", "--env-file", "environment", "--force").code == 0
+    assert "--settings" not in (surroundings / "reproq-worker-my-shop.service").read_text()
+
+
 def test_no_secret_goes_into_a_unit(postgres: Database, surroundings: Path) -> None:
     done = manage("systemd", "--metrics-auth-token", "hush", "--user", "root")
     assert done.code == 1
