@@ -96,6 +96,10 @@ bench-forks: venv ## Measure forked tasks/s (isolation: fork) beside bare forks 
 bench-django: venv ## Measure no-op tasks/s of Django in warm executors beside one interpreter for each task
 	$(RUN) -m benchmarks.django_tasks $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: venv ## Measure the memory of a daemon by process, idle and after work, and of each executor of a Django project
+	$(RUN) -m benchmarks.memory $(ARGS)
+
 .PHONY: bench-scaling
 bench-scaling: bench-venv ## Plot how a pool finds its size, for steps and bursts of sleeping and of computing tasks
 	$(RUN) -m benchmarks.scaling $(ARGS)

@@ -22,6 +22,7 @@ from reproq_supervisor.executor.streams import TaskStreams
 from reproq_supervisor.executor.task_database import TaskDatabase
 from reproq_supervisor.process import prctl, stacks
 from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.heap import give_back
 from reproq_supervisor.process.link import send_frame
 from reproq_supervisor.process.spawn import adopt_channel
 from reproq_supervisor.process.title import ProcessTitle
@@ -57,6 +58,7 @@ def main() -> int:
     except (ConditionError, PreloadError) as error:
         send_frame(channel, frames.encode_message({"type": "failed", "reason": str(error), "permanent": isinstance(error, ConditionError)}))
         return PERMANENT
+    give_back()
     # What is imported so far stays in shared pages: no collection will ever touch it.
     gc.freeze()
     # Executors write theirs to our log, too, though their own standard error leads elsewhere.

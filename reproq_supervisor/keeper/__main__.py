@@ -1,33 +1,12 @@
 """Entry of the keeper: `python -P -m reproq_supervisor.keeper`, started by the supervisor with its channel at descriptor 3."""
 
-import asyncio
-import os
-import signal
 import sys
-from typing import Any
 
-from reproq_supervisor.keeper.keeper import Keeper
-from reproq_supervisor.process import prctl, stacks
-from reproq_supervisor.process.channel import Channel
-from reproq_supervisor.process.spawn import adopt_channel
+from reproq_supervisor.process.leave_out import left_out
 
-
-def main() -> int:
-    """Keep one database until told to stop or the supervisor is gone."""
-    # Until the loop runs nothing is owned: leaving at once is the right answer to TERM.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # It owns no process, and its transactions are whole or nothing: it may die at any moment, even while it is frozen.
-    prctl.set_pdeathsig(signal.SIGKILL, parent_pid=os.getppid())
-    prctl.set_name("reproq-keeper")
-    stacks.write_stacks_on_signal()
-    channel = Channel(adopt_channel())
-    return asyncio.run(_run(channel.receive_start(), channel))
-
-
-async def _run(start: dict[str, Any], channel: Channel) -> int:
-    return await Keeper(start, channel).run()
-
+# 1.3 MiB: asyncio does without where it is not there, and libpq has TLS of its own.
+with left_out("ssl"):
+    from reproq_supervisor.keeper.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

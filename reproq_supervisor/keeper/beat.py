@@ -6,7 +6,6 @@ Nothing is computed for a schedule that is not due. One that cannot fire is disa
 database refuses a batch, its schedules are fired one by one.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -149,5 +148,7 @@ def jitter_of(schedule: DueSchedule, fire_at: datetime) -> timedelta:
     if not 0 < schedule.jitter_s < math.inf:
         return timedelta()
     _ = fire_at + timedelta(seconds=schedule.jitter_s)
+    import hashlib  # here: it brings a library that a keeper without schedules does without
+
     digest = hashlib.sha256(f"{schedule.name} {fire_at.astimezone(UTC).isoformat()}".encode()).digest()
     return timedelta(seconds=schedule.jitter_s * int.from_bytes(digest[:6]) / 2**48)

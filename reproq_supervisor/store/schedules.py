@@ -1,6 +1,5 @@
 """Schedules as whoever fires them sees them: reads what is due, and has firings entered, each once whoever else does the same."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -164,6 +163,8 @@ class ScheduleStore:
         except (ValueError, RecursionError) as error:
             # jsonb holds what this has no words for: a number beyond all floats, or too many levels.
             raise FiringRefused(f"payload_json: {error}") from error
+        from reproq_supervisor.store.hashes import hash_of  # here: it brings a library that a keeper without schedules does without
+
         parameters = {
             "names": text_array([each.schedule.name for each in planned]),
             "versions": [each.schedule.version for each in planned],
@@ -172,7 +173,7 @@ class ScheduleStore:
             "fire_ats": [fire_at for _, fire_at, *_ in flat],
             "run_afters": [run_after for _, _, run_after, _ in flat],
             "specs": text_array([spec for *_, spec in flat]),
-            "hashes": [hashlib.sha256(spec.encode()).hexdigest() for *_, spec in flat],
+            "hashes": [hash_of(spec) for *_, spec in flat],
         }
         try:
             rows = await self._ask("fire", parameters)

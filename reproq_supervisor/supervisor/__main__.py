@@ -14,6 +14,7 @@ from typing import Any
 import reproq_supervisor
 from reproq_supervisor.core.supervision.messages import workers_dir
 from reproq_supervisor.core.supervision.supervision import Supervision
+from reproq_supervisor.process.heap import give_back
 from reproq_supervisor.process.prctl import become_subreaper, set_name
 from reproq_supervisor.settings.changes import classify
 from reproq_supervisor.supervisor.address import Address, AddressError
@@ -77,6 +78,7 @@ def _supervise(settings: dict[str, Any], signals: SignalFlags, programs: Program
         loop = Loop(
             core, Children(programs, orphans), orphans, Marks(workers_dir(settings)), Control(address.listener), signals, notifier, log
         )
+        give_back()
         return loop.run()
     finally:
         notifier.close()

@@ -62,6 +62,7 @@ def test_a_lean_process_loads_nothing_heavy_of_the_standard_library(kind: str) -
 def test_a_process_with_a_connection_loads_the_driver_and_no_other_library(room: str) -> None:
     found = loaded_by(f"{PACKAGE}.{room}.__main__") - LEAN
     assert "psycopg" in found
+    assert found & {"ssl", "_ssl", "hashlib", "_hashlib"} == set()  # libpq has TLS and hashes of its own
     assert {
         name for name in found - DRIVER if name not in sys.stdlib_module_names and not name.startswith(("_sysconfigdata", "_cython"))
     } == set()

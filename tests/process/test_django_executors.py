@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reproq_supervisor.process.own_memory import private_bytes
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 from tests.support.runs import Runs
@@ -54,6 +55,13 @@ def test_no_connection_crosses_a_fork(database: Database, tmp_path: Path, pool: 
             users.setdefault(backend, set()).add(process)
         assert all(len(processes) == 1 for processes in users.values()), "a connection belongs to one executor"
         assert results[0][2] not in backends(database), "the nursery has closed its own"
+
+
+def test_a_further_executor_takes_at_most_8_mib_of_its_own(database: Database, tmp_path: Path) -> None:
+    with site(database, tmp_path, age="None", executors=2) as runs:
+        processes = {run.result[0] for run in runs.ended(runs.add(f"{TASKS}backend", count=50))}
+        sizes = [private_bytes(pid) or 0 for pid in processes]
+    assert all(0 < size <= 8 * 2**20 for size in sizes), sizes
 
 
 def test_a_pool_of_connections_does_not_keep_the_nursery_from_forking(database: Database, tmp_path: Path) -> None:
