@@ -6,6 +6,7 @@ from statistics import median
 import pytest
 
 from reproq_supervisor.pool.held import Held
+from reproq_supervisor.process.deadlines import SoftReason
 from tests.support.lone_executor import LoneExecutor, held_run, lone_executor
 from tests.support.postgres import Database
 from tests.support.runs import Runs
@@ -36,17 +37,21 @@ def test_an_executor_runs_as_many_as_it_was_told_last(mode: str, tmp_path: Path)
     files = [tmp_path / str(number) for number in range(8)]
     with lone_executor(mode, 4) as executor:
         executor.end.use_slots(2)
-        executor.hand(waiting(mode, files))
+        runs = waiting(mode, files)
+        executor.hand(runs)
         flushed(executor).wait_unstarted(6)
         executor.end.use_slots(4)
         flushed(executor).wait_unstarted(4)
         executor.end.use_slots(1)
-        for file in files[:3]:
+        # It hears things in their order: when this one has ended, it has heard of its slots.
+        executor.end.send_stop(runs[3].seq, SoftReason.CANCEL)
+        flushed(executor).wait_results(1)
+        for file in files[:2]:
             file.touch()
         # Three of four have ended; the fourth is one already, so none of those that wait has started.
         assert len(executor.wait_results(3)) == 3
         assert executor.end.unstarted() == 4
-        files[3].touch()
+        files[2].touch()
         executor.wait_results(4)
         executor.wait_unstarted(3)
         for file in files[4:]:
