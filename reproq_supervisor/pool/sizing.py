@@ -195,7 +195,12 @@ class Sizing:
             "budget": self._budget,
             # Who is bound to processors shares them with nobody that we know of.
             "takes": {"processors": 0.0 if self._is_bound else round(share_of(self._asks, self._slots), 2), "memory": self._bytes_each()},
-            "machine": {"processors": self._machine.processors, "memory_left_bytes": self._machine.memory_left_bytes},
+            "machine": {
+                "processors": self._machine.processors,
+                "memory_left_bytes": self._machine.memory_left_bytes,
+                "crowded": round(self._machine.crowded, 2),
+                "memory_stalled": round(self._machine.memory_stalled, 3),
+            },
         }
 
 

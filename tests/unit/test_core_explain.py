@@ -1,10 +1,14 @@
 """`explain`: why a pool is as it is, in words that name what to do."""
 
+import pytest
+
 from reproq_supervisor.core.policy.sizing import SizeReason
 from reproq_supervisor.core.policy.slots import SlotReason
 from reproq_supervisor.core.supervision.facts import Orphan, SignalName
 from tests.sim.settings import pool, settings
 from tests.support.stepped_core import SteppedCore, running
+
+MIB = 1024 * 1024
 
 
 def lines(core: SteppedCore, pool: str = "mail") -> list[str]:
@@ -75,6 +79,34 @@ def test_every_reason_for_a_size_has_its_words() -> None:
     for reason in SizeReason:
         core.say(core.process("mail/0"), "snapshot", snapshot={"sizing": {"reason": reason.value}})
         assert "as it says" not in lines(core)[1]
+
+
+@pytest.mark.parametrize(
+    ("takes", "machine", "said"),
+    [
+        (
+            {"processors": 0.89},
+            {"crowded": 0.43},
+            "for a processor: each takes 0.89 of 2, for which somebody waited 43% of the time. It wants",
+        ),
+        ({"processors": 1.0}, {}, "for a processor: each takes 1 of 2. It wants"),
+        ({}, {"memory_left_bytes": 100 * MIB}, "for memory: each takes 64 MiB, 100 MiB are left. It wants"),
+        ({"processors": 1.0}, {"memory_left_bytes": 10 * MIB}, "for memory: each takes 64 MiB, 10 MiB are left. It wants"),
+        ({}, {"memory_stalled": 0.2}, "for memory: each takes 64 MiB, 8192 MiB are left. It wants"),
+        ({}, {"memory_stalled": 0.2, "memory_left_bytes": None}, "for memory: each takes 64 MiB. It wants"),
+    ],
+)
+def test_a_pool_that_does_not_grow_on_a_full_machine_says_of_what_it_is_full(
+    takes: dict[str, float], machine: dict[str, float | None], said: str
+) -> None:
+    core = running()
+    sizing = {
+        "reason": "saturated",
+        "takes": {"processors": 0.0, "memory": 64 * MIB, **takes},
+        "machine": {"processors": 2.0, "memory_left_bytes": 8192 * MIB, "crowded": 0.0, "memory_stalled": 0.0, **machine},
+    }
+    core.say(core.process("mail/0"), "snapshot", snapshot={"sizing": {"size": 1, **sizing}})
+    assert f"for more would only wait {said}" in lines(core)[1]
 
 
 def test_the_slots_are_told_with_what_the_last_step_brought() -> None:

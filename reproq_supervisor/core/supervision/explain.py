@@ -1,6 +1,9 @@
 """`explain`: why a pool is as it is, in plain words with the numbers."""
 
+from typing import Any
+
 from reproq_supervisor.core.policy.budget import Resource
+from reproq_supervisor.core.policy.capacity import MEMORY_STALLED
 from reproq_supervisor.core.supervision.health import PROBE_HEALTHY_S, Circuit, Health
 from reproq_supervisor.core.supervision.operation import OperationPhase
 from reproq_supervisor.core.supervision.problems import one_line
@@ -9,6 +12,8 @@ from reproq_supervisor.core.supervision.state import State
 from reproq_supervisor.core.supervision.states import ProcessState
 from reproq_supervisor.core.supervision.units import Role, Unit
 from reproq_supervisor.core.words import counted
+
+_MIB = 1024 * 1024
 
 
 def explain(state: State, pool: str, now: float) -> list[str]:
@@ -92,7 +97,7 @@ _SIZE_WORDS = {
     "quiet": "fewer than before, for it wanted fewer for two minutes or longer",
     "patience": "though it wants fewer now; it shrinks when it did so for two minutes or longer",
     "limit": "the limit of its settings",
-    "saturated": "for more would only wait for a processor or for memory",
+    "saturated": "for more would only wait{lacking}",
     "budget": "its part of what the pools share",
 }
 
@@ -101,7 +106,7 @@ def _about_size(process: Process) -> list[str]:
     sizing = process.snapshot.get("sizing")
     if not isinstance(sizing, dict):
         return []
-    words = _SIZE_WORDS.get(str(sizing.get("reason")), "as it says")
+    words = _SIZE_WORDS.get(str(sizing.get("reason")), "as it says").format(lacking=_lacking(sizing))
     rate = f"{sizing.get('rate_per_s')} tasks a second of {sizing.get('service_s')} s each"
     executors = counted(int(sizing.get("size") or 0), "executor")
     return [
@@ -109,6 +114,20 @@ def _about_size(process: Process) -> list[str]:
         f"{sizing.get('want')}: {sizing.get('for_rate')} for {rate}, "
         f"{sizing.get('for_backlog')} for what waits."
     ]
+
+
+def _lacking(sizing: dict[str, Any]) -> str:
+    """Say what more executors would wait for, with the figures that are known."""
+    takes, machine = sizing.get("takes"), sizing.get("machine")
+    if not (takes and machine):
+        return " for a processor or for memory"
+    left = machine["memory_left_bytes"]
+    is_stalled = machine.get("memory_stalled", 0.0) > MEMORY_STALLED
+    if is_stalled or not takes["processors"] or (left is not None and left < takes["memory"]):
+        memory = "" if left is None else f", {left / _MIB:.0f} MiB are left"
+        return f" for memory: each takes {takes['memory'] / _MIB:.0f} MiB{memory}"
+    crowd = f", for which somebody waited {machine['crowded']:.0%} of the time" if machine.get("crowded") else ""
+    return f" for a processor: each takes {takes['processors']:g} of {machine['processors']:g}{crowd}"
 
 
 _LACK_WORDS = {
