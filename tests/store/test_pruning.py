@@ -92,11 +92,14 @@ def test_the_age_counts_from_the_field_that_was_named(put: Put, shard: Shard, da
     assert left(database) == [young]
 
 
-def test_a_run_that_somebody_has_locked_or_that_others_need_costs_only_itself(put: Put, shard: Shard, database: Database) -> None:
+@pytest.mark.parametrize("checked", ["NOT DEFERRABLE", "DEFERRABLE INITIALLY DEFERRED"])
+def test_a_run_that_somebody_has_locked_or_that_others_need_costs_only_itself(
+    put: Put, shard: Shard, database: Database, checked: str
+) -> None:
     runs = put(4)
     end_all(shard)
     make_old(database, *runs)
-    database.query("CREATE TABLE invoices (run bigint REFERENCES task_runs)")
+    database.query(f"CREATE TABLE invoices (run bigint REFERENCES task_runs {checked})")
     database.query("INSERT INTO invoices VALUES (%s)", runs[1])
     with database.connect() as other, other.transaction():
         other.execute("SELECT FROM task_runs WHERE result_id = %s FOR UPDATE", (runs[2],))

@@ -1,5 +1,5 @@
 -- What goes with time: runs that have ended are deleted, and runs that have expired before anybody began them end.
--- revision: 2
+-- revision: 3
 -- locks: none while migrating.
 --
 -- Runs of a workflow go together: its callback waits for all members, so that one that was deleted alone would be missed for ever, and a
@@ -28,6 +28,8 @@ DECLARE
     one_status text;
     one_logs_uri text;
 BEGIN
+    -- A foreign key of the application's, as Django makes it, is checked at the commit: then one row that it protects would cost all others theirs.
+    SET CONSTRAINTS ALL IMMEDIATE;
     BEGIN
         WITH gone AS (DELETE FROM task_runs r WHERE r.result_id = ANY (p_ids) RETURNING r.result_id, r.status, r.logs_uri)
         SELECT coalesce(array_agg(g.result_id), '{}'), coalesce(array_agg(g.status), '{}'), coalesce(array_agg(g.logs_uri), '{}')
