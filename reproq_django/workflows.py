@@ -142,7 +142,7 @@ class _Plan:
 
 
 def _call_of(item: Item, routes: Routes) -> tuple[ReproqBackend, Call]:
-    task, args, kwargs = item if isinstance(item, tuple) else (item, (), {})
+    task, args, kwargs = item if isinstance(item, tuple) and len(item) == 3 else (item, (), {})
     if not isinstance(task, Task):
         raise TypeError(f"workflow: expected a task, or (task, args, kwargs), got {item!r}")
     backend = task.get_backend()

@@ -159,6 +159,10 @@ def test_wrong_words_end_as_wrong_usage(postgres: Database) -> None:
 # -- schedules and tasks ----------------------------------------------------------------------------------------------
 
 
+def test_django_s_own_flags_may_stand_behind_a_subcommand(any_database: str) -> None:
+    assert manage("stats", "--settings", "shop.production", "--pythonpath=.", "--traceback").code == 0
+
+
 def test_due_schedules_fire_once(postgres: Database) -> None:
     # Once a year: a minute may begin in the middle of the test.
     PeriodicTask.objects.create(name="now", cron_expr="0 0 1 1 *", task_path="a.b", next_run_at=timezone.now() - timedelta(seconds=5))

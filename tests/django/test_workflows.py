@@ -81,6 +81,8 @@ def test_a_workflow_is_whole_or_not_there() -> None:
 def test_what_is_no_task_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a task"):
         chain(tasks.plain).enqueue()  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"expected a task, or \(task, args, kwargs\)"):
+        chain((tasks.add, [1])).enqueue()
     with (
         override_settings(
             TASKS={"default": {"BACKEND": f"{tasks.add.__class__.__module__.split('.base')[0]}.backends.dummy.DummyBackend"}}

@@ -1,6 +1,6 @@
 """`manage.py reproq SUBCOMMAND`: the operating half of the queue, on the database that the project's settings name."""
 
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -26,9 +26,17 @@ class Command(BaseCommand):
         for name, subcommand in SUBCOMMANDS.items():
             inner = found.add_parser(name, help=subcommand.summary, description=subcommand.summary)
             subcommand.add_flags(inner)
+            _accept_django_flags(inner)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             SUBCOMMANDS[options["subcommand"]].run(options, Out(self.stdout, self.stderr))
         except DatabaseFailed as error:
             raise CommandError(f"database: {mask_text(' '.join(str(error).split()))}") from error
+
+
+def _accept_django_flags(parser: ArgumentParser) -> None:
+    """Let Django's own flags stand behind a subcommand, too, where people write them; it has read them wherever they are."""
+    for flag in ("--settings", "--pythonpath"):
+        parser.add_argument(flag, default=SUPPRESS, help=SUPPRESS)
+    parser.add_argument("--traceback", action="store_true", default=SUPPRESS, help=SUPPRESS)
