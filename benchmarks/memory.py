@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory [--tasks 2000] [--django-executors 6] [--json]
 
-*Proportional* counts a page that several processes share once, divided among them; other Pythons on the machine share the interpreter's own
-pages and make it smaller, so measure with nothing else running. *Private* is what the end of a process would give back.
+*Proportional* counts a page that several processes share once, divided among all of them, so other Pythons on the machine make it smaller;
+*alone* is the sum as it would be without any. *Private* is what the end of a process would give back.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.measures.alone import alone_mib
 from benchmarks.stage import describe_machine, durable_server, fresh_database
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.support.daemon import CHECKOUT, Daemon, demo_config
@@ -27,6 +28,7 @@ DJANGO = {
     "allowed_task_modules": [SITE],
     "django_settings_module": f"{SITE}settings",
 }
+NOT_OURS = ("postgres", "guard", "other")
 Sizes = list[tuple[str, float, float]]
 """Kind of process, proportional and private MiB."""
 
@@ -35,10 +37,15 @@ def sizes_of(daemon: Daemon) -> Sizes:
     """Return the sizes of all processes but PostgreSQL's."""
     found = []
     for pid, kind in sorted(daemon.processes().items()):
-        if kind not in ("postgres", "guard", "other"):
+        if kind not in NOT_OURS:
             memory = psutil.Process(pid).memory_full_info()
             found.append((kind, memory.pss / 2**20, memory.uss / 2**20))
     return found
+
+
+def alone(daemon: Daemon) -> float:
+    """Return the MiB of all processes but PostgreSQL's, as if no other Python ran on the machine."""
+    return alone_mib(pid for pid, kind in daemon.processes().items() if kind not in NOT_OURS)
 
 
 def _work_off(database: Database, task: str, tasks: int) -> None:
@@ -49,15 +56,15 @@ def _work_off(database: Database, task: str, tasks: int) -> None:
     assert database.query("SELECT DISTINCT status FROM task_runs") == [("SUCCESSFUL",)]
 
 
-def measure_product(cluster: Cluster, tasks: int) -> dict[str, Sizes]:
-    """Return the sizes with two executors: idle since its start, and after *tasks* no-op tasks."""
+def measure_product(cluster: Cluster, tasks: int) -> dict[str, tuple[Sizes, float]]:
+    """Return the sizes, and their sum alone, with two executors: idle since its start, and after *tasks* no-op tasks."""
     with fresh_database(cluster) as database:
         daemon = Daemon(demo_config(database.dsn, pool={"executors": 2}, app=PLAIN))
         try:
             daemon.start()
-            idle = sizes_of(daemon)
+            idle = sizes_of(daemon), alone(daemon)
             _work_off(database, "benchmarks.plain_tasks.noop", tasks)
-            return {"idle": idle, "after_work": sizes_of(daemon)}
+            return {"idle": idle, "after_work": (sizes_of(daemon), alone(daemon))}
         finally:
             daemon.close()
 
@@ -85,12 +92,13 @@ def _rss_of_nursery(daemon: Daemon) -> float:
     return float(psutil.Process(pid).memory_info().rss / 2**20)
 
 
-def _print(product: dict[str, Sizes], django: dict[str, Any]) -> None:
-    for state, sizes in product.items():
+def _print(product: dict[str, tuple[Sizes, float]], django: dict[str, Any]) -> None:
+    for state, (sizes, whole) in product.items():
         print(f"\n{state.replace('_', ' '):14}{'proportional':>14}{'private':>10} MiB")
         for kind, shared, private in sizes:
             print(f"  {kind:12}{shared:14.1f}{private:10.1f}")
         print(f"  {'all':12}{sum(each for _, each, _ in sizes):14.1f}{sum(each for *_, each in sizes):10.1f}")
+        print(f"  {'alone':12}{whole:14.1f}")
     print(
         f"\nDjango, {len(django['idle'])} executors of a nursery that holds {django['imported']:.0f} MiB; private MiB of each: median, most"
     )
