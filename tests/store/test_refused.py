@@ -7,7 +7,12 @@ import pytest
 
 from reproq_supervisor.core.runs import Claimed, Ending, Note, Outcome, RunId, RunStatus, Started
 from reproq_supervisor.store.commands import CancelOutcome, cancel
+from reproq_supervisor.store.completing import Completing, Ended, Lease
+from reproq_supervisor.store.errors import StoreError
+from reproq_supervisor.store.pruning import expire
+from reproq_supervisor.store.triage import retry
 from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
+from tests.store.test_flows import chain
 from tests.support.postgres import Database
 
 Put = Callable[..., list[RunId]]
@@ -195,3 +200,57 @@ def test_dead_workers_runs_are_released_beside_one_that_cannot_be(put: Put, shar
     assert keeper.run(keeper.store.release_workers([shard.worker_id])) == 2
     mend(database)
     assert keeper.run(keeper.store.release_workers([shard.worker_id])) == 1
+
+
+@every_trouble
+def test_one_that_cannot_expire_does_not_keep_the_others(put: Put, database: Database, trouble: str) -> None:
+    runs = put(3)
+    database.query("UPDATE task_runs SET expires_at = now(), rev = rev + 1")
+    poison(database, runs[1], trouble)
+    with database.connect() as connection:
+        assert sum(expire(connection)) == 2
+    assert lane(database, runs[1])["state"] == "ready"  # type: ignore[index]
+    mend(database)
+    with database.connect() as connection:
+        assert sum(expire(connection)) == 1
+
+
+@every_trouble
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_workflow_that_is_refused_stops_no_other(shard: Shard, keeper: Keeper, database: Database, trouble: str, ends_well: bool) -> None:
+    bad, good = chain(database, 2), chain(database, 2)
+    poison(database, bad[1], trouble)
+    claims = shard.claim(9)
+    outcome = Outcome.SUCCEED if ends_well else Outcome.FAIL_FINALLY
+    assert set(shard.cycle(endings=endings(*claims, outcome=outcome)).ended) == {bad[0], good[0]}
+    assert record(database, good[1])["status"] == ("READY" if ends_well else "FAILED")
+    assert record(database, bad[1])["status"] == "WAITING"
+    mend(database)
+    keeper.run(keeper.store.sweep_flows())
+    keeper.run(keeper.store.settle_flows())
+    assert record(database, bad[1])["status"] == ("READY" if ends_well else "FAILED")
+
+
+@every_trouble
+def test_a_retry_that_is_refused_costs_the_others_nothing(put: Put, shard: Shard, database: Database, trouble: str) -> None:
+    runs = put(3)
+    shard.cycle(endings=endings(*shard.claim(3), outcome=Outcome.FAIL_FINALLY))
+    poison(database, runs[1], trouble)
+    with database.connect() as connection:
+        assert [each.outcome for each in retry(connection, runs)] == ["retried", "refused", "retried"]
+
+
+def test_a_run_that_completes_itself_is_told_that_its_end_is_refused(put: Put, shard: Shard, database: Database) -> None:
+    put()
+    claimed = shard.claim_one()
+    poison(database, claimed.result_id, "42P01")
+    lease = Lease(shard.worker_id, claimed.result_id, claimed.lease_no)
+    database.query("CREATE TABLE effects (run bigint)")
+    completing = Completing(database.dsn, lease)
+    completing.connection.execute("INSERT INTO effects VALUES (1)")
+    with pytest.raises(StoreError, match='is refused: 42P01: relation "audit" does not exist'):
+        completing.finish(Ended(b"1", 0.01, None))
+    completing.close()
+    assert database.query("SELECT * FROM effects") == []
+    mend(database)
+    assert shard.fail(claimed).ended == {claimed.result_id: RunStatus.READY}
