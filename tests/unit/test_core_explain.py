@@ -137,6 +137,16 @@ def test_a_shard_that_starts_again_is_told_the_slots_of_the_last_one() -> None:
     assert core.sent(core.process("mail/0"), "start")[0]["slots_before"] == 24
 
 
+def test_the_successor_in_a_new_generation_is_told_them_too() -> None:
+    core = running()
+    old = core.process("mail/0")
+    core.say(old, "snapshot", snapshot={"slot_sizing": {"slots": 24}})
+    core.ask("restart", pool="mail")
+    new = core.process("mail/0")
+    assert new.generation > old.generation
+    assert core.sent(new, "start")[0]["slots_before"] == 24
+
+
 def test_a_unit_that_waits_says_for_what_and_why() -> None:
     core = running()
     core.exit(core.process("mail/0"), 70)
