@@ -38,7 +38,7 @@ def encode_args(args: Any, kwargs: Mapping[str, Any], path: str) -> tuple[list[A
     """Return the arguments of a call of the task *path* as PostgreSQL can keep them.
 
     Raises:
-      TypeError: a value has no form in JSON.
+      TypeError: a value has no form in JSON, as a model whose key is of several columns.
       ValueError: a model that is not saved, or text or numbers that JSON or PostgreSQL refuse; the message names the place.
     """
     encoded_args = [_encode_at(f"{path}: args[{at}]", value) for at, value in enumerate(args)]
@@ -83,6 +83,8 @@ def _reference_to(instance: Model) -> dict[str, str]:
     meta = instance._meta
     if instance.pk is None or instance._state.adding:
         raise ValueError(f"{meta.label}: expected a saved object as argument of a task, got one that is in no database yet")
+    if isinstance(instance.pk, tuple):
+        raise TypeError(f"{meta.label}: expected an object with one primary key, got one of several columns; pass their values")
     return {TYPE: "model", "app_label": meta.app_label, "model": str(meta.model_name), "pk": str(instance.pk)}
 
 

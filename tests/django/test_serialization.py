@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.db import models
 from django.db.models import TextChoices
+from django.test.utils import isolate_apps
 from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,23 @@ def test_what_cannot_be_made_again_fails_by_name(value: dict[str, Any]) -> None:
 def test_a_model_that_is_not_saved_is_refused() -> None:
     with pytest.raises(ValueError, match=r"auth\.Group: expected a saved object"):
         encode_args([Group(name="new")], {}, "app.task")
+
+
+@isolate_apps("tests.django.app")
+def test_a_model_whose_key_is_of_several_columns_is_refused() -> None:
+    class Seat(models.Model):
+        pk = models.CompositePrimaryKey("row", "number")
+        row = models.IntegerField()
+        number = models.IntegerField()
+
+        class Meta:
+            app_label = "app"
+
+    seat = Seat(row=1, number=2)
+    seat._state.adding = False
+
+    with pytest.raises(TypeError, match=r"Seat: expected an object with one primary key"):
+        encode_args([seat], {}, "app.task")
 
 
 def test_what_has_no_form_in_json_is_refused_by_its_place() -> None:
