@@ -121,6 +121,26 @@ def test_all_that_a_cycle_ends_may_be_refused(put: Put, shard: Shard, database: 
     assert set(shard.cycle(endings=endings(*claims)).ended) == set(runs)
 
 
+def test_what_would_be_refused_at_the_commit_costs_only_itself_too(put: Put, shard: Shard, keeper: Keeper, database: Database) -> None:
+    runs = put(8)
+    ended, shown, expired, dead = (shard.claim(2) for _ in range(4))
+    poisoned = {claims[0].result_id for claims in (ended, shown, expired, dead)}
+    database.query(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {MISSING_TABLE} RETURN NULL; END $$")
+    database.query(
+        f"""CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON task_runs DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW WHEN (NEW.result_id IN ({",".join(map(str, poisoned))})) EXECUTE FUNCTION refuse()"""
+    )
+    reply = shard.cycle(endings=endings(*ended))
+    assert (set(reply.refused), set(reply.ended)) == ({runs[0]}, {runs[1]})
+    reply = shard.cycle(started=tuple(Started(each.result_id, each.lease_no, 1.0) for each in shown))
+    assert set(reply.refused) == {runs[2]}
+    assert [record(database, run)["status"] for run in runs[2:4]] == ["READY", "RUNNING"]
+    database.query("UPDATE task_lane SET leased_until = now() - interval '1 s' WHERE result_id = ANY (%s)", runs[4:6])
+    assert keeper.run(keeper.store.reclaim()) == 1
+    assert keeper.run(keeper.store.release_workers([shard.worker_id])) == 2
+    assert {row[0] for row in database.query("SELECT result_id FROM task_lane WHERE leased_by IS NOT NULL")} == poisoned
+
+
 @every_trouble
 def test_a_start_that_is_refused_stops_neither_others_nor_ends(put: Put, shard: Shard, database: Database, trouble: str) -> None:
     put(3)

@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 17
+-- revision: 18
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -459,6 +459,10 @@ DECLARE
     has_claimed boolean := false;
     next_due_s double precision;
 BEGIN
+    IF cardinality(p_end_ids) > 0 OR cardinality(p_show_ids) > 0 THEN
+        -- What somebody's constraint trigger refuses at the commit would cost all others of this cycle their ends.
+        SET CONSTRAINTS ALL IMMEDIATE;
+    END IF;
     IF cardinality(p_end_ids) > 0 THEN
         IF 'put_back' = ANY (p_end_outcomes) THEN
             -- Before the ends: a lane row may go with its own.

@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 15
+-- revision: 16
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end, for whatever reason, is told by a
@@ -13,6 +13,7 @@ DECLARE
     ended bigint[];
     expired record;
 BEGIN
+    SET CONSTRAINTS ALL IMMEDIATE;  -- as in reproq_cycle
     FOR expired IN
         WITH picked AS MATERIALIZED (
             SELECT l.result_id, l.leased_by, l.lease_no
@@ -80,6 +81,7 @@ DECLARE
     ended integer;
     held record;
 BEGIN
+    SET CONSTRAINTS ALL IMMEDIATE;  -- as in reproq_cycle
     DELETE FROM reproq_queue_idle i WHERE i.worker_id = ANY (p_worker_ids);
     DELETE FROM reproq_workers w WHERE w.worker_id = ANY (p_worker_ids);
     FOR held IN
