@@ -5,7 +5,7 @@
     def report(days): ...
 
 `manage.py migrate` and `manage.py reproq sync-recurring` bring what is declared to `periodic_tasks`. What operators change there stays,
-until the code changes that very value: a schedule that somebody disabled stays disabled, and its next firing is not moved.
+until both say the same: a schedule that somebody disabled stays disabled, and its next firing is not moved.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -88,6 +88,8 @@ def _bring_by_models(alias: str, name: str, columns: dict[str, Any], first: date
                 setattr(row, column, value)
                 if column in ("cron_expr", "timezone"):
                     row.next_run_at = first or _NEVER
-        row.declared, row.declared_by = own["declared"], own["declared_by"]
+        row.declared = own["declared"]
+        if row.declared_by is not None:  # what somebody had made before stays his
+            row.declared_by = own["declared_by"]
         row.save(using=alias)
         return "changed"

@@ -77,7 +77,7 @@ NamedArguments = Annotated[
 
 
 class Schedule(Group):
-    """A task that is enqueued by the clock. What an operator changes by command or SQL stays, until the file changes that very value."""
+    """A task that is enqueued by the clock. What an operator changes by command or SQL stays, until both say the same."""
 
     cron: Annotated[Text, AfterValidator(_check_cron)]
     """When: minute, hour, day, month, weekday, and seconds as a sixth if need be; or @daily and the like."""

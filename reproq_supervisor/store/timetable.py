@@ -27,7 +27,7 @@ class Schedule:
     Attributes:
       payload_json: JSON text in one of the contract's forms.
       disabled_reason: why it was disabled, if somebody said.
-      is_declared: a configuration file has it.
+      is_declared: a configuration file, or code, has made it.
     """
 
     name: str

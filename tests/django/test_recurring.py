@@ -82,6 +82,20 @@ def test_only_what_code_declared_is_disabled_when_it_is_missing() -> None:
 
 
 @pytest.mark.usefixtures("any_database")
+def test_one_that_somebody_had_made_before_the_code_stays_his() -> None:
+    PeriodicTask.objects.filter(name="nightly").update(declared=None, declared_by=None, priority=50)
+    sync_recurring("default")
+    change("nightly", queue_name="reports")
+    sync_recurring("default")
+    registry._DECLARED.clear()
+
+    sync_recurring("default", clear_missing=True)
+
+    nightly = PeriodicTask.objects.get(name="nightly")
+    assert (nightly.enabled, nightly.priority, nightly.declared_by) == (True, 50, None)
+
+
+@pytest.mark.usefixtures("any_database")
 def test_what_the_code_declares_again_fires_again(own_registry: dict[str, Any]) -> None:
     nightly = own_registry.pop("nightly")
     assert sync_recurring("default", clear_missing=True)[-1] == Synced("nightly", "disabled")

@@ -10,6 +10,7 @@ from reproq_supervisor.keeper.beat import Beat
 from reproq_supervisor.keeper.declared import DeclaredSchedules
 from reproq_supervisor.settings.model import Settings
 from reproq_supervisor.settings.resolve import resolve
+from reproq_supervisor.store import timetable
 from tests.store.actors import Keeper
 from tests.support.postgres import Database
 
@@ -82,6 +83,13 @@ def test_one_that_was_disabled_because_it_could_not_fire_gets_another_chance(dec
 def test_one_that_somebody_made_before_stays_his(declare: Declare, database: Database) -> None:
     database.query("INSERT INTO periodic_tasks (name, cron_expr, task_path, next_run_at) VALUES ('nightly', '@yearly', 'a.b', now())")
     declare({"nightly": {"priority": 4}})
+    declare({"nightly": {"priority": 5}})
+    assert row(database) == ("@yearly", 0, True)
+    with database.connect() as connection:
+        found = timetable.find(connection, "nightly")
+    assert found is not None
+    assert not found.is_declared  # so that `schedule rm` takes it
+    assert declare({}) == 0
     assert row(database) == ("@yearly", 0, True)
 
 

@@ -1,5 +1,5 @@
 -- Schedules that configuration files have.
--- revision: 1
+-- revision: 2
 -- locks: none.
 
 -- Brings the schedules of one file: p_schedules is {name: {column: value, ..., "first": next_run_at or null}}. Returns what was done with each
@@ -7,7 +7,8 @@
 --
 -- What a file said last is kept in `declared`. A value that somebody has changed since then is his: only what the file itself changes is
 -- changed, and only where the row still has what the file said before. A schedule that was disabled because it could not fire gets another
--- chance when the file changes it. One that a file no longer has goes; those of other files, and of no file, stay.
+-- chance when the file changes it. One that a file no longer has goes; those of other files, and of no file, stay: also one that somebody had made
+-- before a file named it.
 CREATE OR REPLACE FUNCTION reproq_declare_schedules(p_by text, p_schedules jsonb) RETURNS TABLE (name text, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
@@ -30,7 +31,7 @@ BEGIN
         IF outcome = 'added' THEN
             changed := spec;
         ELSIF schedule.declared IS NULL THEN
-            changed := '{}'; -- somebody made it before any file had it: all of it is his
+            changed := '{}'; -- somebody made it before any file had it: all of it is his, and no file takes it away
         ELSE
             SELECT coalesce(jsonb_object_agg(s.key, s.value), '{}') INTO changed
             FROM jsonb_each(spec) s
@@ -49,7 +50,8 @@ BEGIN
             timeout_seconds = schedule.timeout_seconds, concurrency_key = schedule.concurrency_key,
             concurrency_limit = schedule.concurrency_limit, jitter_s = schedule.jitter_s, overlap = schedule.overlap, missed = schedule.missed,
             enabled = schedule.enabled, next_run_at = schedule.next_run_at, is_faulty = schedule.is_faulty,
-            disabled_reason = schedule.disabled_reason, declared = spec, declared_by = p_by, updated_at = now()
+            disabled_reason = schedule.disabled_reason, declared = spec,
+            declared_by = CASE WHEN outcome = 'added' OR schedule.declared_by IS NOT NULL THEN p_by END, updated_at = now()
         WHERE p.name = wanted.key;
         name := wanted.key;
         RETURN NEXT;

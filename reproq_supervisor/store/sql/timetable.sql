@@ -6,7 +6,7 @@ SELECT statement_timestamp()
 -- The schedule of that name, or all of them by name when it is NULL.
 SELECT p.name, p.cron_expr, p.timezone, p.task_path, p.payload_json::text AS payload_json, p.queue_name, p.priority, p.max_attempts,
        p.timeout_seconds, p.concurrency_key, p.concurrency_limit, p.jitter_s, p.overlap, p.missed, p.enabled, p.next_run_at, p.last_run_at,
-       p.disabled_reason, p.last_result_id, p.declared IS NOT NULL AS is_declared
+       p.disabled_reason, p.last_result_id, p.declared_by IS NOT NULL AS is_declared
 FROM periodic_tasks p WHERE p.name = coalesce(%(name)s::text, p.name) ORDER BY p.name
 
 -- name: add
