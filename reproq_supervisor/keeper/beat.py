@@ -79,7 +79,7 @@ class Beat:
         try:
             cron, zone = parse_schedule(schedule.cron_expr, schedule.timezone, schedule.name)
             arguments = read_arguments(schedule.payload)
-            missed = Missed(schedule.missed)
+            missed = read_missed(schedule.missed)
             firings = decide_firings(schedule.next_run_at, schedule.last_run_at, now, missed, partial(next_firing, cron, zone))
             return Planned(schedule, firings, arguments, tuple(at + jitter_of(schedule, at) for at in firings.times))
         except (CronError, ValueError) as error:
@@ -115,6 +115,17 @@ def _next_of(schedule: AheadSchedule, now: datetime) -> datetime | None:
         return next_firing(*parse_schedule(schedule.cron_expr, schedule.timezone, schedule.name), now)
     except CronError:
         return now
+
+
+def read_missed(word: str) -> Missed:
+    """Return the rule that a word means.
+
+    Raises:
+      ValueError: none.
+    """
+    if word not in list(Missed):
+        raise ValueError(f"missed: expected one, all or none, got {word}")
+    return Missed(word)
 
 
 def read_arguments(payload: str) -> tuple[list[Any], dict[str, Any]]:

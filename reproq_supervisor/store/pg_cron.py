@@ -13,6 +13,7 @@ from reproq_supervisor.store.errors import translated
 from reproq_supervisor.store.statements import load
 
 _LONGEST_NAME = 63
+_UTC = frozenset({"GMT", "UTC", "ETC/GMT", "ETC/UTC"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +24,23 @@ class Support:
       is_made: jobs can be scheduled.
       is_available: the server has the extension.
       home: the one database of the server in which it can be made; None where the server does not load it.
+      timezone: in which its jobs start.
     """
 
     is_made: bool
     is_available: bool
     home: str | None
     database: str
+    timezone: str = "GMT"
 
     def __bool__(self) -> bool:
         """Answer whether this database has pg_cron, or whether it is worth a try."""
         return self.is_made or self.is_available
 
     def hindrance(self) -> str | None:
-        """Return why no job can be made here, if that is known."""
+        """Return why no job of ours can be made here, if that is known."""
+        if self.timezone.upper() not in _UTC:
+            return f"pg_cron of this server fires in {self.timezone}: expected GMT in cron.timezone"
         if self.is_made:
             return None
         if not self.is_available:

@@ -101,6 +101,9 @@ def test_next_says_when_a_line_or_a_schedule_fires(database: Database) -> None:
     for line in ("30 2 * * *", "@hourly"):
         assert len(run_program("schedule", "next", line, "--timezone", "Europe/Berlin", "--count", 3, "--json").json) == 3
     assert run_program("schedule", "next", "0 0 31 2 *").out == "never\n"
+    own_zone = run_program("schedule", "next", "CRON_TZ=Asia/Tokyo 0 9 * * *", "--timezone", "Europe/Berlin").out.splitlines()
+    assert own_zone[0].split() == ["UTC", "Asia/Tokyo"]
+    assert [" 00:00:00 " in own_zone[1], " 09:00:00 " in own_zone[1]] == [True, True]
     run_program("schedule", "add", "new year", "0 0 1 1 *", "a.b", "--dsn", database.dsn)
     assert "-01-01 00:00:00" in run_program("schedule", "next", "new year", "--dsn", database.dsn).out
 
@@ -176,6 +179,19 @@ def test_pg_cron_gets_a_job_for_each_schedule_and_only_ours_are_touched(database
         *("reproqXperiodic_theirs", "reproq_periodic_its", "reproq_periodic_theirs"),
     ]
     assert run_program("pg-cron", "--remove", *dsn).out == "no jobs of ours\n"
+
+
+def test_jobs_that_would_start_in_another_zone_are_not_made(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute(FAKE_PG_CRON)
+        connection.execute(f"ALTER DATABASE {database.name} SET cron.timezone = 'Asia/Tokyo'")
+    dsn = ("--dsn", database.dsn)
+    assert run_program("schedule", "add", "daily", "@daily", "app.task", *dsn).code == 0
+    refused = run_program("pg-cron", *dsn)
+    assert (refused.code, "fires in Asia/Tokyo: expected GMT in cron.timezone" in refused.err) == (1, True)
+    assert "expected GMT in cron.timezone" in run_program("pg-cron", "--dry-run", *dsn).out
+    assert database.query("SELECT 1 FROM cron.job") == []
+    assert run_program("pg-cron", "--remove", *dsn).code == 0
 
 
 def test_without_pg_cron_that_is_told_or_fine(database: Database) -> None:

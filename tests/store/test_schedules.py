@@ -121,6 +121,7 @@ def test_one_that_cannot_fire_is_disabled_with_its_reason_and_stops_nobody(add: 
     assert "time zone" in disabled["bad zone"]
     assert "expected a list" in disabled["bad payload"]
     assert "refuses" in disabled["no task"]
+    assert disabled["bad rule"] == "missed: expected one, all or none, got sometimes"
     assert {event["name"] for event in beat.events} == {"schedule.disabled"}
     assert {event["schedule"] for event in beat.events} == set(disabled)
     assert beat.once() == 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NoPgCronError(ReproqError):
-    """The server has no pg_cron."""
+    """The server has no pg_cron, or none that fires in UTC."""
 
 
 @click.command("pg-cron", epilog=example("reproq-supervisor pg-cron --dry-run", "reproq-supervisor pg-cron --install --if-supported"))
@@ -38,6 +38,8 @@ def pg_cron(options: Options, install: bool, prefix: str, dry_run: bool, if_supp
         support = jobs_of.support(connection)
         if not (support or if_supported or dry_run):
             raise NoPgCronError("pg_cron: expected the extension on this server, found none; --if-supported makes that no error")
+        if install and support.is_made and not dry_run and (hindrance := support.hindrance()):
+            raise NoPgCronError(hindrance)
         lines, left_out = _sort(timetable.every(connection)) if install else ({}, {})
         present = jobs_of.jobs_with(connection, prefix)
         foreign = [job for job, is_ours in present.items() if not is_ours]

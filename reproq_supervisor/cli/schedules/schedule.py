@@ -216,23 +216,22 @@ def run(options: Options, name: str) -> None:
 @common_options
 def next_(options: Options, what: str, timezone: str | None, count: int) -> None:
     """Say when a schedule fires, or when a line would. A line needs no database."""
-    from reproq_supervisor.settings.cron import find_zone
     from reproq_supervisor.store import timetable
 
     if what.startswith("@") or len(what.split()) >= 5:
-        zone_name, now = timezone or "UTC", datetime.now(UTC)
-        parsed = read_typed(what, zone_name, what)
+        now = datetime.now(UTC)
+        parsed = read_typed(what, timezone or "UTC", what)
     else:
         with open_database(options) as connection:
             found = _found(connection, what)
-            zone_name, now = timezone or found.timezone, timetable.database_clock(connection)
+            now = timetable.database_clock(connection)
         parsed = read_kept(found) if timezone is None else read_typed(found.cron_expr, timezone, what)
     times = list(islice(firings(parsed, now), count))
     if options.output.as_json:
         options.output.show_json(times and [at.isoformat() for at in times])
         return
-    zone = find_zone(zone_name)
-    options.output.table(("UTC", zone_name), [(_short(at), f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S %a}") for at in times], empty="never")
+    zone = parsed[1]  # a line's own wins
+    options.output.table(("UTC", str(zone)), [(_short(at), f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S %a}") for at in times], empty="never")
 
 
 def _found(connection: "Connection", name: str) -> "Schedule":

@@ -46,10 +46,11 @@ UPDATE periodic_tasks SET last_result_id = %(run)s WHERE name = %(name)s
 
 -- name: pg_cron_state
 -- One row: can jobs be scheduled, has the server the extension, the database in which alone it can be made (NULL where the server does not
--- load it), and this database.
+-- load it), this database, and the zone in which its jobs start: before pg_cron 1.5 there was no choice.
 SELECT to_regprocedure('cron.schedule(text,text,text)') IS NOT NULL,
        EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_cron'),
-       current_setting('cron.database_name', true), current_database()
+       current_setting('cron.database_name', true), current_database(),
+       coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT')
 
 -- name: pg_cron_extension
 -- Makes the extension.
