@@ -53,15 +53,19 @@ def test_a_retry_that_is_killed_in_the_middle_is_continued_by_the_next(database:
     assert database.query("SELECT * FROM reproq_check_invariant(0)") == []
 
 
-@pytest.mark.parametrize("command", [("triage", "retry"), ("cancel",)])
-def test_where_nobody_can_be_asked_all_must_be_meant(database: Database, command: tuple[str, ...]) -> None:
-    database.query(FAILED)
+def test_where_nobody_can_be_asked_all_must_be_meant(database: Database) -> None:
     enqueue(database)
     before = counts(database)
-    done = run_program(*command, "--all", "--dsn", database.dsn)
+    done = run_program("cancel", "--all", "--dsn", database.dsn)
     assert done.code == 2
     assert "expected --yes, since nobody can be asked" in done.err
     assert counts(database) == before
+
+
+def test_a_script_that_retries_all_is_not_asked(database: Database) -> None:
+    database.query(FAILED)
+    done = run_program("triage", "retry", "--all", "--dsn", database.dsn)
+    assert (done.code, done.out) == (0, "500 retried\n")
 
 
 def test_an_interruption_says_what_was_done_and_how_to_go_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

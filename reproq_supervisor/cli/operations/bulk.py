@@ -20,8 +20,11 @@ class InterruptedDeed(click.Abort):
     """Somebody did not want to wait for the rest; what was done stays done."""
 
 
-def confirm(words: str, *, yes: bool) -> None:
+def confirm(words: str, *, yes: bool, unasked: bool = False) -> None:
     """Ask whether to go on.
+
+    Args:
+      unasked: go on where nobody can be asked, as scripts of older versions expect.
 
     Raises:
       click.Abort: the answer was no.
@@ -30,6 +33,8 @@ def confirm(words: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if unasked:
+            return
         raise click.UsageError(f"{words} expected --yes, since nobody can be asked; --dry-run says which they are")
     click.confirm(words, abort=True, err=True)
 

@@ -122,7 +122,7 @@ def inspect(options: Options, result_id: int | None, named_id: int | None) -> No
 @click.option("--all", "everything", is_flag=True, help="Every failed task that the other options let pass.")
 @click.option("--limit", metavar="N", type=click.IntRange(0), default=0, help="No more than that many, the oldest first; 0: all.")
 @click.option("--dry-run", is_flag=True, help="Say how many it would be; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before retrying --all.")
+@click.option("--yes", is_flag=True, help="Do not ask before retrying --all; a script is not asked anyway.")
 @common_options
 def retry(
     options: Options,
@@ -155,7 +155,7 @@ def retry(
             _tell_plan(options, runs)
             return 0
         if everything and runs:
-            confirm(f"Retry {len(runs)} tasks?", yes=yes)
+            confirm(f"Retry {len(runs)} tasks?", yes=yes, unasked=True)
         done = list(in_batches(runs, "retrying", lambda batch: store.retry(connection, batch)))
         # What did not run because of another: that one may have come later in the list.
         again = [each.result_id for each in done if each.outcome is store.RetryOutcome.FOLLOWS]
