@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reproq_supervisor.executor.shared_imports import defines_coroutines
+from reproq_supervisor.executor.shared_imports import are_imported, defines_coroutines
 
 PLAIN = "def send(): pass"
 COROUTINE = "async def send(): pass"
@@ -61,6 +61,11 @@ def test_what_is_not_allowed_to_run_does_not_count(module: types.ModuleType) -> 
     exec(COROUTINE, module.__dict__)
     assert not defines_coroutines(["shared_imports_other."])
     assert not defines_coroutines([])
+
+
+def test_task_modules_that_are_not_imported_are_not_known(module: types.ModuleType) -> None:
+    assert are_imported([f"{_package(module)}."])
+    assert not are_imported(["shared_imports_other."])
 
 
 def test_where_everything_is_allowed_our_own_coroutines_and_the_standard_librarys_do_not_count() -> None:
