@@ -4,7 +4,8 @@
     a saved model      {"__reproq_type__": "model", "app_label": "shop", "model": "order", "pk": "7"}, fetched anew when the task starts
     a dict with that very name in it    {"__reproq_type__": "dict", "items": {...}}
 
-Dates, times, Decimal, UUID and translated texts become text as in `DjangoJSONEncoder`, and arrive as text; tuples arrive as lists.
+Dates, times, Decimal, UUID and translated texts become text as in `DjangoJSONEncoder`, and arrive as text, as numbers do that are keys of
+a dict; tuples arrive as lists.
 """
 
 import json
@@ -16,6 +17,7 @@ from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
+from django.utils.functional import Promise
 
 from reproq_supervisor.client.arguments import check_json
 
@@ -67,7 +69,9 @@ def _encode(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_encode(item) for item in value]
     if isinstance(value, dict):
-        items = {name: _encode(item) for name, item in value.items()}
+        items = {_key(name): _encode(item) for name, item in value.items()}
+        if len(items) < len(value):
+            raise ValueError("expected keys that differ as text, got two that JSON cannot tell apart")
         return {TYPE: "dict", "items": items} if TYPE in items else items
     if isinstance(value, timedelta):
         return {TYPE: "timedelta", "days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
@@ -77,6 +81,14 @@ def _encode(value: Any) -> Any:
         # A subclass, such as the members of TextChoices, is what JSON makes of it.
         return json.loads(_ENCODER.encode(value))
     return _ENCODER.default(value)
+
+
+def _key(name: Any) -> str:
+    """Return *name* as the key that JSON makes of it: a number or None becomes text, as a translated text does."""
+    if isinstance(name, Promise):
+        return str(name)
+    (key,) = json.loads(json.dumps({name: None}))
+    return str(key)
 
 
 def _reference_to(instance: Model) -> dict[str, str]:

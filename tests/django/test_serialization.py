@@ -58,6 +58,7 @@ def test_durations_come_back_as_such(value: Any) -> None:
         (time(12, 30), "12:30:00"),
         ((1, (2, 3)), [1, [2, 3]]),
         (gettext_lazy("hello"), "hello"),
+        ({1: "a", None: "b", gettext_lazy("hello"): "c"}, {"1": "a", "null": "b", "hello": "c"}),
         (Colour.RED, "red"),
     ],
 )
@@ -103,6 +104,11 @@ def test_a_model_that_is_not_saved_is_refused() -> None:
 
 
 @isolate_apps("tests.django.app")
+def test_keys_that_are_one_as_text_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"app\.task: args\[0\]: expected keys that differ as text"):
+        encode_args([{1: "a", "1": "b"}], {}, "app.task")
+
+
 def test_a_model_whose_key_is_of_several_columns_is_refused() -> None:
     class Seat(models.Model):
         pk = models.CompositePrimaryKey("row", "number")
