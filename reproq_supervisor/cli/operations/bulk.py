@@ -60,8 +60,11 @@ def in_batches(
 
 
 @contextmanager
-def progress(deed: str, total: int | None, *, goes_on: str | None = None) -> Iterator[Callable[[int], None]]:
+def progress(deed: str, total: int | None, *, goes_on: str | None = None, dry: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal's standard error, nothing elsewhere; the block is given the function that moves it on.
+
+    Args:
+      dry: it only looks.
 
     Raises:
       InterruptedDeed: by Ctrl-C, with how far it had come.
@@ -83,7 +86,8 @@ def progress(deed: str, total: int | None, *, goes_on: str | None = None) -> Ite
         try:
             yield advance
         except KeyboardInterrupt as error:
-            raise InterruptedDeed(_interrupted(deed, done, total, goes_on)) from error
+            told = f"interrupted in a dry run of {deed}: nothing was changed" if dry else _interrupted(deed, done, total, goes_on)
+            raise InterruptedDeed(told) from error
 
 
 def _interrupted(deed: str, done: int, total: int | None, goes_on: str | None) -> str:

@@ -139,7 +139,7 @@ class _Tally:
         """Count each batch, and delete what its tasks printed: the rows are gone, so nobody else will find the files. Or only count."""
         from reproq_supervisor.process.task_logs import count_logs, remove_logs
 
-        with progress("pruning", None) as advance:
+        with progress("pruning", None, dry=self._dry) as advance:
             for batch in batches:
                 self._counts.update(gone.status for gone in batch.gone)
                 self._spared += batch.spared
