@@ -43,6 +43,19 @@ def test_a_schedule_is_added_listed_changed_and_removed(database: Database) -> N
     assert run_program("schedule", "list", *dsn).out == "no schedules\n"
 
 
+def test_who_says_a_schedule_again_takes_no_firing_away(database: Database) -> None:
+    dsn = ("--dsn", database.dsn)
+    assert run_program("schedule", "add", "nightly", "@yearly", "app.report", *dsn).code == 0
+    database.query("UPDATE periodic_tasks SET next_run_at = now() - interval '1 h'")
+    assert run_program("schedule", "add", "nightly", "@yearly", "app.report", "--replace", "--priority", "3", *dsn).code == 0
+    assert database.query("SELECT priority, next_run_at < now() FROM periodic_tasks") == [(3, True)]
+    assert run_program("schedule", "add", "nightly", "@yearly", "app.report", "--replace", "--timezone", "Asia/Tokyo", *dsn).code == 0
+    assert database.query("SELECT next_run_at > now() FROM periodic_tasks") == [(True,)]
+    database.query("UPDATE periodic_tasks SET next_run_at = 'infinity'")
+    assert run_program("schedule", "add", "nightly", "@yearly", "app.report", "--replace", "--timezone", "Asia/Tokyo", *dsn).code == 0
+    assert database.query("SELECT next_run_at < now() + interval '367 days' FROM periodic_tasks") == [(True,)]
+
+
 @pytest.mark.parametrize("what", ["rm", "enable", "disable", "run", "next"])
 def test_a_name_that_there_is_not_is_told(database: Database, what: str) -> None:
     done = run_program("schedule", what, "nothing", "--dsn", database.dsn)

@@ -126,6 +126,7 @@ def add(options: Options, name: str, cron: str, task_path: str, disabled: bool, 
             raise click.BadParameter(f"expected a line that fires in the next fifty years, got {cron!r}", param_hint="CRON")
         if not timetable.add(connection, name, columns, first, replace=replace):
             raise ScheduleExistsError(f"{name}: expected a new name, there is such a schedule; --replace changes it")
+        first = _found(connection, name).next_run_at
     _tell(
         options, f"{name} fires next at {_short(first)} UTC" if not disabled else f"{name} is added, disabled", name=name, next_run_at=first
     )

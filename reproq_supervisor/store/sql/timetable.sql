@@ -10,7 +10,8 @@ SELECT p.name, p.cron_expr, p.timezone, p.task_path, p.payload_json::text AS pay
 FROM periodic_tasks p WHERE p.name = coalesce(%(name)s::text, p.name) ORDER BY p.name
 
 -- name: add
--- Adds a schedule; one that exists is changed only if `replace`. One row if that was done.
+-- Adds a schedule; one that exists is changed only if `replace`. One row if that was done. What is due and not yet fired stays due where the
+-- line is the same: a deployment that says it again must not take a firing away.
 INSERT INTO periodic_tasks AS p (name, cron_expr, timezone, task_path, payload_json, queue_name, priority, max_attempts, timeout_seconds,
                                  concurrency_key, concurrency_limit, jitter_s, overlap, missed, enabled, next_run_at)
 VALUES (%(name)s, %(cron_expr)s, %(timezone)s, %(task_path)s, %(payload_json)s::jsonb, %(queue_name)s, %(priority)s, %(max_attempts)s,
@@ -21,8 +22,9 @@ SET cron_expr = excluded.cron_expr, timezone = excluded.timezone, task_path = ex
     queue_name = excluded.queue_name, priority = excluded.priority, max_attempts = excluded.max_attempts,
     timeout_seconds = excluded.timeout_seconds, concurrency_key = excluded.concurrency_key,
     concurrency_limit = excluded.concurrency_limit, jitter_s = excluded.jitter_s, overlap = excluded.overlap, missed = excluded.missed,
-    enabled = excluded.enabled, next_run_at = excluded.next_run_at, disabled_reason = NULL,
-    is_faulty = false, updated_at = now()
+    enabled = excluded.enabled, disabled_reason = NULL, is_faulty = false, updated_at = now(),
+    next_run_at = CASE WHEN p.enabled AND (p.cron_expr, p.timezone) = (excluded.cron_expr, excluded.timezone)
+                       THEN least(p.next_run_at, excluded.next_run_at) ELSE excluded.next_run_at END
 WHERE %(replace)s
 RETURNING p.name
 
