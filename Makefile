@@ -16,7 +16,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  Another Python:  make test PYTHON=python3.13 VENV=.venv-3.13"
 	@echo "  Some tests:      make test ARGS='-k lease -x'"
@@ -44,6 +44,17 @@ test-fast: venv ## Run the tests that take no more than a few seconds each
 .PHONY: test-oldest
 test-oldest: venv ## Run the tests that use a database on the oldest PostgreSQL (15 or later) of this machine
 	REPROQ_TEST_PG_BIN=oldest $(PYTEST) -m "postgres and not slow" $(ARGS)
+
+# Python and Django; before 6.0 with the backport. Pairs whose Python is not there are named and left out.
+DJANGO_MATRIX ?= 3.11:5.2 3.12:5.2 3.13:5.2 3.12:6.0 3.13:6.0 3.12:6.1 3.13:6.1
+.PHONY: test-django-matrix
+test-django-matrix: export JOBS := $(JOBS)
+test-django-matrix: ## Run the tests of the Django package with every Django that it supports, on every Python of this machine
+	@.ci/django-matrix $(DJANGO_MATRIX) -- $(ARGS)
+
+.PHONY: test-django-own
+test-django-own: ## Fetch the tests that Django ships for its tasks framework, and run them against this backend (Django 6 and later)
+	@.ci/django-own $(ARGS)
 
 .PHONY: check
 check: venv ## Check format, lint, types, architecture and the pure parts: what CI does first

@@ -1,7 +1,8 @@
 """Make a virtual environment with this checkout in it, unless it is there already.
 
-    python3 .ci/venv.py FOLDER EXTRA...
+    python3 .ci/venv.py FOLDER EXTRA... [REQUIREMENT...]
 
+A requirement is told by its sign of comparison, as in `Django==6.0.*`.
 Safe to run twice at once, after an interruption, in a moved checkout and after an upgrade of Python: a stamp inside the environment says
 what it was made from. Runs on any Python 3, to be able to say what is missing.
 """
@@ -17,7 +18,7 @@ SOURCES = ("setup.cfg", "pyproject.toml")
 
 
 def fingerprint(extra):
-    """Digest what an environment with *extra* depends on: the declared dependencies, the interpreter and the place."""
+    """Digest what an environment with *extra* (or a requirement) depends on: the declared dependencies, the interpreter and the place."""
     digest = hashlib.sha256()
     for source in SOURCES:
         with open(source, "rb") as file:
@@ -41,7 +42,7 @@ def python_of(folder):
     return os.path.join(folder, "bin", "python")
 
 
-def make(folder, extras, wanted):
+def make(folder, extras, requirements, wanted):
     """Create or mend the environment; the stamp comes last."""
     stamp = os.path.join(folder, ".made-from")
     try:
@@ -51,15 +52,18 @@ def make(folder, extras, wanted):
     if not usable:
         print(f"{folder}: making a virtual environment with {sys.executable}", flush=True)
         subprocess.check_call([sys.executable, "-m", "venv", "--clear", folder])
-    print(f"{folder}: installing this checkout with [{','.join(extras)}]", flush=True)
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f".[{','.join(extras)}]"]
+    named = "[{}]".format(",".join(extras))
+    print(f"{folder}: installing this checkout with {' '.join([named, *requirements])}", flush=True)
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f".{named}", *requirements]
     subprocess.check_call([python_of(folder), *install])
     with open(stamp, "a") as file:
         file.writelines(each + "\n" for each in wanted)
 
 
 def main():
-    folder, *extras = sys.argv[1:]
+    folder, *parts = sys.argv[1:]
+    requirements = [part for part in parts if set(part) & set("=<>")]
+    extras = [part for part in parts if part not in requirements]
     if sys.version_info < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         sys.exit(
@@ -67,10 +71,10 @@ def main():
         )
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = [fingerprint(extra) for extra in extras]
+        wanted = [fingerprint(part) for part in parts]
         if not is_ready(folder, wanted):
             try:
-                make(folder, extras, wanted)
+                make(folder, extras, requirements, wanted)
             except subprocess.CalledProcessError as error:
                 sys.exit(f"{folder}: {' '.join(error.cmd[:5])} … failed with exit code {error.returncode}; its output is above")
 

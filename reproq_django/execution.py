@@ -23,6 +23,8 @@ from reproq_django.framework import Task, TaskError, TaskResultStatus, task_fini
 from reproq_django.results import ReproqTaskResult
 from reproq_django.routing import resolve_queue_db, result_id_of
 from reproq_django.serialization import TYPE, decode_args
+from reproq_supervisor.core.work import MAX_RESULT_BYTES
+from reproq_supervisor.executor.encode import BadResultError, encode_result
 from reproq_supervisor.executor.entry import Invocation, use_entry
 
 SENDER = "reproq_django.executor"
@@ -77,7 +79,7 @@ def _call(run: _Run) -> Any:
     except BaseException as error:  # boundary: who listens is told of whatever ends a task; it goes on from here
         _tell_finished(run, context, error)
         raise
-    _tell_finished(run, context, None)
+    _tell_finished(run, context, _refusal_of(value))
     return value
 
 
@@ -91,8 +93,17 @@ async def _acall(run: _Run) -> Any:
     except BaseException as error:  # boundary: who listens is told of whatever ends a task; it goes on from here
         await _aside(_tell_finished, run, context, error)
         raise
-    await _aside(_tell_finished, run, context, None)
+    await _aside(_tell_finished, run, context, _refusal_of(value))
     return value
+
+
+def _refusal_of(value: Any) -> BadResultError | None:
+    """Return what the executor will say of a result that cannot be stored: who listens shall not hear of a success."""
+    try:
+        encode_result(value, MAX_RESULT_BYTES)
+    except BadResultError as error:
+        return error
+    return None
 
 
 async def _aside(call: Any, *args: Any) -> Any:

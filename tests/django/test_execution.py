@@ -99,6 +99,16 @@ def test_signals_tell_of_begin_and_end_and_their_failures_fail_nobody(postgres: 
     assert task_errors(failed.data.errors_json)[-1].exception_class_path == "builtins.ValueError"
 
 
+@pytest.mark.parametrize("name", ["return_what_nobody_can_store", "coroutine_return_what_nobody_can_store"])
+def test_signals_tell_of_a_result_that_cannot_be_stored_as_of_a_failure(postgres: Database, tmp_path: Path, name: str) -> None:
+    with executors(postgres, tmp_path) as runs:
+        (run,) = runs.ended([getattr(tasks, name).enqueue().result_id])
+        assert run.end[:2] == ("FAILED", "bad_result")
+        heard = outcome(runs, tasks.heard.enqueue())
+    assert ["framework finished", name, "FAILED"] in heard
+    assert ["framework finished", name, "SUCCESSFUL"] not in heard
+
+
 def test_the_contract_s_executor_runs_a_task_in_a_fresh_interpreter(postgres: Database, tmp_path: Path) -> None:
     group = Group.objects.create(name="fresh")
     program = {**EXEC, "command": [sys.executable, "-m", "reproq_django.executor"]}

@@ -68,6 +68,16 @@ def fail(words: str) -> None:
 
 
 @task
+def return_what_nobody_can_store() -> Any:
+    return object()
+
+
+@task
+async def coroutine_return_what_nobody_can_store() -> Any:
+    return float("nan")
+
+
+@task
 def heard() -> list[Any]:
     """Return what the signals said in this process so far, but of this very run."""
     return list(_HEARD)
