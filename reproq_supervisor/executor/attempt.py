@@ -167,6 +167,13 @@ def _invoke(seq: int, prepared: Prepared, soft: Soft, max_result_bytes: int) -> 
     try:
         soft.begin(seq)
         value = prepared.call()
-        return soft.run_coroutine(completed(value, prepared.context, max_result_bytes)) if inspect.iscoroutine(value) else value
+        return _run_coroutine(value, prepared.context, soft, max_result_bytes) if inspect.iscoroutine(value) else value
     finally:
         soft.end()
+
+
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any], context: TaskContext, soft: Soft, max_result_bytes: int) -> Any:
+    try:
+        return soft.run_coroutine(completed(coroutine, context, max_result_bytes))
+    finally:
+        coroutine.close()  # of a run that was asked to stop before it began

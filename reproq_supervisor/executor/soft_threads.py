@@ -4,7 +4,8 @@ Such an exception comes when it comes, so one that is sent late could hit the ne
 every run: whoever takes it, the one who asks or the end of the run, decides. If the run was asked, its end waits until the exception was
 sent, and takes it away again if it has not come by then. So at most one comes for each run, and none outlives it.
 
-A coroutine that a thread runs is cancelled in its loop instead.
+A coroutine that a thread runs is cancelled in its loop instead. No exception is sent once its loop may be at work: asyncio would swallow
+it, and the callback that it came in the way of would be lost, and with it the end of the run.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ class _Run:
     thread: int
     asked: SoftReason | None = None
     sent: bool = False
+    in_loop: bool = False  # it is stopped by its task, or before it has one
     coroutine: "asyncio.Task[Any] | None" = None
 
 
@@ -85,12 +87,13 @@ class ThreadSoft:
                 if len(self._early) > _MOST_EARLY:
                     del self._early[next(iter(self._early))]
                 return
-        run.asked = reason
+            run.asked = reason
+            in_loop = run.in_loop
         coroutine = run.coroutine
         try:
-            if coroutine is None:
+            if not in_loop:
                 _set_exception(run.thread, _RAISED[reason])
-            else:
+            elif coroutine is not None:
                 coroutine.get_loop().call_soon_threadsafe(coroutine.cancel)
         except RuntimeError:
             pass  # the loop is closed: it has ended
@@ -99,7 +102,7 @@ class ThreadSoft:
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run *coroutine* in a loop of its own; asked to stop, cancel it and raise `SoftTimeout` unless it ends otherwise."""
-        run: _Run = self._mine.run
+        run = self._enter_loop(coroutine)
         try:
             return asyncio.run(self._as_main(run, coroutine))
         except asyncio.CancelledError as error:
@@ -107,10 +110,28 @@ class ThreadSoft:
                 raise
             raise SoftTimeout(run.asked.name.lower()) from error
 
+    def _enter_loop(self, coroutine: Coroutine[Any, Any, Any]) -> _Run:
+        """Have this thread's run stopped by cancellation from now on; raise `SoftTimeout` if it was asked to stop before."""
+        run: _Run = self._mine.run
+        try:
+            with self._lock:
+                run.in_loop = True
+                asked = run.asked
+            if asked is not None:
+                while not run.sent:
+                    time.sleep(0)
+                _set_exception(run.thread, None)
+                raise SoftTimeout(asked.name.lower())
+        except SoftTimeout:
+            coroutine.close()
+            raise
+        return run
+
     async def _as_main(self, run: _Run, coroutine: Coroutine[Any, Any, Any]) -> Any:
         run.coroutine = asyncio.current_task()
         if run.asked is not None:
-            raise asyncio.CancelledError  # the exception may have met the loop and be lost
+            coroutine.close()
+            raise asyncio.CancelledError  # when it was not known yet whom to cancel
         try:
             return await coroutine
         finally:
@@ -126,7 +147,7 @@ class LoopThreadSoft(ThreadSoft):
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run *coroutine* on the loop, and wait for it here."""
-        run: _Run = self._mine.run
+        run = self._enter_loop(coroutine)
         try:
             return asyncio.run_coroutine_threadsafe(self._as_main(run, coroutine), self._loop).result()
         except concurrent.futures.CancelledError as error:

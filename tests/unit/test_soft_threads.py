@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -221,3 +222,31 @@ def test_a_coroutine_in_a_thread_is_cancelled() -> None:
 def test_a_coroutine_runs_to_its_end_in_a_thread() -> None:
     result = attempt(ThreadSoft(), 1, "tests.unit.test_soft_threads.coroutine_task", "[]")
     assert (result.verdict, result.body) == (Verdict.SUCCEED, b'"coroutine"')
+
+
+def stop_from_elsewhere(soft: ThreadSoft, seq: int) -> None:
+    """Ask it to stop from another thread, and go on when that was done, as a task's thread may in any of its steps."""
+    asker = threading.Thread(target=soft.stop, args=(seq, SoftReason.TIMEOUT))
+    asker.start()
+    asker.join(30)
+    for _ in range(1000):
+        pass  # an exception that was sent would come here at the latest
+
+
+@pytest.mark.parametrize("when", ["before its task", "after its task"])
+def test_no_exception_comes_while_a_loop_is_at_work(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, run_in_loop = ThreadSoft(), asyncio.run
+
+    def run_beside_a_request(main: Any) -> Any:
+        if when == "before its task":
+            stop_from_elsewhere(soft, 1)
+        try:
+            return run_in_loop(main)
+        finally:
+            if when == "after its task":
+                stop_from_elsewhere(soft, 1)
+
+    monkeypatch.setattr(asyncio, "run", run_beside_a_request)
+    result = attempt(soft, 1, "tests.unit.test_soft_threads.coroutine_task", "[]")
+    assert result.verdict is (Verdict.STOPPED if when == "before its task" else Verdict.SUCCEED)
+    assert soft._tickets == {}
