@@ -10,7 +10,7 @@ A run of a workflow belongs to it alone: it is never taken for a duplicate. It g
 import dataclasses
 import uuid
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.utils import timezone
@@ -27,11 +27,25 @@ from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.enqueue import Entered
 from reproq_supervisor.store.flows import chaining, chording, grouping
 
+T = TypeVar("T")
+
 # A task, or (task, args, kwargs).
 Item: TypeAlias = Any
 
 
-class Chain:
+class _Workflow(Generic[T]):
+    """What can be inserted whole; T is what it answers."""
+
+    def enqueue(self) -> T:
+        """Insert it."""
+        raise NotImplementedError
+
+    async def aenqueue(self) -> T:
+        """As `enqueue`, for coroutines."""
+        return await sync_to_async(self.enqueue, thread_sensitive=True)()
+
+
+class Chain(_Workflow[list[ReproqTaskResult]]):
     """Tasks one after the other; if one fails for good, the rest fail with it, unrun."""
 
     def __init__(self, *items: Item) -> None:
@@ -46,12 +60,8 @@ class Chain:
         ids = ask_store(plan.alias, chaining(plan.runs, plan.id)) if ask else chain_by_models(plan.alias, plan.runs, plan.id)
         return plan.results(ids)
 
-    async def aenqueue(self) -> list[ReproqTaskResult]:
-        """As `enqueue`, for coroutines."""
-        return await sync_to_async(self.enqueue, thread_sensitive=True)()
 
-
-class Group:
+class Group(_Workflow[list[ReproqTaskResult]]):
     """Tasks beside each other, with nothing in common but the id of their workflow."""
 
     def __init__(self, *items: Item) -> None:
@@ -66,12 +76,8 @@ class Group:
         ids = ask_store(plan.alias, grouping(plan.runs, plan.id)) if ask else group_by_models(plan.alias, plan.runs, plan.id)
         return plan.results(ids)
 
-    async def aenqueue(self) -> list[ReproqTaskResult]:
-        """As `enqueue`, for coroutines."""
-        return await sync_to_async(self.enqueue, thread_sensitive=True)()
 
-
-class Chord:
+class Chord(_Workflow[tuple[list[ReproqTaskResult], ReproqTaskResult]]):
     """Tasks beside each other, and one that runs once all of them have succeeded; if one fails for good, it fails, unrun."""
 
     def __init__(self, *items: Item, callback: Item) -> None:
@@ -88,10 +94,6 @@ class Chord:
             ids, callback = chord_by_models(plan.alias, members, last, plan.id)
         *results, of_callback = plan.results([*ids, callback])
         return results, of_callback
-
-    async def aenqueue(self) -> tuple[list[ReproqTaskResult], ReproqTaskResult]:
-        """As `enqueue`, for coroutines."""
-        return await sync_to_async(self.enqueue, thread_sensitive=True)()
 
 
 def chain(*items: Item) -> Chain:
