@@ -6,6 +6,7 @@ away, too, though it wrote nothing: what it left may write later.
 """
 
 import fcntl
+import io
 import os
 import sys
 from typing import TextIO
@@ -32,6 +33,9 @@ class Capture:
         self._own: tuple[int, int] = (-1, -1)
         self._inodes = (0, 0)
         self._streams: list[TextIO | None] = [sys.stdout, sys.stderr]
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A file has blocks else: what a task prints would come behind what its programs write, and be lost with a kill.
+            sys.stdout.reconfigure(line_buffering=True)
 
     def start(self, stdout: int, stderr: int) -> None:
         """Lead descriptors 1 and 2 to the given files, which the caller closes."""
@@ -74,7 +78,7 @@ class Capture:
         self._lead_home()
         for at, stream in enumerate(self._streams):
             if not _flush(stream):
-                self._streams[at] = open(at + 1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+                self._streams[at] = open(at + 1, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         sys.stdout, sys.stderr = self._streams
         return os.fstat(1), os.fstat(2)
 

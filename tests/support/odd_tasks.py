@@ -47,7 +47,7 @@ def print_and_fail(text: str) -> None:
 
 def print_and_crash(text: str) -> None:
     """Print *text*, then end the executor."""
-    print(text, flush=True)
+    print(text)
     os._exit(3)
 
 
