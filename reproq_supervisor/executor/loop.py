@@ -121,7 +121,7 @@ class LoopExecutor:
                 self._outbox,
                 on_work=lambda: self._call(self._start),
                 on_stop=self._stop,
-                on_slots=partial(self._call, self._use_slots),
+                on_slots=self._use_slots,
             )
             heard_all = True
         finally:
@@ -164,8 +164,8 @@ class LoopExecutor:
             self._launch(work, run)
 
     def _use_slots(self, slots: int) -> None:
-        self._slots = slots
-        self._start()
+        self._slots = slots  # before a request to stop that came behind it frees a slot
+        self._call(self._start)
 
     def _launch(self, work: Work, run: _Run) -> None:
         run.task = self._loop.create_task(self._serve(work, run), context=self._context.copy())

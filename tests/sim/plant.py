@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def average(self) -> float:
-        return sum(self.sizes) / len(self.sizes)
+        return math.fsum(self.sizes) / len(self.sizes)
 
 
 Controller = Callable[[float, Load, int], int]

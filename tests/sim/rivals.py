@@ -39,7 +39,7 @@ class UwsgiLike:
         self._busy.append(load.running / size if size else 1.0)
         if now < self._until:
             return max(size, self._least)
-        busy = 100.0 * sum(self._busy) / len(self._busy)
+        busy = 100.0 * math.fsum(self._busy) / len(self._busy)  # the same on every Python, as `sum` is not
         self._busy, self._until = [], now + self._window_s
         if busy > 50:
             self._quiet = 0

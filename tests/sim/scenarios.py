@@ -71,7 +71,7 @@ def mean_of(outcomes: list[Outcome]) -> Made:
     """Return the averages of runs with different seeds."""
 
     def mean(what: Callable[[Outcome], float]) -> float:
-        return sum(map(what, outcomes)) / len(outcomes)
+        return math.fsum(map(what, outcomes)) / len(outcomes)
 
     return Made(mean(lambda o: o.p95_s), mean(lambda o: o.starts), mean(lambda o: o.reversals), mean(lambda o: o.average))
 
