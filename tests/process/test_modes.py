@@ -335,7 +335,7 @@ def test_a_task_that_forks_and_comes_back_twice_is_answered_once(runs: Runs, exe
 def test_bytes_that_are_no_result_cost_the_executor(runs: Runs, executor: int) -> None:
     run = runs.end_of(f"{ODD}write_rubbish_to_sockets", max_attempts=1)
     assert run.end == ("FAILED", "worker_crashed", 1)
-    assert not is_alive(executor)
+    eventually(lambda: not is_alive(executor), what="the executor is gone")
 
 
 def test_large_payloads_and_results_pass_each_other(runs: Runs) -> None:

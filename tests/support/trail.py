@@ -22,7 +22,8 @@ class Execution:
 def read_trail(path: Path) -> dict[str, list[Execution]]:
     """Return the executions of every task, in order of their starts."""
     found: dict[tuple[str, str], Execution] = {}
-    for line in path.read_text().splitlines():
+    lines = path.read_text().split("\n")[:-1]  # behind the last end of a line somebody may be writing
+    for line in lines:
         name, execution, what, at = line.split()
         if what == "start":
             found[name, execution] = Execution(name, execution, float(at), float(at), ended=False)
