@@ -82,6 +82,10 @@ class Result(NamedTuple):
     delay_s: float | None = None
     output_follows: bool = False
 
+    def told(self, elapsed_s: float, *, output_follows: bool = False) -> "Result":
+        """Return it as it is told; what `_replace` does would take three times as long."""
+        return Result(self.seq, self.verdict, self.body, elapsed_s, self.delay_s, output_follows)
+
 
 def encode_batch(works: Iterable[Work]) -> bytes:
     """Return the payload of a hand-out frame."""
@@ -111,14 +115,12 @@ def decode_batch(payload: bytes) -> Iterator[Work]:
     at, end = 0, len(payload)
     while at < end:
         seq, result_id, attempt, max_attempts, priority, queue_n, path_n, spec_n, lease_no, limit_s = _TASK.unpack_from(payload, at)
-        at += _TASK.size
-        queue = payload[at : at + queue_n].decode()
-        at += queue_n
-        path = payload[at : at + path_n].decode(errors="replace")
-        at += path_n
-        spec = payload[at : at + spec_n]
-        at += spec_n
-        yield Work(seq, result_id, attempt, max_attempts, priority, queue, path, spec, lease_no, limit_s)
+        path_at = at + _TASK.size + queue_n
+        spec_at = path_at + path_n
+        queue = payload[path_at - queue_n : path_at].decode()
+        path = payload[path_at:spec_at].decode("utf-8", "replace")
+        at = spec_at + spec_n
+        yield Work(seq, result_id, attempt, max_attempts, priority, queue, path, payload[spec_at:at], lease_no, limit_s)
 
 
 def encode_result(result: Result) -> bytes:

@@ -15,6 +15,8 @@ from reproq_supervisor.executor.offspring import Offspring
 
 # Out of the way of descriptors that task code closes or leads elsewhere by number.
 FIRST_OWN_FD = 64
+_NO_STREAM = (OSError, ValueError, AttributeError)
+"""What a stream or descriptor answers that was closed, or taken away."""
 
 
 def new_capture_file(name: str) -> int:
@@ -54,9 +56,14 @@ class Capture:
 
         The caller closes them.
         """
-        flushed = _flush(sys.stdout) and _flush(sys.stderr)
-        out, err = _stat(1), _stat(2)
-        if not flushed or [sys.stdout, sys.stderr] != self._streams or (out.st_ino, err.st_ino) != self._inodes:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            out, err = os.fstat(1), os.fstat(2)
+            is_ours = [sys.stdout, sys.stderr] == self._streams and (out.st_ino, err.st_ino) == self._inodes
+        except _NO_STREAM:
+            is_ours = False
+        if not is_ours:
             out, err = self._restore()
         if not self._keep:
             return None
@@ -83,17 +90,10 @@ class Capture:
         return os.fstat(1), os.fstat(2)
 
 
-def _stat(fd: int) -> os.stat_result:
-    try:
-        return os.fstat(fd)
-    except OSError:
-        return os.stat_result([0] * 10)  # closed
-
-
 def _flush(stream: TextIO | None) -> bool:
     """Write out what *stream* holds; False when it is none, is closed, or leads nowhere."""
     try:
         stream.flush()  # type: ignore[union-attr]
-    except (OSError, ValueError, AttributeError):
+    except _NO_STREAM:
         return False
     return True

@@ -73,7 +73,7 @@ class CommandAttempt:
         return self._judge(work, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), asked)
 
     def _is_asked(self, work: Work) -> bool:
-        return self._table.soft(self._row)[0] == work.seq
+        return self._table.soft_reason(self._row, work.seq) is not None
 
     # -- start --------------------------------------------------------------------------------------------------------
 

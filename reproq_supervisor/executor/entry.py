@@ -6,14 +6,12 @@ they begin) sets its entry once, while the application is imported: `use_entry`.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from reproq_supervisor.executor.context import TaskContext
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """A task that is about to be called.
 
     Attributes:

@@ -162,8 +162,7 @@ def serve(link: BlockingLink, tokens_fd: int, run: Runner, capture: Capture, *, 
 
 def _report(link: BlockingLink, capture: Capture, result: Result, elapsed_s: float) -> None:
     fresh = capture.exchange_if_written()
-    told = Result(result.seq, result.verdict, result.body, elapsed_s, result.delay_s, output_follows=fresh is not None)
-    payload = encode_result(told)
+    payload = encode_result(result.told(elapsed_s, output_follows=fresh is not None))
     # The shard is gone when this fails; the end of the socket says so again in `serve`.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         link.send(payload, fresh or ())

@@ -58,9 +58,11 @@ class LoneHost(Host):
         self._open = seq
 
     def close(self, seq: int) -> None:
-        if os.getpid() == self._pid:
+        self._open = 0  # before the look at the lock: who takes it from now on sees this
+        # A thread is in the middle of its frame. In a process that the task forked there is none, and nobody to give the lock back.
+        if self._lock.locked() and os.getpid() == self._pid:
             with self._lock:
-                self._open = 0
+                pass
 
     def tell(self, seq: int, metadata: bytes) -> bool:
         if os.getpid() != self._pid:

@@ -208,7 +208,7 @@ class LoopExecutor:
         self._host.close(work.seq)
         django_state.end_task()
         self._runs.end_output(output)
-        return result._replace(elapsed_s=time.perf_counter() - started)
+        return result.told(time.perf_counter() - started)
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
         # Whoever cancels us cannot stop the thread: without its result the run would never end.

@@ -41,8 +41,8 @@ class SoftSignal:
         """Hand-out *seq* runs from now on; raise `SoftTimeout` if it was asked to stop before it began."""
         self._asked = None
         self._running = seq
-        asked, reason = self._table.soft(self._row)
-        if asked == seq:
+        reason = self._table.soft_reason(self._row, seq)
+        if reason is not None:
             self._running = 0
             raise SoftTimeout(reason.name.lower())
 
@@ -84,16 +84,15 @@ class SoftSignal:
 
     def asked(self, seq: int) -> SoftReason | None:
         """Return why hand-out *seq* was asked to stop, None if it was not."""
-        asked, reason = self._table.soft(self._row)
-        return reason if asked == seq else None
+        return self._table.soft_reason(self._row, seq)
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Stop what runs, if it is what the table says."""
         if self._held_back:
             self._is_due = True
             return
-        seq, reason = self._table.soft(self._row)
-        if not self._running or seq != self._running:
+        reason = self._table.soft_reason(self._row, self._running) if self._running else None
+        if reason is None:
             return
         # Once for each hand-out: a second exception could leave the very code that deals with the first.
         self._running = 0

@@ -51,7 +51,7 @@ class ThreadRuns:
         if os.getpid() != self._own_pid:
             os._exit(0)  # the task forked and came back twice: only the parent is an executor
         self.end_output(output)
-        return result._replace(elapsed_s=time.perf_counter() - started)
+        return result.told(time.perf_counter() - started)
 
     def new_output(self, seq: int) -> RunOutput | None:
         """Return where the run of hand-out *seq* writes to, None where nothing is kept."""

@@ -72,10 +72,11 @@ class DeadlineTable:
         _U8.pack_into(self._memory, row * ROW_BYTES + 16, reason)
         _U8.pack_into(self._memory, row * ROW_BYTES + 8, seq)
 
-    def soft(self, row: int) -> tuple[int, SoftReason]:
-        """Return (hand-out, reason) of the last soft signal for *row*."""
-        seq = int(_U8.unpack_from(self._memory, row * ROW_BYTES + 8)[0])
-        return seq, SoftReason(_U8.unpack_from(self._memory, row * ROW_BYTES + 16)[0] or SoftReason.TIMEOUT)
+    def soft_reason(self, row: int, seq: int) -> SoftReason | None:
+        """Return why hand-out *seq* is to stop, if the last soft signal for *row* is meant for it."""
+        if _U8.unpack_from(self._memory, row * ROW_BYTES + 8)[0] != seq:
+            return None
+        return SoftReason(_U8.unpack_from(self._memory, row * ROW_BYTES + 16)[0] or SoftReason.TIMEOUT)
 
     def set_busy(self, row: int, seq: int) -> None:
         """Say which hand-out keeps the loop of this executor busy."""

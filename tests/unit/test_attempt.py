@@ -158,12 +158,29 @@ def test_a_result_that_cannot_be_stored_fails_for_good(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "{", "[1]", "null", '{"args": 5}', '{"kwargs": "x"}', '{"task_path": 5}', "[" * 100_000, '{"args": [1' + "0" * 9000 + "]}"]
+    "spec",
+    [
+        "",
+        "{",
+        "{} {}",
+        "[1]",
+        "null",
+        '{"args": 5}',
+        '{"kwargs": "x"}',
+        '{"task_path": 5}',
+        "[" * 100_000,
+        '{"args": [1' + "0" * 9000 + "]}",
+    ],
 )
 def test_a_spec_that_cannot_be_read_fails_for_good(run: Run, spec: str) -> None:
     result = run(None, spec=spec)
     assert (result.verdict, body(result)["kind"]) == (Verdict.FAIL_FINALLY, "invalid_spec")
     assert body(result)["message"].startswith("spec_json")
+
+
+def test_a_spec_may_stand_between_blanks(run: Run) -> None:
+    path = f"{__name__}.HOME.task"
+    assert body(run(lambda number: number, spec=f'\r\n\t {{"task_path": "{path}", "args": [1]}} \n')) == 1
 
 
 def test_a_task_that_was_asked_to_stop_before_it_began_does_not_begin(run: Run, table: DeadlineTable) -> None:

@@ -255,6 +255,41 @@ def test_a_forked_child_has_nobody_to_tell(run: Callable[..., Result], table: De
     theirs.close()
 
 
+def test_a_run_ends_when_the_frame_of_its_thread_is_whole(table: DeadlineTable) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    host = LoneHost(BlockingLink(theirs), SoftSignal(table, 0))
+    host.open(SEQ)
+    telling = threading.Thread(target=host.tell, args=(SEQ, b"x" * 60_000))
+    telling.start()
+    ours.recv(1, socket.MSG_PEEK)  # the thread is in the middle of it
+    ending = threading.Thread(target=host.close, args=(SEQ,))
+    ending.start()
+    assert ending.is_alive()
+    assert len(BlockingLink(ours).receive() or b"") > 60_000
+    telling.join()
+    ending.join()
+    ours.close()
+    theirs.close()
+
+
+def test_a_forked_child_ends_though_a_thread_of_its_parent_was_telling(table: DeadlineTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    host = LoneHost(BlockingLink(theirs), SoftSignal(table, 0))
+    host.open(SEQ)
+    telling = threading.Thread(target=host.tell, args=(SEQ, b"x" * 60_000))
+    telling.start()
+    ours.recv(1, socket.MSG_PEEK)
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: 1)
+        host.close(SEQ)
+    BlockingLink(ours).receive()
+    telling.join()
+    ours.close()
+    theirs.close()
+
+
 def test_contexts_of_tasks_beside_each_other_do_not_mix() -> None:
     class Beside(Listening):
         is_alone = False
