@@ -72,7 +72,7 @@ class Claimer:
                 began = time.perf_counter()
                 rows = connection.execute(load("task_lane")["cycle"], _cycle(held)).fetchall()
                 self.cycles_s.append(time.perf_counter() - began)
-                self.done += sum(row[0] == "ended" for row in rows)
+                self.done += sum(len(row[-1]) for row in rows if row[0] == "ended")
                 held = [(row[1], row[3]) for row in rows if row[0] == "claimed"]
                 if not held:
                     enqueue(connection, [NewRun("bench.noop")] * BACKLOG)

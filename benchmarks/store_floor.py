@@ -61,7 +61,7 @@ def cycles(connection: psycopg.Connection[Any], worker_id: str, batch: int) -> I
         }
         parameters = {**NOTHING, **endings, "leased_by": worker_id, "queues": ["default"], "wanted": [batch]}
         rows = connection.execute(load("task_lane")["cycle"], parameters).fetchall()
-        ended = sum(row[0] == "ended" for row in rows)
+        ended = sum(len(row[-1]) for row in rows if row[0] == "ended")
         assert ended == n, f"expected {n} runs to end, got {ended}"
         claimed = [(row[1], row[3]) for row in rows if row[0] == "claimed"]
         yield len(claimed)

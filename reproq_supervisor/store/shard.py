@@ -177,17 +177,17 @@ class ShardStore:
         claimed: list[Claimed] = []
         flags = {"cut": False, "contended": False}
         next_token_s: float | None = None
-        for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec, key, due_at, took_s in rows:
+        for what, run, status, no, attempt, queue, priority, path, timeout_s, max_attempts, spec, key, due_at, took_s, runs in rows:
             match what:
                 case "claimed" | "suspect":
                     parts = (run, no, attempt, queue, priority, path, float(timeout_s), max_attempts, spec.encode(), what == "suspect")
                     claimed.append(Claimed(*parts))
                 case "ended":
-                    ended[run] = RunStatus(status)
+                    ended.update(dict.fromkeys(runs, RunStatus(status)))
                 case "refused":
-                    refused[run] = status
+                    refused.update(dict.fromkeys(runs or (run,), status))
                 case "lost" | "busy" | "unrenewed" | "cancel":
-                    named[what].add(run)
+                    named[what].update(runs or (run,))
                 case "cut" | "contended":
                     flags[what] = True
                 case "throttled":
@@ -196,7 +196,7 @@ class ShardStore:
                     reached = Place(key, due_at, run) if run is not None else None
                     self._looks.looked(queue, reached, took_s, time.monotonic())
                 case _:
-                    raise AssertionError(f"reproq_cycle: expected {_WORDS}, got {what!r}")
+                    raise AssertionError(f"reproq_brief_cycle: expected {_WORDS}, got {what!r}")
         sets = {name: frozenset(runs) for name, runs in named.items()}
         return CycleReply(
             ended=ended,

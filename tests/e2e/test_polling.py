@@ -12,7 +12,8 @@ from tests.support.postgres import Cluster, Database
 
 StartDaemon = Callable[..., Daemon]
 IDLE = """SELECT count(*) FROM pg_stat_activity
-          WHERE datname = current_database() AND application_name LIKE 'reproq shard%' AND state = 'idle' AND query LIKE '%reproq_cycle%'"""
+          WHERE datname = current_database() AND application_name LIKE 'reproq shard%' AND state = 'idle'
+            AND query LIKE '%reproq_brief_cycle%'"""
 
 
 def put(database: Database, **parts: Any) -> int:
@@ -43,7 +44,7 @@ def test_nothing_depends_on_the_session_when_told_so(start_daemon: StartDaemon, 
         eventually(is_done(own_database, run), what="the run is done")
     assert daemon.stop() == 0
     said = own_cluster.log.read_text(errors="replace")
-    assert "reproq_cycle" in said
+    assert "reproq_brief_cycle" in said
     assert "reproq_wake_due" in said
     assert "execute <unnamed>" in said
     assert "execute _pg3" not in said, "a statement was prepared"

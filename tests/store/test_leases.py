@@ -123,3 +123,17 @@ def test_a_cycle_without_endings_does_not_wait_for_the_disk_and_one_with_endings
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
         assert connection.execute(call, ([run], [no], ["succeed"], ["1"], [])).fetchone() == ("ended", run, None)
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+
+
+def test_a_shard_of_an_earlier_version_is_told_of_each_run_by_itself(put: Put, database: Database) -> None:
+    for _ in range(3):
+        put()
+    call = """SELECT what, result_id, status, lease_no
+              FROM reproq_cycle('w', 60, %s::bigint[], %s::bigint[], %s::text[], %s::text[], '{NULL}', '{NULL}', '{NULL}',
+                                '{}', '{}', '{}', '{}', '{}', '{}', %s::text[], '{2}', NULL, NULL, NULL, false, 67108864)"""
+    first = database.query(call, [], [], [], [], ["default"])
+    assert [row[0] for row in first] == ["claimed", "claimed"]
+    runs = [row[1] for row in first]
+    told = database.query(call, runs, [first[0][3], first[0][3] + 1], ["succeed"] * 2, ["1", "2"], ["default"])
+    assert told[:2] == [("ended", runs[0], "SUCCESSFUL", None), ("lost", runs[1], None, None)]
+    assert [row[0] for row in told[2:]] == ["claimed"]

@@ -1,8 +1,8 @@
 -- The one way in which an attempt ends, whatever the cause: shard, keeper and commands all come here.
--- revision: 16
+-- revision: 17
 -- locks: none while migrating.
 --
---   reproq_end           guards a batch: one refused row costs only itself, and so does one that somebody else has locked
+--   reproq_end_in_groups guards a batch: one refused row costs only itself, and so does one that somebody else has locked
 --     reproq_set_aside   after a wait for a lock was given up: locks what is free, and says what is not
 --     reproq_end_batch   reads the values; reproq_decide says what follows from each outcome
 --       reproq_finish    the end: lane row deleted, record written
@@ -18,6 +18,7 @@
 -- Plans are kept, and most are made while nothing waits. To a planner that sees an empty table the walk along its whole primary key, for
 -- each id anew, costs as much as one look into it, and seems of use for a merge. So ids are joined by = ANY (ARRAY[id]), which can be looked
 -- up but not merged: with plain equality a burst after a quiet night was worked off at 650 tasks/s until the table was analysed.
+-- Where each run of a cycle passes, in reproq_finish, by >= id AND <= id, which is the same without an array for each row.
 -- Times are the database's clock.
 
 -- What goes to the end of errors_json for one attempt: an array of one. *refused*: the words that PostgreSQL did not take as jsonb.
@@ -39,78 +40,78 @@ CREATE OR REPLACE FUNCTION reproq_repaired_jsonb(words text) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT AS
 $$ SELECT reproq_jsonb_or_null(regexp_replace(words, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\ufffd', 'g')) $$;
 
--- Ends runs for good: of the given endings those with outcome succeed, fail_finally or cancel. Returns those whose fence held.
+-- Ends runs for good: of the given endings those with outcome succeed, fail_finally or cancel. Returns those whose fence held, by their
+-- status.
 --   given: the result or the error of each, as jsonb; refused: its text where PostgreSQL does not take it.
+DROP FUNCTION IF EXISTS reproq_finish(text, bigint[], bigint[], text[], jsonb[], text[], double precision[], text[]);
 CREATE OR REPLACE FUNCTION reproq_finish(
     p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_given jsonb[], p_refused text[],
     p_started_ago double precision[], p_logs_uris text[]
-) RETURNS TABLE (result_id bigint, status text)
+) RETURNS TABLE (result_ids bigint[], status text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     clock timestamptz := clock_timestamp();
     worker jsonb := jsonb_build_array(p_leased_by);
-    lock_name text;
-    limit_name text;
+    locks text[];
+    limits text[];
     freed text[] := '{}';
-    workflow_id uuid;
-    flows text[] := '{}';
-    members bigint[] := '{}';
-    ends text[] := '{}';
+    members bigint[];
+    flows text[];
 BEGIN
-    FOR result_id, status, lock_name, limit_name, workflow_id IN
+    FOR result_ids, status, locks, limits, members, flows IN
     WITH ended AS MATERIALIZED (
         DELETE FROM task_lane l
         USING (SELECT *
                FROM unnest(p_ids, p_lease_nos, p_outcomes, p_given, p_refused, p_started_ago, p_logs_uris)
                     AS u (id, no, outcome, given, refused, started_ago, logs_uri)
                WHERE outcome IN ('succeed', 'fail_finally', 'cancel') ORDER BY id) e
-        WHERE l.result_id = ANY (ARRAY[e.id]) AND l.leased_by = p_leased_by AND l.lease_no = e.no
+        WHERE l.result_id >= e.id AND l.result_id <= e.id AND l.leased_by = p_leased_by AND l.lease_no = e.no
         RETURNING l.result_id AS id, l.attempts, l.claimed_at, l.lock_name, l.limit_name, l.workflow_id, e.started_ago, e.logs_uri,
                   CASE e.outcome WHEN 'succeed' THEN 'SUCCESSFUL' WHEN 'cancel' THEN 'CANCELLED' ELSE 'FAILED' END AS status,
                   CASE WHEN e.outcome = 'succeed' THEN coalesce(e.given, 'null') END AS result,
-                  CASE WHEN e.outcome <> 'succeed' THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error)
-    UPDATE task_runs r
-    SET status = e.status,
-        started_at = coalesce(r.started_at, clock - e.started_ago * interval '1 s'),
-        last_attempted_at = coalesce(e.claimed_at, r.last_attempted_at),
-        finished_at = clock,
-        failed_at = CASE WHEN e.status = 'FAILED' THEN clock END,
-        attempts = e.attempts,
-        -- A run that was seen to run has its worker already (without a leased_until it was only claimed: see 014_coexist).
-        worker_ids = CASE WHEN (r.status = 'RUNNING' AND r.leased_until IS NOT NULL) OR p_leased_by = '' THEN r.worker_ids
-                          ELSE reproq_append(r.worker_ids, worker, 50) END,
-        return_json = e.result,
-        errors_json = CASE WHEN e.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, e.error, 50) END,
-        last_error = CASE WHEN e.error IS NOT NULL THEN reproq_cut(coalesce(e.error #>> '{0,message}', e.error #>> '{0,kind}'), 1024) END,
-        run_after = CASE WHEN e.status = 'SUCCESSFUL' THEN r.run_after END,
-        cancel_requested = r.cancel_requested OR e.status = 'CANCELLED',
-        leased_by = NULL,
-        leased_until = NULL,
-        logs_uri = coalesce(e.logs_uri, r.logs_uri),
-        was_deduped = r.dedupe_key IS NOT NULL,
-        dedupe_key = NULL,
-        updated_at = clock,
-        rev = r.rev + 1
-    FROM ended e
-    WHERE r.result_id = ANY (ARRAY[e.id])
-    RETURNING r.result_id, r.status, e.lock_name, e.limit_name, e.workflow_id
+                  CASE WHEN e.outcome <> 'succeed' THEN reproq_error_entry(e.given, e.refused, l.attempts, p_leased_by, clock) END AS error),
+    written AS (
+        UPDATE task_runs r
+        SET status = e.status,
+            started_at = coalesce(r.started_at, clock - e.started_ago * interval '1 s'),
+            last_attempted_at = coalesce(e.claimed_at, r.last_attempted_at),
+            finished_at = clock,
+            failed_at = CASE WHEN e.status = 'FAILED' THEN clock END,
+            attempts = e.attempts,
+            -- A run that was seen to run has its worker already (without a leased_until it was only claimed: see 014_coexist).
+            worker_ids = CASE WHEN (r.status = 'RUNNING' AND r.leased_until IS NOT NULL) OR p_leased_by = '' THEN r.worker_ids
+                              ELSE reproq_append(r.worker_ids, worker, 50) END,
+            return_json = e.result,
+            errors_json = CASE WHEN e.error IS NULL THEN r.errors_json ELSE reproq_append(r.errors_json, e.error, 50) END,
+            last_error = CASE WHEN e.error IS NOT NULL THEN reproq_cut(coalesce(e.error #>> '{0,message}', e.error #>> '{0,kind}'), 1024) END,
+            run_after = CASE WHEN e.status = 'SUCCESSFUL' THEN r.run_after END,
+            cancel_requested = r.cancel_requested OR e.status = 'CANCELLED',
+            leased_by = NULL,
+            leased_until = NULL,
+            logs_uri = coalesce(e.logs_uri, r.logs_uri),
+            was_deduped = r.dedupe_key IS NOT NULL,
+            dedupe_key = NULL,
+            updated_at = clock,
+            rev = r.rev + 1
+        FROM ended e
+        WHERE r.result_id >= e.id AND r.result_id <= e.id
+        RETURNING r.result_id, r.status, e.lock_name, e.limit_name, e.workflow_id)
+    SELECT array_agg(w.result_id), w.status, array_agg(w.lock_name) FILTER (WHERE w.lock_name IS NOT NULL),
+           array_agg(w.limit_name) FILTER (WHERE w.limit_name IS NOT NULL),
+           array_agg(w.result_id) FILTER (WHERE w.workflow_id IS NOT NULL),
+           array_agg('flow:' || w.workflow_id) FILTER (WHERE w.workflow_id IS NOT NULL)
+    FROM written w
+    GROUP BY w.status
     LOOP
         RETURN NEXT;
-        IF lock_name IS NOT NULL OR limit_name IS NOT NULL THEN
-            freed := freed || lock_name || limit_name;
-        END IF;
-        IF workflow_id IS NOT NULL THEN
-            flows := flows || ('flow:' || workflow_id);
-            members := members || result_id;
-            ends := ends || status;
+        freed := freed || locks || limits;
+        IF members IS NOT NULL THEN
+            INSERT INTO reproq_flow_ends (flow, result_id, status) SELECT u.flow, u.id, status FROM unnest(flows, members) AS u (flow, id);
         END IF;
     END LOOP;
     PERFORM reproq_free_keys(freed);
-    IF members <> '{}' THEN
-        INSERT INTO reproq_flow_ends (flow, result_id, status) SELECT * FROM unnest(flows, members, ends);
-    END IF;
 
     -- Not those of runs that go on: a stale ending must not take the wish away from the present holder.
     DELETE FROM reproq_cancel_requests c
@@ -209,7 +210,7 @@ CREATE OR REPLACE FUNCTION reproq_decide(
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     release_cap CONSTANT integer := 10;
-    suspect_from CONSTANT smallint := 3;  -- as in reproq_take
+    suspect_from CONSTANT smallint := 3;  -- as in reproq_claim
     charged_from CONSTANT smallint := suspect_from + 1;
 BEGIN
     SELECT array_agg(d.outcome ORDER BY d.n),
@@ -247,10 +248,11 @@ END
 $$;
 
 -- Ends a batch, or raises on the first row that PostgreSQL refuses for another reason than its JSON text.
+DROP FUNCTION IF EXISTS reproq_end_batch(text, bigint[], bigint[], text[], text[], double precision[], double precision[], text[]);
 CREATE OR REPLACE FUNCTION reproq_end_batch(
     p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[],
     p_started_ago double precision[], p_logs_uris text[]
-) RETURNS TABLE (result_id bigint, status text)
+) RETURNS TABLE (result_ids bigint[], status text)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
@@ -281,7 +283,9 @@ BEGIN
     IF outcomes && ARRAY['fail', 'release', 'put_back'] THEN
         SELECT d.outcomes, d.given, d.delays INTO outcomes, given, delays FROM reproq_decide(p_ids, outcomes, given, delays) d;
         RETURN QUERY
-        SELECT * FROM reproq_give_back(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris, delays);
+        SELECT array_agg(g.result_id), g.status
+        FROM reproq_give_back(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris, delays) g
+        GROUP BY g.status;
     END IF;
     IF outcomes && ARRAY['succeed', 'fail_finally', 'cancel'] THEN
         RETURN QUERY SELECT * FROM reproq_finish(p_leased_by, p_ids, p_lease_nos, outcomes, given, refused, p_started_ago, p_logs_uris);
@@ -328,18 +332,18 @@ $$;
 --   delays: seconds until a retry, NULL = policy;
 --   started_ago: seconds since the execution began, NULL = never;
 --   logs_uris: where the output went, NULL = nowhere.
--- Returns (run, status of its record now) for every run whose fence (leased_by, lease_no) held; the others are lost to the caller.
+-- Returns runs with the status of their records now, those of one status together, for every run whose fence (leased_by, lease_no) held; the
+-- others are lost to the caller.
 -- Status NULL: nothing of it is written, so say it again later. Without a trouble, since somebody else keeps the run locked, for longer than the
 -- lock_timeout; with one, since PostgreSQL refuses to write it: see reproq_trouble.
 --
 -- A row that is refused costs only itself, whatever the reason (ADR 29). If it is one of values (a constraint, a size, a trigger that raises) the
 -- attempt fails by it, and is told so; any other, and a failure that is refused as well, is nobody's verdict on this result: a table or a right
 -- that somebody's trigger misses will be there again.
-DROP FUNCTION IF EXISTS reproq_end(text, bigint[], bigint[], text[], text[], double precision[], double precision[], text[]);
-CREATE OR REPLACE FUNCTION reproq_end(
+CREATE OR REPLACE FUNCTION reproq_end_in_groups(
     p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[] DEFAULT NULL,
     p_started_ago double precision[] DEFAULT NULL, p_logs_uris text[] DEFAULT NULL
-) RETURNS TABLE (result_id bigint, status text, trouble text)
+) RETURNS TABLE (result_ids bigint[], status text, trouble text)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '200ms' AS $$
 #variable_conflict use_column
 DECLARE
@@ -364,7 +368,9 @@ BEGIN
     END;
     -- What is no row's fault, such as a right that is missing on our own tables, fails here.
     SELECT s.outcomes, s.busy INTO outcomes, busy FROM reproq_set_aside(p_leased_by, p_ids, p_lease_nos, p_outcomes) s;
-    RETURN QUERY SELECT id, NULL::text, NULL::text FROM unnest(busy) AS u (id);
+    IF busy <> '{}' THEN
+        RETURN QUERY SELECT busy, NULL::text, NULL::text;
+    END IF;
     IF met_lock THEN
         BEGIN
             RETURN QUERY
@@ -393,7 +399,7 @@ BEGIN
                 error := jsonb_build_object('kind', 'bad_result', 'message', 'the end of this attempt cannot be stored: ' || SQLERRM)::text;
             WHEN OTHERS THEN
                 RAISE WARNING 'task run %: its end is refused: %', p_ids[i], SQLERRM;
-                RETURN QUERY SELECT p_ids[i], NULL::text, reproq_trouble(SQLSTATE, SQLERRM);
+                RETURN QUERY SELECT p_ids[i:i], NULL::text, reproq_trouble(SQLSTATE, SQLERRM);
                 CONTINUE;
         END;
         IF is_refused THEN
@@ -408,18 +414,30 @@ BEGIN
                     NULL;
                 WHEN OTHERS OR assert_failure THEN
                     RAISE WARNING 'task run %: its end is refused: %', p_ids[i], SQLERRM;
-                    RETURN QUERY SELECT p_ids[i], NULL::text, reproq_trouble(SQLSTATE, SQLERRM);
+                    RETURN QUERY SELECT p_ids[i:i], NULL::text, reproq_trouble(SQLSTATE, SQLERRM);
                     CONTINUE;
             END;
         END IF;
         -- Not the run itself is locked, that would have been set aside, but something that somebody's trigger wants.
-        RETURN QUERY SELECT p_ids[i], NULL::text, NULL::text;
+        RETURN QUERY SELECT p_ids[i:i], NULL::text, NULL::text;
         waits := waits + 1;
         IF waits >= most_waits THEN
             RETURN QUERY
-            SELECT e.id, NULL::text, NULL::text FROM unnest(p_ids[i + 1:], outcomes[i + 1:]) AS e (id, outcome) WHERE e.outcome <> 'busy';
+            SELECT ARRAY[e.id], NULL::text, NULL::text FROM unnest(p_ids[i + 1:], outcomes[i + 1:]) AS e (id, outcome) WHERE e.outcome <> 'busy';
             EXIT;
         END IF;
     END LOOP;
 END
+$$;
+
+-- The same with a row for each run.
+DROP FUNCTION IF EXISTS reproq_end(text, bigint[], bigint[], text[], text[], double precision[], double precision[], text[]);
+CREATE OR REPLACE FUNCTION reproq_end(
+    p_leased_by text, p_ids bigint[], p_lease_nos bigint[], p_outcomes text[], p_values text[], p_delays double precision[] DEFAULT NULL,
+    p_started_ago double precision[] DEFAULT NULL, p_logs_uris text[] DEFAULT NULL
+) RETURNS TABLE (result_id bigint, status text, trouble text)
+LANGUAGE sql SET search_path FROM CURRENT AS $$
+    SELECT u.id, g.status, g.trouble
+    FROM reproq_end_in_groups(p_leased_by, p_ids, p_lease_nos, p_outcomes, p_values, p_delays, p_started_ago, p_logs_uris) g
+    CROSS JOIN LATERAL unnest(g.result_ids) AS u (id)
 $$;

@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 18
+-- revision: 19
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -9,48 +9,38 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                 ELSE octet_length(spec::text) END::bigint
 $$;
 
--- Claims up to p_limit runs of one queue, the first in line after a place in that line: the first one whatever its size, the others while
--- their specs are no longer than p_bytes in all. found: how many there were to take; if fewer are returned, the rest was too long.
--- unwanted: why it shall not run (expired, cancelled, too_large), and then it comes without its spec. A last row says passed: some of those
--- first in line had no room in their keys or found no token of their rate; it names the place to go on from, and found is the number of them that a claim should try again
--- soon, because somebody had the lock of a key or a bucket.
--- is_suspect: its shards keep dying; it must show as RUNNING before it starts, so that the next death counts.
+-- Locks up to p_limit runs of one queue, the first in line after a place in that line, and says which of them may run, in their order: ids,
+-- their rows of the lane (ctids, good as long as nobody but this transaction can write them), their keys in the line (keys, dues), the rate
+-- whose token each has spent (rates; NULL array = none has), and the number of their holds. ids NULL: nobody is in line.
+-- passed_id: some of the first in line had no room in their keys or found no token of their rate; it is the last that was looked at, the place
+-- to go on from. busy: how many of them a claim should try again soon, because somebody had the lock of a key or a bucket.
 DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
 DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, bigint, double precision, timestamptz, bigint);
-CREATE OR REPLACE FUNCTION reproq_take(
-    p_leased_by text, p_lease_no bigint, p_lease_s double precision, p_queue text, p_limit integer, p_bytes bigint,
-    p_after_key double precision, p_after_due timestamptz, p_after_id bigint
-) RETURNS TABLE (result_id bigint, attempt integer, priority integer, task_path text, timeout_s integer, max_attempts integer, spec text,
-                 order_key double precision, due_at timestamptz, bytes bigint, found bigint, unwanted text,
-                 is_suspect boolean)
+CREATE OR REPLACE FUNCTION reproq_next_in_line(
+    p_queue text, p_limit integer, p_after_key double precision, p_after_due timestamptz, p_after_id bigint,
+    OUT ids bigint[], OUT ctids tid[], OUT keys double precision[], OUT dues timestamptz[], OUT rates text[], OUT hold bigint,
+    OUT busy integer, OUT passed_id bigint, OUT passed_key double precision, OUT passed_due timestamptz)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan AS $$
-#variable_conflict use_column
 DECLARE
-    suspect_from CONSTANT smallint := 3;
-    clock timestamptz := clock_timestamp();
-    ids bigint[];
-    keys double precision[];
-    dues timestamptz[];
     with_keys bigint[];
-    hold bigint;
     admitted bigint[];
     able bigint[];
     spent bigint[];
-    rates text[];
-    busy integer := 0;
     poor integer;
-    n integer;
+    many integer;
 BEGIN
+    busy := 0;
     IF EXISTS (SELECT FROM reproq_coexistence) THEN
         SELECT array_agg(p.result_id), array_agg(p.order_key), array_agg(p.due_at), array_agg(p.result_id) FILTER (WHERE p.has_keys)
         INTO ids, keys, dues, with_keys
         FROM reproq_pick_beside_older(p_queue, p_limit, p_after_key, p_after_due, p_after_id) p;
     ELSE
-        SELECT array_agg(p.result_id), array_agg(p.order_key), array_agg(p.due_at), array_agg(p.result_id) FILTER (WHERE p.has_keys)
-        INTO ids, keys, dues, with_keys
-        FROM (SELECT l.result_id, l.order_key, l.due_at, l.lock_name IS NOT NULL OR l.limit_name IS NOT NULL AS has_keys
+        SELECT array_agg(p.result_id), array_agg(p.ctid), array_agg(p.order_key), array_agg(p.due_at),
+               array_agg(p.result_id) FILTER (WHERE p.has_keys)
+        INTO ids, ctids, keys, dues, with_keys
+        FROM (SELECT l.result_id, l.ctid, l.order_key, l.due_at, l.lock_name IS NOT NULL OR l.limit_name IS NOT NULL AS has_keys
               FROM task_lane l
               WHERE l.state = 'ready' AND l.queue_name = p_queue AND (l.order_key, l.due_at, l.result_id) > (p_after_key, p_after_due, p_after_id)
               ORDER BY l.order_key, l.due_at, l.result_id
@@ -71,54 +61,19 @@ BEGIN
         SELECT s.able, s.busy, s.names INTO able, poor, rates FROM reproq_spend(spent) s;
         busy := busy + poor;
     END IF;
-    RETURN QUERY
-    WITH picked AS MATERIALIZED (
-        SELECT u.result_id, u.order_key, u.due_at
-        FROM unnest(ids, keys, dues) AS u (result_id, order_key, due_at)
-        WHERE cardinality(able) = cardinality(ids) OR u.result_id = ANY (able)),
-    judged AS MATERIALIZED (
-        SELECT p.*, r.result_id IS NOT NULL AS is_recorded, r.spec_json, r.metadata_json, r.task_path, w.unwanted,
-               CASE WHEN w.unwanted IS NULL THEN b.bytes ELSE 0 END AS bytes
-        FROM picked p
-        LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[p.result_id])
-        CROSS JOIN LATERAL (SELECT coalesce(reproq_spec_bytes(r.spec_json), 0) AS bytes OFFSET 0) b
-        CROSS JOIN LATERAL (
-            SELECT reproq_unwanted(r.expires_at, r.cancel_requested
-                                   OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = p.result_id),
-                                   b.bytes, clock) AS unwanted) w),
-    fitting AS MATERIALIZED (
-        SELECT j.*, sum(j.bytes) OVER line AS bytes_so_far, row_number() OVER line AS n, count(*) OVER () AS found
-        FROM judged j
-        WINDOW line AS (ORDER BY j.order_key, j.due_at, j.result_id ROWS UNBOUNDED PRECEDING)),
-    taken AS (
-        UPDATE task_lane l
-        SET state = 'running', leased_by = p_leased_by, lease_no = p_lease_no, leased_until = clock + p_lease_s * interval '1 s',
-            claimed_at = clock, attempts = l.attempts + 1,
-            hold_no = CASE WHEN l.lock_name IS NULL AND l.limit_name IS NULL THEN l.hold_no ELSE coalesce(hold, 9223372036854775807) END,
-            paid_rate = CASE WHEN rates IS NOT NULL THEN rates[array_position(spent, l.result_id)] END
-        FROM fitting f
-        WHERE l.result_id = ANY (ARRAY[f.result_id]) AND (f.bytes_so_far <= p_bytes OR f.n = 1)
-        RETURNING l.attempts, l.priority, l.timeout_seconds, l.max_attempts, l.deaths, f.*)
-    SELECT t.result_id, t.attempts, t.priority, coalesce(t.spec_json ->> 'task_path', t.task_path), t.timeout_seconds, t.max_attempts,
-           -- What earlier attempts noted down travels with the spec, to whom it is the same whether it does.
-           CASE WHEN t.unwanted IS NOT NULL THEN NULL
-                WHEN t.metadata_json = '{}' OR jsonb_typeof(t.spec_json) <> 'object' THEN t.spec_json::text
-                ELSE (t.spec_json || jsonb_build_object('metadata', t.metadata_json))::text END, t.order_key, t.due_at, t.bytes, t.found, t.unwanted,
-           t.deaths >= suspect_from
-    FROM taken t
-    WHERE t.is_recorded
-    ORDER BY t.order_key, t.due_at, t.result_id;
-    IF rates IS NOT NULL THEN
-        -- What was too long for this claim has spent nothing.
-        rates := ARRAY(SELECT u.rate FROM unnest(spent, rates) AS u (id, rate) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id])
-                       WHERE u.rate IS NOT NULL AND u.id = ANY (able) AND l.lease_no <> p_lease_no);
-        IF rates <> '{}' THEN
-            PERFORM reproq_refund(rates);
-        END IF;
+    many := cardinality(ids);
+    IF cardinality(able) < many THEN
+        passed_id := ids[many];
+        passed_key := keys[many];
+        passed_due := dues[many];
     END IF;
-    IF cardinality(able) < cardinality(ids) THEN
-        n := cardinality(ids);
-        RETURN QUERY SELECT ids[n], 0, 0, '', 0, 0, '', keys[n], dues[n], 0::bigint, busy::bigint, 'passed', false;
+    IF ctids IS NULL OR with_keys IS NOT NULL OR rates IS NOT NULL THEN
+        -- What looked at keys and rates may have written to them.
+        SELECT coalesce(array_agg(l.result_id ORDER BY u.n), '{}'), array_agg(l.ctid ORDER BY u.n), array_agg(u.key ORDER BY u.n),
+               array_agg(u.due ORDER BY u.n), CASE WHEN rates IS NOT NULL THEN array_agg(rates[array_position(spent, u.id)] ORDER BY u.n) END
+        INTO ids, ctids, keys, dues, rates
+        FROM unnest(ids, keys, dues) WITH ORDINALITY AS u (id, key, due, n) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id])
+        WHERE cardinality(able) = many OR u.id = ANY (able);
     END IF;
 END
 $$;
@@ -135,53 +90,62 @@ $$;
 -- walks over all of them (5 ms after 60,000 claims, 50 ms after 300,000). So a look that was dear is reported, with the place it reached,
 -- and the caller begins the next ones there (after_*[i]; NULL arrays = from the start). See store/looks.py for when it must look from the
 -- start again.
--- what: claimed; suspect, claimed too, see reproq_take; looked: queue_name, order_key, due_at and result_id of the last run taken
+-- what: claimed; suspect, claimed too, but its shards keep dying: it must show as RUNNING before it starts, so that the next death counts;
+-- looked: queue_name, order_key, due_at and result_id of the last run taken
 -- (NULL = none), took_s of a dear look from the
 -- start (NULL = it began at the caller's place); cut: queue_name had more, which p_bytes did not allow; or contended: somebody had the lock
 -- of a key at this moment, so that a claim a moment later may find more.
-DROP FUNCTION IF EXISTS reproq_take(text, bigint, double precision, text, integer, double precision, timestamptz, bigint);
+-- p_is_idle: the caller has said that it sleeps; a claim that brings something takes that back.
+--
+-- What is wide, a spec, goes through one loop and no further step: each costs 0.2 to 0.7 us a run. So the rows of the lane, which are locked,
+-- are written after that, by what is narrow and known of them, their place.
 DROP FUNCTION IF EXISTS reproq_claim(text, double precision, text[], integer[], double precision[], timestamptz[], bigint[]);
+DROP FUNCTION IF EXISTS reproq_claim(text, double precision, text[], integer[], double precision[], timestamptz[], bigint[], bigint);
 CREATE OR REPLACE FUNCTION reproq_claim(
     p_leased_by text, p_lease_s double precision, p_queues text[], p_wanted integer[],
     p_after_keys double precision[] DEFAULT NULL, p_after_dues timestamptz[] DEFAULT NULL, p_after_ids bigint[] DEFAULT NULL,
-    p_bytes bigint DEFAULT 67108864
+    p_bytes bigint DEFAULT 67108864, p_is_idle boolean DEFAULT false
 ) RETURNS TABLE (what text, result_id bigint, lease_no bigint, attempt integer, queue_name text, priority integer, task_path text,
                  timeout_s integer, max_attempts integer, spec text, order_key double precision, due_at timestamptz,
                  took_s double precision)
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     most_tries CONSTANT integer := 5;
+    suspect_from CONSTANT smallint := 3;
+    clock timestamptz;
     -- Queues that have nothing more to give; the paused ones from the start.
     drained text[] := ARRAY(SELECT c.queue_name FROM reproq_queue_controls c WHERE c.queue_name = ANY (p_queues) AND c.paused);
+    -- One number for the whole claim: it only has to grow, and to differ from that of every earlier lease of the same run.
+    number CONSTANT bigint := nextval('reproq_lease_seq');
     missing integer := 0;
+    claimed integer := 0;
     wanted bigint;
-    has_claimed boolean := false;
     bytes_left bigint := p_bytes;
     share integer;
     got integer;
-    found bigint;
     to_find bigint;
-    got_before integer;
-    bytes bigint;
     after_key double precision;
     after_due timestamptz;
     after_id bigint;
-    passed_over boolean;
+    line record;
+    wishes bigint[];
+    n integer;
+    bytes bigint;
+    unrecorded integer;
     contended boolean := false;
     began_at timestamptz;
     passed bigint;
     is_from_start boolean;
-    why text;
-    is_suspect boolean;
     refused bigint[] := '{}';
     reasons text[] := '{}';
 BEGIN
     FOREACH share IN ARRAY p_wanted LOOP
         missing := missing + share;
     END LOOP;
-    -- One number for the whole claim: it only has to grow, and to differ from that of every earlier lease of the same run.
-    lease_no := nextval('reproq_lease_seq');
+    lease_no := number;
     <<rounds>>
     FOR round IN 1 .. 3 LOOP
         EXIT WHEN missing <= 0 OR p_queues <@ drained;
@@ -200,44 +164,90 @@ BEGIN
             CONTINUE WHEN share <= 0 OR p_queues[i] = ANY (drained);
             queue_name := p_queues[i];
             got := 0;
-            got_before := 0;
             began_at := clock_timestamp();
             passed := pg_stat_get_xact_tuples_returned('task_lane_ready'::regclass);
             is_from_start := coalesce(p_after_keys[i], '-Infinity') = '-Infinity';
             after_key := coalesce(p_after_keys[i], '-Infinity');
             after_due := coalesce(p_after_dues[i], '-infinity');
             after_id := coalesce(p_after_ids[i], 0);
-            result_id := NULL;
             to_find := 0;
             FOR try IN 1 .. most_tries LOOP
-                passed_over := false;
-                FOR result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, bytes, found, why, is_suspect IN
-                    SELECT * FROM reproq_take(p_leased_by, lease_no, p_lease_s, queue_name, share - got, bytes_left, after_key, after_due, after_id)
-                LOOP
-                    IF why = 'passed' THEN
-                        passed_over := true;
-                        contended := contended OR found > 0;
-                        after_key := order_key;
-                        after_due := due_at;
-                        after_id := result_id;
-                        CONTINUE;
+                clock := clock_timestamp();
+                SELECT * INTO line FROM reproq_next_in_line(queue_name, share - got, after_key, after_due, after_id);
+                n := 0;
+                IF line.ids <> '{}' THEN
+                    wishes := (SELECT array_agg(c.result_id) FROM reproq_cancel_requests c WHERE c.result_id = ANY (line.ids));
+                    unrecorded := 0;
+                    -- The first one whatever its size, the others while their specs are no longer than bytes_left in all.
+                    FOR what, result_id, attempt, priority, task_path, timeout_s, max_attempts, spec, n, bytes IN
+                        SELECT CASE WHEN f.recorded IS NULL THEN 'unrecorded' WHEN f.unwanted IS NOT NULL THEN f.unwanted
+                                    WHEN f.deaths >= suspect_from THEN 'suspect' ELSE 'claimed' END,
+                               f.result_id, f.attempts + 1, f.priority, coalesce(f.spec_json ->> 'task_path', f.task_path), f.timeout_seconds,
+                               f.max_attempts,
+                               -- What earlier attempts noted down travels with the spec, to whom it is the same whether it does.
+                               CASE WHEN f.unwanted IS NOT NULL THEN NULL
+                                    WHEN f.metadata_json = '{}' OR jsonb_typeof(f.spec_json) <> 'object' THEN f.spec_json::text
+                                    ELSE (f.spec_json || jsonb_build_object('metadata', f.metadata_json))::text END,
+                               f.n::integer, f.bytes
+                        FROM (SELECT u.n, l.result_id, l.attempts, l.priority, l.timeout_seconds, l.max_attempts, l.deaths,
+                                     r.result_id AS recorded, r.spec_json, r.metadata_json, r.task_path, w.unwanted,
+                                     sum(CASE WHEN w.unwanted IS NULL THEN r.bytes END) OVER (ORDER BY u.n ROWS UNBOUNDED PRECEDING) AS bytes
+                              FROM unnest(line.ids, line.ctids) WITH ORDINALITY AS u (id, at, n)
+                              JOIN task_lane l ON l.ctid = u.at AND l.result_id = u.id
+                              LEFT JOIN LATERAL (
+                                  SELECT t.result_id, t.spec_json, t.metadata_json, t.task_path, t.expires_at, t.cancel_requested,
+                                         reproq_spec_bytes(t.spec_json)::integer AS bytes
+                                  FROM task_runs t WHERE t.result_id = u.id OFFSET 0) r ON true
+                              CROSS JOIN LATERAL (
+                                  SELECT reproq_unwanted(r.expires_at, r.cancel_requested OR u.id = ANY (wishes), r.bytes, clock) AS unwanted) w
+                             ) f
+                        WHERE f.n = 1 OR coalesce(f.bytes, 0) <= bytes_left
+                        ORDER BY f.n
+                    LOOP
+                        IF what = 'claimed' OR what = 'suspect' THEN
+                            RETURN NEXT;
+                        ELSIF what = 'unrecorded' THEN
+                            unrecorded := unrecorded + 1;
+                        ELSE
+                            refused := refused || result_id;
+                            reasons := reasons || what;
+                        END IF;
+                    END LOOP;
+                    UPDATE task_lane l
+                    SET state = 'running', leased_by = p_leased_by, lease_no = number, leased_until = clock + p_lease_s * interval '1 s',
+                        claimed_at = clock, attempts = l.attempts + 1,
+                        hold_no = CASE WHEN l.lock_name IS NULL AND l.limit_name IS NULL THEN l.hold_no
+                                       ELSE coalesce(line.hold, 9223372036854775807) END,
+                        paid_rate = u.rate
+                    FROM unnest(line.ctids[:n], line.ids[:n], line.rates[:n]) AS u (at, id, rate)
+                    WHERE l.ctid = u.at AND l.result_id = u.id;
+                    IF n > unrecorded THEN
+                        to_find := got + cardinality(line.ids);
                     END IF;
-                    what := CASE WHEN is_suspect THEN 'suspect' ELSE 'claimed' END;
-                    to_find := got_before + found;
-                    got := got + 1;
-                    has_claimed := true;
-                    bytes_left := bytes_left - bytes;
-                    IF why IS NOT NULL THEN
-                        refused := refused || result_id;
-                        reasons := reasons || why;
-                    ELSE
-                        RETURN NEXT;
+                    got := got + n - unrecorded;
+                    bytes_left := bytes_left - coalesce(bytes, 0);
+                    IF line.rates[n + 1:] <> '{}' THEN
+                        -- What was too long for this claim has spent nothing.
+                        PERFORM reproq_refund(line.rates[n + 1:]);
                     END IF;
-                END LOOP;
-                EXIT WHEN NOT passed_over OR got >= share OR got < to_find OR bytes_left <= 0;
-                got_before := got;
+                END IF;
+                contended := contended OR line.busy > 0;
+                IF line.passed_id IS NULL THEN
+                    result_id := line.ids[n];
+                    order_key := line.keys[n];
+                    due_at := line.dues[n];
+                ELSE
+                    result_id := line.passed_id;
+                    order_key := line.passed_key;
+                    due_at := line.passed_due;
+                    after_key := order_key;
+                    after_due := due_at;
+                    after_id := result_id;
+                END IF;
+                EXIT WHEN line.passed_id IS NULL OR got >= share OR got < to_find OR bytes_left <= 0;
             END LOOP;
             missing := missing - got;
+            claimed := claimed + got;
             what := 'looked';
             passed := pg_stat_get_xact_tuples_returned('task_lane_ready'::regclass) - passed;
             took_s := CASE WHEN is_from_start THEN extract(epoch FROM clock_timestamp() - began_at) END;
@@ -246,13 +256,15 @@ BEGIN
                 RETURN NEXT;
             END IF;
             took_s := NULL;
+            order_key := NULL;
+            due_at := NULL;
             IF got < to_find OR bytes_left <= 0 THEN
                 what := 'cut';
                 RETURN NEXT;
                 EXIT rounds;
             END IF;
             IF got < share THEN
-                IF passed_over THEN
+                IF line.passed_id IS NOT NULL THEN
                     -- There are more than were looked at.
                     what := 'cut';
                     RETURN NEXT;
@@ -268,8 +280,12 @@ BEGIN
     IF cardinality(refused) > 0 THEN
         PERFORM reproq_refuse(p_leased_by, lease_no, refused, reasons);
     END IF;
-    IF has_claimed AND EXISTS (SELECT FROM reproq_coexistence) THEN
+    claimed := claimed - cardinality(refused);
+    IF claimed > 0 AND EXISTS (SELECT FROM reproq_coexistence) THEN
         PERFORM reproq_show_claimed(p_leased_by, lease_no);
+    END IF;
+    IF claimed > 0 AND p_is_idle THEN
+        DELETE FROM reproq_queue_idle i WHERE i.worker_id = p_leased_by;
     END IF;
 END
 $$;
@@ -433,10 +449,9 @@ $$;
 -- A shard's whole conversation. One row for each thing to tell, by *what*: ended (status), lost, cancel; busy, an ending or a start that is
 -- not written because somebody has locked the run; refused, one that PostgreSQL does not write (status: the trouble); unrenewed as reproq_renew, claimed, suspect, looked and cut as reproq_claim tells;
 -- throttled, when a look may find more after took_s: a token will be there, or a run will be due.
-DROP FUNCTION IF EXISTS reproq_cycle(
-    text, double precision, bigint[], bigint[], text[], text[], double precision[], double precision[], text[], bigint[], bigint[],
-    double precision[], bigint[], bigint[], bigint[], text[], integer[], double precision[], timestamptz[], bigint[], boolean);
-CREATE OR REPLACE FUNCTION reproq_cycle(
+-- runs: of all of which it is said; NULL where it is said of result_id alone. A row for each end, through every layer and to the client, cost
+-- as much as a quarter of writing it.
+CREATE OR REPLACE FUNCTION reproq_brief_cycle(
     p_leased_by text, p_lease_s double precision,
     p_end_ids bigint[], p_end_lease_nos bigint[], p_end_outcomes text[], p_end_values text[], p_end_delays double precision[],
     p_end_started_ago double precision[], p_end_logs_uris text[],
@@ -447,16 +462,15 @@ CREATE OR REPLACE FUNCTION reproq_cycle(
     p_is_idle boolean, p_bytes bigint DEFAULT 67108864
 ) RETURNS TABLE (what text, result_id bigint, status text, lease_no bigint, attempt integer, queue_name text, priority integer,
                  task_path text, timeout_s integer, max_attempts integer, spec text, order_key double precision, due_at timestamptz,
-                 took_s double precision)
+                 took_s double precision, runs bigint[])
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
-    ended bigint[] := '{}';
+    told bigint[] := '{}';
     paid bigint[];
     paid_rates text[];
     unspent text[];
     trouble text;
-    has_claimed boolean := false;
     next_due_s double precision;
 BEGIN
     IF cardinality(p_end_ids) > 0 OR cardinality(p_show_ids) > 0 THEN
@@ -471,31 +485,33 @@ BEGIN
             JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id]) AND l.leased_by = p_leased_by AND l.lease_no = u.no
             WHERE u.outcome = 'put_back' AND l.paid_rate IS NOT NULL;
         END IF;
-        FOR result_id, status, trouble IN
-            SELECT * FROM reproq_end(p_leased_by, p_end_ids, p_end_lease_nos, p_end_outcomes, p_end_values, p_end_delays, p_end_started_ago,
-                                     p_end_logs_uris)
+        FOR runs, status, trouble IN
+            SELECT * FROM reproq_end_in_groups(p_leased_by, p_end_ids, p_end_lease_nos, p_end_outcomes, p_end_values, p_end_delays,
+                                               p_end_started_ago, p_end_logs_uris)
         LOOP
             what := CASE WHEN status IS NOT NULL THEN 'ended' WHEN trouble IS NULL THEN 'busy' ELSE 'refused' END;
-            ended := ended || result_id;
-            IF what = 'ended' AND result_id = ANY (paid) THEN
-                unspent := unspent || paid_rates[array_position(paid, result_id)];
+            told := told || runs;
+            IF what = 'ended' AND paid IS NOT NULL THEN
+                unspent := unspent || ARRAY(SELECT u.rate FROM unnest(paid, paid_rates) AS u (id, rate) WHERE u.id = ANY (runs));
             END IF;
             status := coalesce(status, trouble);
             RETURN NEXT;
         END LOOP;
-        IF unspent IS NOT NULL THEN
+        IF unspent <> '{}' THEN
             PERFORM reproq_refund_unbegun(unspent);
         END IF;
-        IF cardinality(ended) < cardinality(p_end_ids) THEN
-            FOR what, result_id, status IN
-                SELECT CASE WHEN b.status IS NULL THEN 'lost' ELSE 'ended' END, u.id, b.status
+        IF cardinality(told) < cardinality(p_end_ids) THEN
+            FOR what, runs, status IN
+                SELECT CASE WHEN b.status IS NULL THEN 'lost' ELSE 'ended' END, array_agg(u.id), b.status
                 FROM unnest(p_end_ids) AS u (id)
                 LEFT JOIN reproq_ended_before(p_leased_by, p_end_ids) b ON b.result_id = u.id
-                WHERE u.id <> ALL (ended)
+                WHERE u.id <> ALL (told)
+                GROUP BY b.status
             LOOP
                 RETURN NEXT;
             END LOOP;
         END IF;
+        runs := NULL;
     ELSE
         -- Nothing here is worth a wait for the disk: a claim or a renewal that a crashed server forgets is found by the look at the leases
         -- after reconnecting.
@@ -542,21 +558,41 @@ BEGIN
             RETURN NEXT;
         END IF;
         PERFORM reproq_wake_throttled();
-        FOR what, result_id, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s IN
-            SELECT * FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted, p_after_keys, p_after_dues, p_after_ids, p_bytes)
-        LOOP
-            has_claimed := has_claimed OR what IN ('claimed', 'suspect');
-            RETURN NEXT;
-        END LOOP;
+        RETURN QUERY
+        SELECT c.what, c.result_id, NULL::text, c.lease_no, c.attempt, c.queue_name, c.priority, c.task_path, c.timeout_s, c.max_attempts, c.spec,
+               c.order_key, c.due_at, c.took_s, NULL::bigint[]
+        FROM reproq_claim(p_leased_by, p_lease_s, p_queues, p_wanted, p_after_keys, p_after_dues, p_after_ids, p_bytes, p_is_idle) c;
         PERFORM reproq_settle_flows(100);  -- of those that expired, and were ended by the claim
         took_s := least(reproq_next_token_s(), CASE WHEN next_due_s < extract(epoch FROM reproq_soon()) THEN greatest(next_due_s, 0) END);
         IF took_s IS NOT NULL THEN
             what := 'throttled';
             RETURN NEXT;
         END IF;
-        IF p_is_idle AND has_claimed THEN
-            DELETE FROM reproq_queue_idle i WHERE i.worker_id = p_leased_by;
-        END IF;
     END IF;
 END
+$$;
+
+-- The same with a row for each run, as shards of earlier versions ask.
+DROP FUNCTION IF EXISTS reproq_cycle(
+    text, double precision, bigint[], bigint[], text[], text[], double precision[], double precision[], text[], bigint[], bigint[],
+    double precision[], bigint[], bigint[], bigint[], text[], integer[], double precision[], timestamptz[], bigint[], boolean);
+CREATE OR REPLACE FUNCTION reproq_cycle(
+    p_leased_by text, p_lease_s double precision,
+    p_end_ids bigint[], p_end_lease_nos bigint[], p_end_outcomes text[], p_end_values text[], p_end_delays double precision[],
+    p_end_started_ago double precision[], p_end_logs_uris text[],
+    p_show_ids bigint[], p_show_lease_nos bigint[], p_show_started_ago double precision[],
+    p_renew_ids bigint[], p_renew_lease_nos bigint[],
+    p_watch_ids bigint[],
+    p_queues text[], p_wanted integer[], p_after_keys double precision[], p_after_dues timestamptz[], p_after_ids bigint[],
+    p_is_idle boolean, p_bytes bigint DEFAULT 67108864
+) RETURNS TABLE (what text, result_id bigint, status text, lease_no bigint, attempt integer, queue_name text, priority integer,
+                 task_path text, timeout_s integer, max_attempts integer, spec text, order_key double precision, due_at timestamptz,
+                 took_s double precision)
+LANGUAGE sql SET search_path FROM CURRENT AS $$
+    SELECT b.what, coalesce(u.run, b.result_id), b.status, b.lease_no, b.attempt, b.queue_name, b.priority, b.task_path, b.timeout_s,
+           b.max_attempts, b.spec, b.order_key, b.due_at, b.took_s
+    FROM reproq_brief_cycle(p_leased_by, p_lease_s, p_end_ids, p_end_lease_nos, p_end_outcomes, p_end_values, p_end_delays, p_end_started_ago,
+                            p_end_logs_uris, p_show_ids, p_show_lease_nos, p_show_started_ago, p_renew_ids, p_renew_lease_nos, p_watch_ids,
+                            p_queues, p_wanted, p_after_keys, p_after_dues, p_after_ids, p_is_idle, p_bytes) b
+    LEFT JOIN LATERAL unnest(b.runs) AS u (run) ON true
 $$;

@@ -1,5 +1,5 @@
 -- What the keeper and the commands do. Every function works in batches, so that a transaction stays short whatever has piled up.
--- revision: 16
+-- revision: 17
 -- locks: none while migrating.
 
 -- Ends attempts whose lease has expired; counted. Returns how many. A run that PostgreSQL refuses to end, for whatever reason, is told by a
@@ -76,7 +76,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     suspicion CONSTANT text := '{"kind": "worker_crashed", "message": "its shard died while it ran, and it had been claimed last"}';
-    suspect_from CONSTANT smallint := 3;  -- as in reproq_take
+    suspect_from CONSTANT smallint := 3;  -- as in reproq_claim
     found integer := 0;
     ended integer;
     held record;

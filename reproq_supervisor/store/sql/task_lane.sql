@@ -1,8 +1,8 @@
 -- name: cycle
 -- A shard's whole conversation in one commit. One row for each thing to tell, by its first column: ended (with status), lost, busy,
--- unrenewed, cancel, claimed, suspect, looked, cut.
-SELECT what, result_id, status, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s
-FROM reproq_cycle(
+-- unrenewed, cancel, claimed, suspect, looked, cut; of the runs of the last column, if there are any.
+SELECT what, result_id, status, lease_no, attempt, queue_name, priority, task_path, timeout_s, max_attempts, spec, order_key, due_at, took_s, runs
+FROM reproq_brief_cycle(
     %(leased_by)s, %(lease_s)s,
     %(end_ids)s::bigint[], %(end_lease_nos)s::bigint[], %(end_outcomes)s::text[], %(end_values)s::text[], %(end_delays)s::float8[],
     %(end_started_ago)s::float8[], %(end_logs_uris)s::text[],
@@ -16,7 +16,7 @@ FROM reproq_cycle(
 -- Claims what is ready, and nothing else that a cycle does: for a sleeper that was woken. It keeps its flag. Columns as above; a crashed server may
 -- forget such a claim.
 SELECT c.what, c.result_id, NULL AS status, c.lease_no, c.attempt, c.queue_name, c.priority, c.task_path, c.timeout_s, c.max_attempts, c.spec,
-       c.order_key, c.due_at, c.took_s
+       c.order_key, c.due_at, c.took_s, NULL AS runs
 FROM set_config('synchronous_commit', 'off', true),
      reproq_claim(%(leased_by)s, %(lease_s)s, %(queues)s::text[], %(wanted)s::int[], NULL, NULL, NULL, %(claim_bytes)s::bigint) c
 
