@@ -60,10 +60,10 @@ class Capture:
             sys.stdout.flush()
             sys.stderr.flush()
             out, err = os.fstat(1), os.fstat(2)
-            is_ours = [sys.stdout, sys.stderr] == self._streams and (out.st_ino, err.st_ino) == self._inodes
+            are_ours = [sys.stdout, sys.stderr] == self._streams and (out.st_ino, err.st_ino) == self._inodes
         except _NO_STREAM:
-            is_ours = False
-        if not is_ours:
+            are_ours = False
+        if not are_ours:
             out, err = self._restore()
         if not self._keep:
             return None
