@@ -41,12 +41,12 @@ def measure_product(cluster: Cluster, tasks: int, executors: int) -> dict[str, f
         with database.connect() as connection:
             enqueue(connection, [NewRun(NOOP) for _ in range(tasks)])
             before = _counters(database)
-            spent_before = _processor_s(cluster, daemon)
+            spent_before = _processor_s(database, daemon)
             connection.commit()
             began = time.time()
         eventually(lambda: _left(database) == 0, timeout=300, interval=0.2, what="the backlog is worked off")
         ((finished,),) = database.query("SELECT extract(epoch FROM max(finished_at))::float8 FROM task_runs")
-        after, spent_after = _counters(database), _processor_s(cluster, daemon)
+        after, spent_after = _counters(database), _processor_s(database, daemon)
         assert database.query("SELECT count(*) FROM task_runs WHERE status = 'SUCCESSFUL'") == [(tasks,)]
         wal, commits = (late - early for late, early in zip(after, before, strict=True))
         return {
@@ -85,16 +85,16 @@ def measure_memory(daemon: Daemon) -> dict[str, float]:
     return {name: round(size, 1) for name, size in {**sizes, "pss_mib_all": sum(sizes.values())}.items()}
 
 
-def _processor_s(cluster: Cluster, daemon: Daemon) -> dict[str, float]:
-    """Return the processor seconds that each kind of process has used so far; of the server those of the product's sessions."""
+def _processor_s(database: Database, daemon: Daemon) -> dict[str, float]:
+    """Return the processor seconds that each kind of process has used so far; of the server those of the product's sessions.
+
+    Whoever enqueues is on the same database, and gone at the end: taken by the database's name it would be counted before and not after.
+    """
     spent = dict.fromkeys(("shard", "executor", "server"), 0.0)
-    for pid, kind in daemon.processes().items():
-        if kind in spent:
+    processes = [(pid, kind) for pid, kind in daemon.processes().items() if kind in spent]
+    for pid, kind in [*processes, *((pid, "server") for (pid,) in database.query(_CONNECTIONS))]:
+        with suppress(psutil.NoSuchProcess):
             spent[kind] += sum(psutil.Process(pid).cpu_times()[:2])
-    for process in psutil.Process(cluster.pid).children(recursive=True):
-        with suppress(psutil.Error):
-            if any("reproq" in part for part in process.cmdline()):
-                spent["server"] += sum(process.cpu_times()[:2])
     return spent
 
 

@@ -96,7 +96,7 @@ TASK_RUNS = Table(
         _integer("rev", "0"),
         Column("was_deduped", "boolean"),
     ),
-    ("fillfactor=50", "autovacuum_vacuum_scale_factor=0.02", "autovacuum_vacuum_cost_delay=0"),
+    ("fillfactor=46", "autovacuum_vacuum_scale_factor=0.02", "autovacuum_vacuum_cost_delay=0"),
 )
 
 TABLES = (
