@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from reproq_supervisor.core.runs import Claimed, Ending, LeaseNo, Outcome, RunId, RunStatus
+from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.store.actors import Keeper, Shard, assert_invariant, lane, record
 from tests.support.postgres import Database
 
@@ -360,3 +361,19 @@ def test_an_ended_run_can_be_enqueued_again(put: Put, shard: Shard) -> None:
     assert put(dedupe=True) == [first]
     shard.succeed(shard.claim_one())
     assert put(dedupe=True) != [first]
+
+
+def test_the_last_write_of_a_run_stays_on_its_page(database: Database) -> None:
+    with database.connect(autocommit=False) as connection:
+        for length in range(0, 400, 20):
+            enqueue(connection, [NewRun("app.tasks.send", kwargs={"n": n, "text": "x" * length}) for n in range(20)])
+        connection.commit()
+        rows = connection.execute("SELECT result_id, lease_no FROM reproq_claim('host:1234:mail/0', 60, '{default}', '{400}')").fetchall()
+        runs, numbers = [row[0] for row in rows], [row[1] for row in rows]
+        outcomes, values, started = ["succeed"] * len(runs), ["null"] * len(runs), [0.1] * len(runs)
+        end = "SELECT * FROM reproq_end('host:1234:mail/0', %s::bigint[], %s::bigint[], %s, %s, NULL, %s::float8[])"
+        connection.execute(end, (runs, numbers, outcomes, values, started))
+        written = (
+            "SELECT pg_stat_get_xact_tuples_updated('task_runs'::regclass), pg_stat_get_xact_tuples_hot_updated('task_runs'::regclass)"
+        )
+        assert connection.execute(written).fetchone() == (400, 400)
