@@ -1,6 +1,7 @@
 """Duties that need nothing but the database: settling, sweeping, repairing and pruning."""
 
 import math
+import time
 
 from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran
 from reproq_supervisor.store.keeper import KeeperStore
@@ -11,6 +12,8 @@ WISHES_INTERVAL_S = 1.0
 KEYS_INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 30.0
 _AGAIN_S = 0.05
+_REPAIR_REST = 9
+"""A look at everything rests so many times as long as it worked: what it reads, those who claim want to read, too."""
 
 
 def housekeeping() -> list[Duty]:
@@ -20,7 +23,7 @@ def housekeeping() -> list[Duty]:
         Duty("keys", KEYS_INTERVAL_S, _settle_keys),
         Duty("flows", KEYS_INTERVAL_S, _settle_flows),
         Duty("sweep", SWEEP_INTERVAL_S, _sweep),
-        Duty("repair", REPAIR_INTERVAL_S, _repair),
+        Duty("repair", REPAIR_INTERVAL_S, _Repair().run),
         Duty("workers", WORKERS_INTERVAL_S, _prune_workers),
         Duty("firings", WORKERS_INTERVAL_S, _forget_firings),
     ]
@@ -46,9 +49,18 @@ async def _sweep(store: KeeperStore) -> Ran:
     return Ran(0)
 
 
-async def _repair(store: KeeperStore) -> Ran:
-    repaired = await store.repair()
-    return Ran(repaired.made + repaired.removed)
+class _Repair:
+    """Looks at everything once an hour, in slices: a slice of milliseconds holds up no other duty, and no claim."""
+
+    def __init__(self) -> None:
+        self._after = 0
+
+    async def run(self, store: KeeperStore) -> Ran:
+        began = time.monotonic()
+        repaired = await store.repair(self._after)
+        self._after = repaired.next_after or 0
+        rest_s = math.inf if repaired.next_after is None else _REPAIR_REST * (time.monotonic() - began)
+        return Ran(repaired.made + repaired.removed, rest_s)
 
 
 async def _prune_workers(store: KeeperStore) -> Ran:

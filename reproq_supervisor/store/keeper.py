@@ -10,7 +10,7 @@ from reproq_supervisor.store.pruning import Pruned, as_pruned, prune_parameters
 from reproq_supervisor.store.schedules import ScheduleStore
 from reproq_supervisor.store.term import UNFENCED, KeeperTerm
 
-_REPAIR_BATCH = 20_000
+_REPAIR_BATCH = 2_000
 _REKEY_BATCH = 5_000
 _SWEEP_BATCH = 1_000
 
@@ -25,10 +25,11 @@ class Woken:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """Lane rows that were missing and made, or left over and removed."""
+    """Lane rows that were missing and made, or left over and removed. `next_after`: the id to go on after, None when that was the end."""
 
     made: int
     removed: int
+    next_after: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +140,13 @@ class KeeperStore:
         while after is not None:
             ((after,),) = await self._ask("sweep_keys", {"after": after, "limit": _SWEEP_BATCH})
 
-    async def repair(self) -> Repaired:
-        """Look at every record and every lane row, and make the invariant hold: not ended exactly when there is a lane row.
+    async def repair(self, after: int = 0) -> Repaired:
+        """Look at the next records and lane rows by id, and make the invariant hold: not ended exactly when there is a lane row.
 
-        For tables that were restored or replicated without their triggers. Reads the whole table once, in batches by id.
+        For tables that were restored or replicated without their triggers.
         """
-        made = removed = after = 0
-        while True:
-            ((made_now, removed_now, next_after),) = await self._ask("repair", {"after": after, "limit": _REPAIR_BATCH})
-            made += made_now
-            removed += removed_now
-            if next_after is None:
-                return Repaired(made, removed)
-            after = next_after
+        ((made, removed, next_after),) = await self._ask("repair", {"after": after, "limit": _REPAIR_BATCH})
+        return Repaired(made, removed, next_after)
 
     async def sync_queue_settings(self, priority_aging_s: Mapping[str, float]) -> list[str]:
         """Store the aging of queues (seconds per unit of priority, 0 = strict) and reorder those where it changed; return their names.

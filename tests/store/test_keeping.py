@@ -1,12 +1,14 @@
 """The keeper's duties: reclaim, release, wake, settle, repair; each safe to run twice."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from reproq_supervisor.core.runs import RunId
+from reproq_supervisor.keeper.housekeeping import housekeeping
 from reproq_supervisor.store.keeper import KeeperStore
 from tests.store.actors import Keeper, Shard, assert_invariant, ended, lane, record
 from tests.support.eventually import eventually
@@ -188,6 +190,22 @@ def test_rows_restored_without_their_triggers_are_repaired_and_run(shard: Shard,
         )
     assert keeper.run(keeper.store.repair()).made == 5
     assert len(shard.claim(10)) == 4
+
+
+def test_a_look_at_everything_comes_in_slices_and_goes_on_where_it_was(keeper: Keeper, database: Database) -> None:
+    database.query(
+        "INSERT INTO task_runs (spec_json, spec_hash, task_path) SELECT '{}', n::text, 'app.task' FROM generate_series(1, 4500) n"
+    )
+    database.query("DELETE FROM task_lane WHERE result_id IN (1, 3000, 4500)")
+    (repair,) = (duty for duty in housekeeping() if duty.name == "repair")
+    slices = []
+    for _ in range(4):
+        assert database.query("SELECT count(*) FROM reproq_check_invariant(0)") == [(3 - sum(made for made, _ in slices),)]
+        ran = keeper.run(repair.run(keeper.store))
+        slices.append((ran.count, ran.again_in_s < math.inf))
+    assert slices == [(1, True), (1, True), (1, True), (0, False)]
+    database.query("DELETE FROM task_lane WHERE result_id = 1")
+    assert keeper.run(repair.run(keeper.store)).count == 1  # the next look begins at the beginning
 
 
 def test_workers_and_sleepers_that_are_gone_are_forgotten(shard: Shard, keeper: Keeper, database: Database) -> None:
