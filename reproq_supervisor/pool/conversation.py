@@ -14,8 +14,9 @@ import math
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from reproq_supervisor import __version__
 from reproq_supervisor.core.runs import CycleReply, QueueLoad, RunId
@@ -56,6 +57,7 @@ class Conversation:
     Args:
       wanted: asks how many runs to claim now.
       most_counted: asks up to how many waiting runs are worth counting; 0: none, nobody wants to know.
+      is_busy: asks whether every executor has work; then a reply may wait for a moment.
       on_reply: newly held runs, runs to stop because their lease is lost, runs to cancel.
     """
 
@@ -66,6 +68,7 @@ class Conversation:
         *,
         wanted: Callable[[], int],
         most_counted: Callable[[], int],
+        is_busy: Callable[[], bool],
         on_reply: Callable[[list[Held], list[Held], frozenset[RunId]], None],
         on_event: Callable[..., None],
     ) -> None:
@@ -79,7 +82,9 @@ class Conversation:
         self._ledger = ledger
         self._wanted = wanted
         self._most_counted = most_counted
+        self._is_busy = is_busy
         self._on_reply = on_reply
+        self._untold: tuple[list[Held], list[Held], frozenset[RunId]] | None = None
         self._on_event = on_event
         self._store: ShardStore | None = None
         self._listener: Listener | None = None
@@ -166,10 +171,18 @@ class Conversation:
         self._hungry = False
 
     async def _talk(self) -> None:
+        try:
+            await self._cycle_on()
+        finally:
+            self._tell()
+
+    async def _cycle_on(self) -> None:
         while not self._stopping:
             # Cleared first: what comes while we work wakes us again.
             self._wake.clear()
             asked = max(0, self._wanted())
+            if not asked:
+                self._tell()
             if not (self._noted and asked):  # nothing may stand between a note and its answer
                 await self._announce_in_time()
                 await self._count_in_time()
@@ -177,20 +190,36 @@ class Conversation:
             await self._write_notes()
             request = self._ledger.request(asked, boot_sent)
             if request is None or (self._hungry and request.only_claims):
+                self._tell()
                 await self._idle()
                 continue
             assert self._store is not None
             is_quick = self._noted and request.only_claims and self._store.may_claim_ready()
             self._noted = False
-            reply = await (self._store.claim_ready(request) if is_quick else self._store.cycle(request))
+            answer = self._store.claim_ready(request) if is_quick else self._store.cycle(request)
+            reply = await (self._meanwhile(answer) if self._untold else answer)
             if asked:
                 self._note_claim(asked, reply, is_quick=is_quick)
             held, lost = self._ledger.apply(request, reply, boot_sent)
             if reply.refused:
                 self._tell_refused()
-            self._on_reply(held, lost, reply.cancel)
+            self._untold = (held, lost, reply.cancel)
+            if not (asked and self._was_full and self._is_busy()):
+                self._tell()
             # Let results and control messages in between two cycles.
             await asyncio.sleep(0)
+
+    async def _meanwhile(self, answer: Coroutine[Any, Any, CycleReply]) -> CycleReply:
+        """Pass on what the last reply brought while the server works on the next one: with a backlog it need not wait for that."""
+        asking = asyncio.create_task(answer)
+        await asyncio.sleep(0)  # it is sent now
+        self._tell()
+        return await asking
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            self._on_reply(*untold)
 
     async def _write_notes(self) -> None:
         """Write what runs have noted down. Apart from the cycle: most tasks never do, and a look at what is held costs less."""

@@ -61,6 +61,7 @@ class Shard:
             self._desk.ledger,
             wanted=self._desk.wanted,
             most_counted=lambda: self._desk.most_counted,
+            is_busy=lambda: self._crew.running >= self._crew.slots,
             on_reply=self._desk.take_in,
             on_event=self._event,
         )

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from reproq_supervisor.core.policy.claim_plan import Turns
+from reproq_supervisor.core.runs import CycleReply, CycleRequest
 from reproq_supervisor.pool.conversation import Conversation, StoreOptions
-from reproq_supervisor.pool.held import HeldRuns
+from reproq_supervisor.pool.held import Held, HeldRuns
 from reproq_supervisor.pool.ledger import Ledger
 from reproq_supervisor.store import connection
+from reproq_supervisor.store.enqueue import NewRun, enqueue
+from reproq_supervisor.store.shard import ShardStore
 from tests.support.eventually import eventually
 from tests.support.marked import state_of
 from tests.support.postgres import Database
@@ -128,7 +131,13 @@ def test_a_database_that_stopped_answering_is_noticed(own_database: Database, mo
         return waiter
 
     talk = Conversation(
-        options, ledger, wanted=lambda: 5, most_counted=lambda: 0, on_reply=lambda *_: replies.put_nowait(None), on_event=note
+        options,
+        ledger,
+        wanted=lambda: 5,
+        most_counted=lambda: 0,
+        is_busy=lambda: False,
+        on_reply=lambda *_: replies.put_nowait(None),
+        on_event=note,
     )
 
     async def scenario() -> None:
@@ -152,6 +161,75 @@ def test_a_database_that_stopped_answering_is_noticed(own_database: Database, mo
             await task
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_with_a_backlog_what_was_claimed_is_handed_over_while_the_next_claim_is_under_way(
+    own_database: Database, monkeypatch: pytest.MonkeyPatch, is_busy: bool
+) -> None:
+    told: list[str] = []
+    seen: list[int] = []
+    held = HeldRuns()
+    with own_database.connect() as connection:
+        enqueue(connection, [NewRun("app.task") for _ in range(10)])
+    cycle = ShardStore.cycle
+
+    async def noted(store: ShardStore, request: CycleRequest) -> CycleReply:
+        told.append("asked")
+        reply = await cycle(store, request)
+        told.append("answered")
+        return reply
+
+    def take(new: list[Held], *_: object) -> None:
+        told.append(f"told {len(new)}")
+        seen.extend(each.claimed.result_id for each in new)
+        if len(new) < 4:
+            talk.stop()
+
+    monkeypatch.setattr(ShardStore, "cycle", noted)
+    options = StoreOptions(
+        own_database.dsn, "test", "reproq test", listen=False, prepare=True, poll_min_s=0.02, poll_max_s=0.1, concurrency=1
+    )
+    talk = Conversation(
+        options,
+        Ledger(held, Turns({"default": 1}), 10.0),
+        wanted=lambda: 4,
+        most_counted=lambda: 0,
+        is_busy=lambda: is_busy,
+        on_reply=take,
+        on_event=lambda *_, **__: None,
+    )
+    asyncio.run(asyncio.wait_for(talk.run(lambda: None), 60))
+    assert sorted(seen) == list(range(1, 11))
+    full = (
+        ["asked", "answered", "asked", "told 4", "answered"] if is_busy else ["asked", "answered", "told 4", "asked", "answered", "told 4"]
+    )
+    assert told[: len(full)] == full
+
+
+def test_what_was_claimed_is_handed_over_when_the_database_goes(own_database: Database) -> None:
+    seen: list[int] = []
+    with own_database.connect() as connection:
+        enqueue(connection, [NewRun("app.task") for _ in range(10)])
+
+    def is_busy() -> bool:
+        # Between the answer and the next question.
+        own_database.cluster.kill()
+        return True
+
+    def take(new: list[Held], *_: object) -> None:
+        seen.extend(each.claimed.result_id for each in new)
+        talk.stop()
+
+    options = StoreOptions(
+        own_database.dsn, "test", "reproq test", listen=False, prepare=True, poll_min_s=0.02, poll_max_s=0.1, concurrency=1
+    )
+    ledger = Ledger(HeldRuns(), Turns({"default": 1}), 10.0)
+    talk = Conversation(
+        options, ledger, wanted=lambda: 4, most_counted=lambda: 0, is_busy=is_busy, on_reply=take, on_event=lambda *_, **__: None
+    )
+    asyncio.run(asyncio.wait_for(talk.run(lambda: None), 60))
+    assert seen == [1, 2, 3, 4]
 
 
 def test_without_a_listener_everything_works_by_polling(database: Database) -> None:
