@@ -40,21 +40,26 @@ class FrameReader:
         Raises:
           FrameError: a length is negative or above the limit; the stream cannot be trusted any more.
         """
-        buffer = self._buffer
-        buffer += data
+        gathered = self._buffer
+        if gathered:
+            gathered += data
+        # Mostly whole frames arrive: then nothing is gathered, and each is copied once.
+        buffer: bytes | bytearray = gathered or data
         frames: list[bytes] = []
-        start = 0
-        while len(buffer) - start >= 4:
+        start, there = 0, len(buffer)
+        while there - start >= 4:
             (length,) = HEADER.unpack_from(buffer, start)
             if not 0 <= length <= self._max_frame_bytes:
                 raise FrameError(f"frame length: expected 0 to {self._max_frame_bytes}, got {length}")
             end = start + 4 + length
-            if len(buffer) < end:
+            if there < end:
                 break
             frames.append(bytes(buffer[start + 4 : end]))
             start = end
-        if start:
-            del buffer[:start]
+        if gathered:
+            del gathered[:start]
+        elif start < there:
+            gathered += buffer[start:]
         return frames
 
     def feed_messages(self, data: bytes) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from reproq_supervisor.core.policy.fresh import executors_to_keep
 from reproq_supervisor.core.policy.handout import MOST_AHEAD, ServiceTimes
-from reproq_supervisor.core.work import Result, Work
+from reproq_supervisor.core.work import Result
 from reproq_supervisor.pool.hand_out import draw_batch
 from reproq_supervisor.pool.held import Held, Phase
 from reproq_supervisor.pool.lease_ends import LeaseEnds
@@ -163,16 +163,14 @@ class Crew(Roll):
         if not batch:
             return
         self._lease_ends.tell(executor, batch)
-        sent = executor.hand_out([(held, self._hand(held)) for held in batch])
+        for held in batch:
+            held.phase = Phase.HANDED
+            held.seq = self._next_seq
+            self._next_seq += 1
+        sent = executor.hand_out(batch)
         executor.in_hand.note_begun(now)
         if not sent:
             asyncio.get_running_loop().add_writer(executor.work, self._flush, executor)
-
-    def _hand(self, held: Held) -> Work:
-        held.phase = Phase.HANDED
-        held.seq = self._next_seq
-        self._next_seq += 1
-        return held.work()
 
     def _flush(self, executor: Executor) -> None:
         if executor.flush():

@@ -9,7 +9,7 @@ from typing import Any
 from reproq_supervisor.core.policy.claim_plan import Turns
 from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES, ServiceTimes, hold_target
 from reproq_supervisor.core.runs import Outcome, QueueLoad, RunId
-from reproq_supervisor.core.work import Result
+from reproq_supervisor.core.work import Result, Verdict
 from reproq_supervisor.pool import verdicts
 from reproq_supervisor.pool.crew import Crew
 from reproq_supervisor.pool.executor_log import ExecutorLogs
@@ -129,11 +129,13 @@ class Desk:
         """Take the answer of a cycle in: new runs, runs that are not ours any more, and runs that somebody cancelled."""
         for held in lost:
             self._stop_lost(held)
+        limits = self.watch.limits
         for held in new:
-            held.told_limit_s = self.watch.limits.time_limit_s(held.claimed.timeout_s)
-            size = len(held.claimed.spec)
+            claimed = held.claimed
+            held.told_limit_s = limits.time_limit_s(claimed.timeout_s)
+            size = len(claimed.spec)
             self._mean_bytes += (0.5 if size > self._mean_bytes else 0.02) * (size - self._mean_bytes)
-            if held.claimed.result_id in self._stopping:
+            if claimed.result_id in self._stopping:
                 self.held.end(held, PUT_BACK)  # its earlier execution, lost meanwhile, is asked to stop and has not yet
             else:
                 self.crew.buffer.append(held)
@@ -184,18 +186,21 @@ class Desk:
             self.crew.buffer.remove(held)
 
     def _on_finished(self, held: Held, result: Result, output: Output | None) -> None:
-        self._stopping.discard(held.claimed.result_id)
+        claimed = held.claimed
+        self._stopping.discard(claimed.result_id)
         self.sizing.observe(result.elapsed_s)
         self._mean_s += 0.1 * (result.elapsed_s - self._mean_s)
-        logs_uri = self.output.save(held.claimed, output)
-        end = verdicts.end_of_result(held, result, logs_uri, self._retry_delay_s(held))
-        self.slot_sizing.observe(held.claimed.task_path, result.elapsed_s, succeeded=end.outcome in (Outcome.SUCCEED, Outcome.COMPLETED))
-        self._end(held, end)
-        if end.outcome in (Outcome.FAIL, Outcome.FAIL_FINALLY):
-            claimed = held.claimed
+        logs_uri = None if output is None else self.output.save(claimed, output)
+        delay_s = 0.0 if result.verdict is Verdict.SUCCEED else self._retry_delay_s(held)
+        end = verdicts.end_of_result(held, result, logs_uri, delay_s)
+        outcome = end.outcome
+        self.slot_sizing.observe(claimed.task_path, result.elapsed_s, succeeded=outcome is Outcome.SUCCEED or outcome is Outcome.COMPLETED)
+        self._note_end(held, end)
+        if outcome is Outcome.FAIL or outcome is Outcome.FAIL_FINALLY:
             self._on_event("task.failed", result_id=claimed.result_id, task_path=claimed.task_path, attempt=claimed.attempt)
 
     def _on_results(self, executor: Executor) -> None:
+        self._on_change()
         self.recycling.look_at(executor)
 
     def _on_crashed(self, executor: Executor, running: list[tuple[Held, Output | None]], status: int) -> None:
@@ -209,18 +214,22 @@ class Desk:
                 self.ledger.totals.crashed += 1
             logs_uri = self.output.save(held.claimed, output)
             others = [each for each in ids if each != held.claimed.result_id]
-            self._end(held, verdicts.end_of_death(held, status, logs_uri, self._retry_delay_s(held), others))
+            self._note_end(held, verdicts.end_of_death(held, status, logs_uri, self._retry_delay_s(held), others))
         if not (executor.leaving and status == 0):
             self._on_event("executor.exited", pid=executor.pid, status=status, result_id=ids[0] if ids else None)
         elif not running:
             self.recycling.note_left(executor)
+        self._on_change()
 
     def _retry_delay_s(self, held: Held) -> float:
         claimed = held.claimed
         return self._retry_of(claimed.queue_name).delay_s(claimed.attempt, random.random())  # noqa: S311 - spread, not a secret
 
     def _end(self, held: Held, end: End) -> None:
+        self._note_end(held, end)
+        self._on_change()
+
+    def _note_end(self, held: Held, end: End) -> None:
         # A run whose lease was lost is not held any more, and nothing of it is written.
         if self.held.get(held.claimed.result_id) is held:
             self.held.end(held, end)
-        self._on_change()

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from reproq_supervisor.core.policy.handout import Room, ServiceTimes
+from reproq_supervisor.core.policy.handout import Room, ServiceTimes, most_before_low
 from reproq_supervisor.pool.held import Held, Phase
 from reproq_supervisor.pool.in_hand import InHand
 
@@ -16,6 +16,8 @@ def draw_batch(
       most_ahead: runs in its hands beyond one for each slot, plus one.
       startable_until: boot time; a lease that ends before is too short to start under.
     """
+    if len(in_hand) >= most_before_low(in_hand.slots, most_ahead):
+        return []  # as `Room.is_low` would say, without a look at each
     room = Room(in_hand.slots, most_ahead)
     for held in in_hand:
         # What runs may have turned out to be long: then nothing may wait behind it.

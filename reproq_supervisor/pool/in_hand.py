@@ -42,7 +42,7 @@ class InHand:
 
     def add(self, runs: Iterable[Held]) -> None:
         """Take runs in that were handed out just now."""
-        self._by_seq.update((held.seq, held) for held in runs)
+        self._by_seq.update([(held.seq, held) for held in runs])
 
     def finish(self, seq: int) -> Held | None:
         """Take the run of a result out; None when no run of that hand-out can be running."""

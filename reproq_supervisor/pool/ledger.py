@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reproq_supervisor.core.policy.claim_plan import Turns
@@ -35,7 +36,7 @@ class Totals:
     released: int = 0
     lost: int = 0
     crashed: int = 0
-    by_queue: dict[str, int] = field(default_factory=dict)
+    by_queue: Counter[str] = field(default_factory=Counter)
 
 
 class Ledger:
@@ -150,7 +151,7 @@ class Ledger:
         lost = self._drop_lost(reply.lost)
         # Given away and claimed again before we heard of it: what still runs under the old lease is as lost.
         lost += self._drop_lost(frozenset(each.result_id for each in reply.claimed if self._held.get(each.result_id) is not None))
-        return [self._hold(claimed, boot_sent) for claimed in reply.claimed], lost
+        return self._hold(reply.claimed, boot_sent, now), lost
 
     def _refuse(self, held: Held, trouble: str, now: float) -> None:
         least_s, most_s = REFUSED_FOR_S
@@ -159,13 +160,14 @@ class Ledger:
         held.busy_until_mono = now + min(most_s, least_s * 2.0 ** min(held.refusals, 16))
         held.trouble, held.refusals = trouble, held.refusals + 1
 
-    def _hold(self, claimed: Claimed, boot_sent: float) -> Held:
-        held = Held(claimed, boot_sent + self.lease_s, time.monotonic())
-        self._held.add(held)
-        self.totals.claimed += 1
-        by_queue = self.totals.by_queue
-        by_queue[claimed.queue_name] = by_queue.get(claimed.queue_name, 0) + 1
-        return held
+    def _hold(self, claimed: Sequence[Claimed], boot_sent: float, now: float) -> list[Held]:
+        lease_until = boot_sent + self.lease_s
+        new = [Held(each, lease_until, now) for each in claimed]
+        for held in new:
+            self._held.add(held)
+        self.totals.claimed += len(new)
+        self.totals.by_queue.update([each.queue_name for each in claimed])
+        return new
 
     def _drop_lost(self, lost: frozenset[RunId]) -> list[Held]:
         self.totals.lost += len(lost)
@@ -214,6 +216,8 @@ class Ledger:
     def _count(self, outcome: Outcome, status: RunStatus | None) -> None:
         totals = self.totals
         match outcome, status:
+            case Outcome.SUCCEED, RunStatus.SUCCESSFUL:  # first, since nearly all are
+                totals.completed += 1
             case Outcome.RELEASE | Outcome.PUT_BACK, _:
                 totals.released += 1
             case _, RunStatus.SUCCESSFUL:

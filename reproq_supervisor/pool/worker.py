@@ -16,7 +16,6 @@ from reproq_supervisor.core.work import (
     MAX_METADATA_BYTES,
     TOKEN,
     Result,
-    Work,
     decode_note,
     decode_output_note,
     decode_result,
@@ -101,12 +100,12 @@ class Executor:
             return False
         return not (self.single_use and self.in_hand)
 
-    def hand_out(self, batch: list[tuple[Held, Work]]) -> bool:
+    def hand_out(self, batch: list[Held]) -> bool:
         """Give it more work; False when the rest of the frame must wait for `flush` (the socket is full)."""
         # Tokens first: when the frame arrives they must be there.
-        os.write(self.tokens_write, b"".join(TOKEN.pack(work.seq) for _, work in batch))
-        self.in_hand.add(held for held, _ in batch)
-        self._unsent += frames.encode(encode_batch(work for _, work in batch))
+        os.write(self.tokens_write, b"".join([TOKEN.pack(held.seq) for held in batch]))
+        self.in_hand.add(batch)
+        self._unsent += frames.encode(encode_batch([held.work() for held in batch]))
         return self.flush()
 
     def flush(self) -> bool:
@@ -208,8 +207,9 @@ class Executor:
             raise ValueError(f"executor {self.pid}: expected a result of what it runs, got one of hand-out {result.seq}")
         finished.append((held, result, output))
         self.finished_total += 1
-        self.leaving = self.leaving or self.single_use
-        self._say_goodbye_when_due()
+        if self.single_use or self.leaving:
+            self.leaving = True
+            self._say_goodbye_when_due()
 
     def _exchange(self) -> Output | None:
         new = self._new_captures.popleft() if self._new_captures else None

@@ -10,15 +10,16 @@ from reproq_supervisor.store.arrays import number_array, text_array
 
 def arrays_of(endings: Sequence[Ending]) -> dict[str, Any]:
     """Return the seven `end_*` parameters of a cycle."""
-    told = [_sendable(ending) for ending in endings]
+    outcomes, values = zip(*map(_sendable, endings), strict=True) if endings else ((), ())
+    ids, lease_nos, _, _, delays, started_ago, logs_uris = zip(*endings, strict=True) if endings else ((),) * 7
     return {
-        "end_ids": number_array(ending.result_id for ending in endings),
-        "end_lease_nos": number_array(ending.lease_no for ending in endings),
-        "end_outcomes": "{" + ",".join([outcome.value for outcome, _ in told]) + "}",
-        "end_values": text_array(value for _, value in told),
-        "end_delays": number_array(ending.delay_s for ending in endings),
-        "end_started_ago": number_array(ending.started_s_ago for ending in endings),
-        "end_logs_uris": text_array(ending.logs_uri and ending.logs_uri.replace("\0", "") for ending in endings),
+        "end_ids": number_array(ids),
+        "end_lease_nos": number_array(lease_nos),
+        "end_outcomes": "{" + ",".join(outcomes) + "}",
+        "end_values": text_array(values),
+        "end_delays": number_array(delays),
+        "end_started_ago": number_array(started_ago),
+        "end_logs_uris": text_array([uri and uri.replace("\0", "") for uri in logs_uris]),
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reproq_supervisor.core.runs import Claimed, LeaseNo, RunId
-from reproq_supervisor.core.work import Result, Work
+from reproq_supervisor.core.work import Result
 from reproq_supervisor.executor.capture import new_capture_file
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.worker import Executor, Output
@@ -79,14 +79,12 @@ class LoneExecutor:
 
     def hand(self, runs: Sequence[Held], *, spec: bytes | None = None) -> bool:
         """Hand these runs out, each with a new sequence number; False when a part of the frame waits for `end.flush`."""
-        batch = []
         for held in runs:
             held.seq = self._next_seq
             self._next_seq += 1
-            claimed = held.claimed
-            text = claimed.spec if spec is None else spec
-            batch.append((held, Work(held.seq, claimed.result_id, 1, 3, 0, "default", claimed.task_path, text)))
-        return self.end.hand_out(batch)
+            if spec is not None:
+                held.claimed = held.claimed._replace(spec=spec)
+        return self.end.hand_out(list(runs))
 
     def read(self, wait_s: float = 0.0) -> None:
         """Take in what it says."""

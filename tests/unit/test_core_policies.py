@@ -5,7 +5,7 @@ import math
 import pytest
 
 from reproq_supervisor.core.policy.claim_plan import Turns
-from reproq_supervisor.core.policy.handout import MOST_AHEAD, MOST_AHEAD_BYTES, Room, ServiceTimes, hold_target
+from reproq_supervisor.core.policy.handout import MOST_AHEAD, MOST_AHEAD_BYTES, Room, ServiceTimes, hold_target, most_before_low
 from reproq_supervisor.core.policy.liveness import Spare, judge_silence, slept_too_long_s
 from reproq_supervisor.core.policy.retry import RetryPolicy
 
@@ -72,7 +72,7 @@ def test_a_thousand_paths_are_remembered() -> None:
 
 @pytest.mark.parametrize(
     ("service_s", "each"),
-    [(10.0, 1), (0.25, 1), (0.249, 2), (0.05, 2), (0.025, 3), (0.01, 6), (0.001, 51), (0.0001, 256), (0.0, 256)],
+    [(10.0, 1), (0.25, 1), (0.249, 2), (0.05, 2), (0.025, 3), (0.01, 6), (0.001, 51), (0.0001, 501), (0.0, 512)],
 )
 def test_the_shorter_the_tasks_the_more_are_held_for_each_executor(service_s: float, each: int) -> None:
     assert hold_target(4, service_s) == 4 * each
@@ -99,10 +99,10 @@ def test_a_long_task_is_handed_out_alone() -> None:
     assert not room.fits(0.0, 0)
 
 
-def test_at_most_sixty_four_tasks_are_in_hand() -> None:
-    assert MOST_AHEAD == 64
+def test_a_limited_number_of_tasks_is_in_hand() -> None:
+    assert MOST_AHEAD == 256
     room = Room()
-    for _ in range(64):
+    for _ in range(256):
         assert room.fits(0.0, 0)
         room.take(0.0, 0)
     assert not room.fits(0.0, 0)
@@ -122,11 +122,19 @@ def test_more_is_handed_out_when_less_than_half_of_what_fits_is_in_hand() -> Non
     few.take(0.0024, 0)
     long.take(0.0025, 0)
     assert (few.is_low, long.is_low) == (True, False)
-    for _ in range(31):
+    for _ in range(127):
         many.take(0.0, 0)
     assert many.is_low
     many.take(0.0, 0)
     assert not many.is_low
+
+
+@pytest.mark.parametrize(("slots", "most_ahead"), [(1, 256), (1, 1), (4, 256), (300, 256), (8, 1)])
+def test_who_has_so_many_in_hand_is_not_low_on_them_whatever_they_are(slots: int, most_ahead: int) -> None:
+    room = Room(slots, most_ahead)
+    for count in range(slots + most_ahead):
+        assert room.is_low == (count < most_before_low(slots, most_ahead)), count
+        room.take(0.0, 0)
 
 
 # -- retry ------------------------------------------------------------------------------------------------------------

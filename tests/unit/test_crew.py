@@ -6,7 +6,6 @@ import pytest
 
 from reproq_supervisor.core.policy.lease import nursery_margin_s
 from reproq_supervisor.core.runs import Claimed, LeaseNo, RunId
-from reproq_supervisor.core.work import Work
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.worker import Executor
 from reproq_supervisor.process import clock
@@ -25,7 +24,7 @@ def test_the_deadline_stands_before_the_work_is_handed_out(monkeypatch: pytest.M
         seen: list[float] = []
         hand_out = Executor.hand_out
 
-        def noted(executor: Executor, batch: list[tuple[Held, Work]]) -> bool:
+        def noted(executor: Executor, batch: list[Held]) -> bool:
             seen.append(still.table.kill_at(executor.row))
             return hand_out(executor, batch)
 

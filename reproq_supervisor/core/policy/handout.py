@@ -8,12 +8,12 @@ import math
 
 AHEAD_S = 0.005
 """Estimated work in an executor's hands for each of its slots: a few milliseconds, as a wake-up of the shard takes on a busy machine."""
-MOST_AHEAD = 64
+MOST_AHEAD = 256
 MOST_AHEAD_BYTES = 256 * 1024
 """Payloads in hand, past the first: what is taken back again was sent for nothing, and stays in the socket."""
 HOLD_S = 0.05
 """Estimated work that a shard holds for each slot: a few cycles, so that a commit does not leave slots idle."""
-MOST_HELD = 256
+MOST_HELD = 512
 MOST_HELD_BYTES = 64 * 1024 * 1024
 """Payloads that a shard holds beyond one for each slot."""
 UNKNOWN_S = 1.0
@@ -91,3 +91,8 @@ class Room:
     def is_low(self) -> bool:
         """Whether more should be handed out now. Half of what fits is still enough: a hand-out of one task costs as much as one of many."""
         return self._count < self._slots or (self._count < self._most / 2 and self._total_s < self._short_slots * AHEAD_S / 2)
+
+
+def most_before_low(slots: int, most_ahead: int = MOST_AHEAD) -> float:
+    """Return the number of tasks in an executor's hands from which on it is not low on them, whatever they are."""
+    return max(slots, (slots - 1 + most_ahead) / 2)
