@@ -86,11 +86,11 @@ def test_the_smaller_time_limit_of_task_and_pool_counts(database: Database) -> N
 
 
 def test_a_running_task_is_cancelled_within_a_second(shard: RunningShard, runs: Runs, tmp_path: Path) -> None:
-    before, marker = shard.wait_executors(1), tmp_path / "marker"
-    (run,) = runs.add(f"{ODD}clean_up_when_asked", str(marker))
-    shard.wait_snapshot(lambda s: s["running"] == 1, "it runs")
+    before, ready, marker = shard.wait_executors(1), tmp_path / "ready", tmp_path / "marker"
+    (run,) = runs.add(f"{ODD}say_ready_and_clean_up", str(ready), str(marker))
+    shard.wait_for(ready.exists, "it runs")
     runs.cancel([run])
-    ended = runs.ended([run], timeout=3)[0]
+    ended = runs.ended([run], timeout=10)[0]  # of itself it would in an hour
     assert (ended.status, ended.errors[-1]["kind"]) == ("CANCELLED", "cancelled")
     assert marker.read_text() == "SoftTimeout"
     assert survivors(shard, before) == before
