@@ -10,7 +10,6 @@ still ours after a reconnection goes on, what is not is stopped.
 
 import asyncio
 import contextlib
-import math
 import random
 import socket
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from reproq_supervisor import __version__
 from reproq_supervisor.core.runs import CycleReply, QueueLoad, RunId
+from reproq_supervisor.pool.appetite import Appetite
 from reproq_supervisor.pool.held import Held
 from reproq_supervisor.pool.ledger import Ledger
 from reproq_supervisor.process import clock
@@ -31,10 +31,6 @@ _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 ANNOUNCE_EVERY_S = 30.0
 COUNT_EVERY_S = 0.5
-_CONTENDED_S = (0.002, 0.008)
-_LEAST_THROTTLED_S = 0.01
-_CYCLE_AFTER_READY_S = 0.005
-"""How long the rest of a cycle may wait after a claim of what was ready: mostly the end of the run brings it sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +86,13 @@ class Conversation:
         self._listener: Listener | None = None
         self._wake = asyncio.Event()
         self._stopping = False
-        self._poll_s = options.poll_min_s
-        self._hungry = False  # the last claim came back short: do not ask again before a reason to
-        self._was_full = False  # the last claim got all that it asked for
+        self._appetite = Appetite(options.poll_min_s, options.poll_max_s, listens=options.listen)
         self._noted = False  # a note came since the last claim
-        self._look_at_mono = math.inf  # when time itself is such a reason
 
     def wake(self, *, work_may_wait: bool = False) -> None:
         """There is something to say to the database; with *work_may_wait* also something to claim."""
         if work_may_wait:
-            self._hungry = False
+            self._appetite.is_hungry = False
         self._wake.set()
 
     def _on_note(self) -> None:
@@ -168,7 +161,7 @@ class Conversation:
             if part is not None:
                 await part.close()
         self._store = self._listener = None
-        self._hungry = False
+        self._appetite.is_hungry = False
 
     async def _talk(self) -> None:
         try:
@@ -189,7 +182,7 @@ class Conversation:
             boot_sent = clock.boot_time_s()
             await self._write_notes()
             request = self._ledger.request(asked, boot_sent)
-            if request is None or (self._hungry and request.only_claims):
+            if request is None or (self._appetite.is_hungry and request.only_claims):
                 self._tell()
                 await self._idle()
                 continue
@@ -204,7 +197,7 @@ class Conversation:
             if reply.refused:
                 self._tell_refused()
             self._untold = (held, lost, reply.cancel)
-            if not (asked and self._was_full and self._is_busy()):
+            if not (asked and self._appetite.was_full and self._is_busy()):
                 self._tell()
             # Let results and control messages in between two cycles.
             await asyncio.sleep(0)
@@ -240,7 +233,7 @@ class Conversation:
 
     async def _count_in_time(self) -> None:
         """See what waits, for those who decide how many executors there are. After a claim that came back short nothing does."""
-        if self._hungry:
+        if self._appetite.is_hungry:
             self.load = QueueLoad(0, self.load.workers)
             return
         now = time.monotonic()
@@ -286,38 +279,18 @@ class Conversation:
             self._on_event("shard.refused", result_id=run, count=len(refused), error=trouble)
 
     def _note_claim(self, asked: int, reply: CycleReply, *, is_quick: bool) -> None:
-        got = len(reply.claimed)
-        if got >= asked and not self._was_full:
+        was_full = self._appetite.was_full
+        self._appetite.note_claim(asked, reply, is_quick=is_quick)
+        if self._appetite.was_full and not was_full:
             self._count_mono = 0.0  # there may be a heap of them
-        self._was_full = got >= asked
-        self._hungry = got < asked and not reply.is_cut
-        self._look_at_mono = math.inf
-        if is_quick:
-            # What woke us may be something that only a cycle finds.
-            self._hungry = self._hungry and got > 0
-            self._look_at_mono = time.monotonic() + _CYCLE_AFTER_READY_S
-        elif reply.is_contended:
-            # As long as a commit takes: then those who had the locks of some keys are done.
-            self._look_at_mono = time.monotonic() + random.uniform(*_CONTENDED_S)  # noqa: S311 - spread, not a secret
-        elif reply.next_token_s is not None:
-            self._look_at_mono = time.monotonic() + max(_LEAST_THROTTLED_S, reply.next_token_s)
-        if got:
-            self._poll_s = self._options.poll_min_s
-        elif not self._options.listen:
-            self._poll_s = min(self._options.poll_max_s, self._poll_s * 2)
 
     async def _idle(self) -> None:
         """Wait for a reason to talk; polling is always one, with jitter so that shards spread."""
-        seconds = self._poll_s
-        if self._hungry and self._options.listen and self._look_at_mono == math.inf:
+        settle_s = None
+        if self._appetite.may_settle:
             assert self._store is not None
-            seconds = min(self._options.poll_max_s, await self._store.settle_idle(list(self._ledger.turns.weights)))
-        now = time.monotonic()
-        # A point in time, kept from wait to wait: the watch wakes us ten times a second, and would put off a mere duration for ever.
-        self._look_at_mono = min(self._look_at_mono, now + seconds * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not a secret
+            settle_s = await self._store.settle_idle(list(self._ledger.turns.weights))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, self._look_at_mono - now)):
+            async with asyncio.timeout(self._appetite.wait_s(settle_s)):
                 await self._wake.wait()
-        if time.monotonic() >= self._look_at_mono:
-            self._look_at_mono = math.inf
-            self._hungry = False
+        self._appetite.note_time()
