@@ -35,9 +35,9 @@ def measure_floor(cluster: Cluster, tasks: int, connections: int) -> dict[str, f
         return store_floor.measure(database.dsn, tasks, batch=100, connections=connections)
 
 
-def measure_product(cluster: Cluster, tasks: int, executors: int) -> dict[str, float]:
+def measure_product(cluster: Cluster, tasks: int, executors: int, shards: int) -> dict[str, float]:
     """Return tasks/s, commits and WAL per task of the product, from the commit of the backlog to the end of its last task."""
-    with fresh_database(cluster) as database, running_daemon(database, executors=executors) as daemon:
+    with fresh_database(cluster) as database, running_daemon(database, executors=executors, shards=shards) as daemon:
         with database.connect() as connection:
             enqueue(connection, [NewRun(NOOP) for _ in range(tasks)])
             before = _counters(database)
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=40_000)
     parser.add_argument("--executors", type=int, default=2)
+    parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--latency-runs", type=int, default=300)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
@@ -133,7 +134,7 @@ def main() -> None:
         floors, wide_floors, products = [], [], []
         for round_no in range(options.rounds):
             floors.append(measure_floor(cluster, options.tasks, 1))
-            products.append(measure_product(cluster, options.tasks, options.executors))
+            products.append(measure_product(cluster, options.tasks, options.executors, options.shards))
             wide_floors.append(measure_floor(cluster, options.tasks, int(products[-1]["connections"])))
             if not options.json:
                 told = (f"{figures['tasks_per_s']:.0f}/s" for figures in (floors[-1], wide_floors[-1], products[-1]))
@@ -154,7 +155,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(result))
         return
-    print(f"\n{machine}; {options.tasks} no-op tasks, {options.executors} executors, median of {options.rounds}")
+    print(f"\n{machine}; {options.tasks} no-op tasks, {options.executors} executors, {options.shards} shards, median of {options.rounds}")
     print(f"  product                 {medians['tasks_per_s']:>10.0f} tasks/s")
     print(f"  raw SQL, 1 connection   {result['floor_tasks_per_s']:>10.0f} tasks/s   ratio {ratios['median']:.2f}")
     wide = f"raw SQL, {medians['connections']:.0f} connections"

@@ -94,7 +94,8 @@ _SHARED = {"executors": 1, "slots": 50}
 CONTENDERS = {
     each.name: each
     for each in (
-        Product("product", "two executors, mode process", slots=2, pool={"executors": 2}),
+        Product("product", "two shards of one executor each, mode process", slots=2, pool={"shards": 2, "executors": 2}),
+        Product("product-shard", "one shard of two executors, mode process", slots=2, pool={"executors": 2}),
         Product("product-thread", "one executor, mode thread, 50 slots", slots=50, pool={"mode": "thread", **_SHARED}),
         Product(
             "product-async", "one executor, mode async, 50 slots, coroutines", 1.0, 50, task=COROUTINE, pool={"mode": "async", **_SHARED}
