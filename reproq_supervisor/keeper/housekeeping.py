@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Awaitable, Callable
 
 from reproq_supervisor.keeper.duties import BATCH, REPAIR_INTERVAL_S, Duty, Ran
 from reproq_supervisor.store.keeper import KeeperStore
@@ -12,8 +13,9 @@ WISHES_INTERVAL_S = 1.0
 KEYS_INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 30.0
 _AGAIN_S = 0.05
-_REPAIR_REST = 9
-"""A look at everything rests so many times as long as it worked: what it reads, those who claim want to read, too."""
+_Place = str | int | None
+_REST = 9
+"""A round over everything rests so many times as long as it works: what it reads, those who claim want to read, too."""
 
 
 def housekeeping() -> list[Duty]:
@@ -22,8 +24,8 @@ def housekeeping() -> list[Duty]:
         Duty("wishes", WISHES_INTERVAL_S, _settle_wishes),
         Duty("keys", KEYS_INTERVAL_S, _settle_keys),
         Duty("flows", KEYS_INTERVAL_S, _settle_flows),
-        Duty("sweep", SWEEP_INTERVAL_S, _sweep),
-        Duty("repair", REPAIR_INTERVAL_S, _Repair().run),
+        Duty("sweep", SWEEP_INTERVAL_S, _Rounds(_sweep_keys, _sweep_flows).run),
+        Duty("repair", REPAIR_INTERVAL_S, _Rounds(_repair).run),
         Duty("workers", WORKERS_INTERVAL_S, _prune_workers),
         Duty("firings", WORKERS_INTERVAL_S, _forget_firings),
     ]
@@ -43,24 +45,38 @@ async def _settle_flows(store: KeeperStore) -> Ran:
     return Ran(0, again_in_s=_AGAIN_S if more else math.inf)
 
 
-async def _sweep(store: KeeperStore) -> Ran:
-    await store.sweep_keys()
-    await store.sweep_flows()
-    return Ran(0)
+async def _sweep_keys(store: KeeperStore, after: _Place) -> tuple[int, _Place]:
+    return 0, await store.sweep_keys(str(after or ""))
 
 
-class _Repair:
-    """Looks at everything once an hour, in slices: a slice of milliseconds holds up no other duty, and no claim."""
+async def _sweep_flows(store: KeeperStore, after: _Place) -> tuple[int, _Place]:
+    return 0, await store.sweep_flows(int(after or 0))
 
-    def __init__(self) -> None:
-        self._after = 0
+
+async def _repair(store: KeeperStore, after: _Place) -> tuple[int, _Place]:
+    repaired = await store.repair(int(after or 0))
+    return repaired.made + repaired.removed, repaired.next_after
+
+
+class _Rounds:
+    """Goes over whole tables, one after the other, in slices: a slice of milliseconds holds up no other duty, and no claim.
+
+    Args:
+      looks: each looks at what comes after a place (None: the beginning); it returns what it changed and the next place (None: the end).
+    """
+
+    def __init__(self, *looks: Callable[[KeeperStore, _Place], Awaitable[tuple[int, _Place]]]) -> None:
+        self._looks = looks
+        self._at = 0
+        self._after: _Place = None
 
     async def run(self, store: KeeperStore) -> Ran:
         began = time.monotonic()
-        repaired = await store.repair(self._after)
-        self._after = repaired.next_after or 0
-        rest_s = math.inf if repaired.next_after is None else _REPAIR_REST * (time.monotonic() - began)
-        return Ran(repaired.made + repaired.removed, rest_s)
+        count, self._after = await self._looks[self._at](store, self._after)
+        if self._after is None:
+            self._at = (self._at + 1) % len(self._looks)
+        is_round = self._after is None and self._at == 0
+        return Ran(count, math.inf if is_round else _REST * (time.monotonic() - began))
 
 
 async def _prune_workers(store: KeeperStore) -> Ran:

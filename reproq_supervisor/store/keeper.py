@@ -128,17 +128,19 @@ class KeeperStore:
         ((more,),) = await self._ask("settle_flows", {"limit": limit})
         return bool(more)
 
-    async def sweep_flows(self) -> None:
-        """Leave word of every end that somebody waits for and nobody settled: an older producer may have died between two inserts."""
-        after: int | None = 0
-        while after is not None:
-            ((after,),) = await self._ask("sweep_flows", {"after": after, "limit": _SWEEP_BATCH})
+    async def sweep_flows(self, after: int = 0) -> int | None:
+        """Leave word of the next ends that somebody waits for and nobody settled: an older producer may have died between two inserts.
 
-    async def sweep_keys(self) -> None:
-        """Leave word of every key that somebody waits for: whatever was forgotten is found by that."""
-        after: str | None = ""
-        while after is not None:
-            ((after,),) = await self._ask("sweep_keys", {"after": after, "limit": _SWEEP_BATCH})
+        Returns:
+          the id to go on after; None when that was the end.
+        """
+        ((next_after,),) = await self._ask("sweep_flows", {"after": after, "limit": _SWEEP_BATCH})
+        return next_after  # type: ignore[no-any-return]
+
+    async def sweep_keys(self, after: str = "") -> str | None:
+        """Leave word of the next keys that somebody waits for: whatever was forgotten is found by that. Returns as `sweep_flows`."""
+        ((next_after,),) = await self._ask("sweep_keys", {"after": after, "limit": _SWEEP_BATCH})
+        return next_after  # type: ignore[no-any-return]
 
     async def repair(self, after: int = 0) -> Repaired:
         """Look at the next records and lane rows by id, and make the invariant hold: not ended exactly when there is a lane row.

@@ -208,6 +208,21 @@ def test_a_look_at_everything_comes_in_slices_and_goes_on_where_it_was(keeper: K
     assert keeper.run(repair.run(keeper.store)).count == 1  # the next look begins at the beginning
 
 
+def test_a_sweep_over_keys_and_workflows_comes_in_slices(
+    put: Put, shard: Shard, keeper: Keeper, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reproq_supervisor.store.keeper._SWEEP_BATCH", 2)
+    for key in range(5):
+        put(2, lock_key=f"key-{key}")
+    assert len(shard.claim(10)) == 5
+    database.query("DELETE FROM task_lane WHERE state = 'running'")  # by hand, and nobody left word of their keys
+    database.query("UPDATE task_runs SET status = 'SUCCESSFUL', rev = rev + 1 WHERE result_id %% 2 = %s", 1)
+    (sweep,) = (duty for duty in housekeeping() if duty.name == "sweep")
+    rounds = [keeper.run(sweep.run(keeper.store)).again_in_s < math.inf for _ in range(4)]
+    assert rounds == [True, True, True, False]  # keys in slices of two, the end of them, and what waits for workflows
+    assert len(shard.claim(10)) == 5
+
+
 def test_workers_and_sleepers_that_are_gone_are_forgotten(shard: Shard, keeper: Keeper, database: Database) -> None:
     shard.settle_idle()
     database.query("INSERT INTO reproq_workers (worker_id, last_seen_at) VALUES ('old', now() - interval '1 h'), ('new', now())")
