@@ -210,6 +210,7 @@ class Conversation:
         return await asking
 
     def _tell(self) -> None:
+        """Hand over what the last reply brought: at the latest before anything but a cycle is awaited, for that may take long."""
         untold, self._untold = self._untold, None
         if untold is not None:
             self._on_reply(*untold)
@@ -219,6 +220,7 @@ class Conversation:
         notes = self._ledger.notes()
         if notes:
             assert self._store is not None
+            self._tell()
             self._ledger.apply_notes(notes, await self._store.note(notes))
 
     async def _announce_in_time(self) -> None:
@@ -227,6 +229,7 @@ class Conversation:
         if now < self._announce_mono:
             return
         assert self._store is not None
+        self._tell()
         self._announce_mono = now + ANNOUNCE_EVERY_S
         queues = list(self._ledger.turns.weights)
         await self._store.announce(hostname=socket.gethostname(), concurrency=self._options.concurrency, queues=queues, version=__version__)
@@ -240,6 +243,7 @@ class Conversation:
         most = self._most_counted()
         if most and now >= self._count_mono:
             assert self._store is not None
+            self._tell()
             self._count_mono = now + COUNT_EVERY_S
             self.load = await self._store.load(list(self._ledger.turns.weights), most)
 

@@ -3,11 +3,12 @@
 import contextlib
 import math
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
 from reproq_supervisor.core.policy.claim_plan import Turns
-from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES, ServiceTimes, hold_target
+from reproq_supervisor.core.policy.handout import MOST_HELD_BYTES, Patience, ServiceTimes, hold_target
 from reproq_supervisor.core.runs import Outcome, QueueLoad, RunId
 from reproq_supervisor.core.work import Result, Verdict
 from reproq_supervisor.pool import verdicts
@@ -59,6 +60,7 @@ class Desk:
         self._stopping: set[RunId] = set()  # lost runs that have not left their executors
         self._mean_s = 1.0
         self._mean_bytes = 0.0
+        self._patience = Patience()
         self._on_change = on_change
         self._on_event = on_event
 
@@ -85,12 +87,27 @@ class Desk:
         return self.watch.timeouts_total + self.ledger.totals.crashed
 
     def look(self) -> None:
-        """Look at every executor: deadlines, whether it has done enough, and what it wrote that belongs to no run."""
+        """Look at every executor: deadlines, whether it has done enough, and what it wrote that belongs to no run; and at what waits."""
         self.watch.look()
+        self._look_at_waiting()
         self.recycling.look()
         for executor in self.crew.executors:
             if executor.shared and not executor.exited:
                 self._executor_logs.look(executor, [held.claimed.result_id for held in executor.running()])
+
+    def _look_at_waiting(self) -> None:
+        """Give back what waits for too long, the last in line first."""
+        buffer = self.crew.buffer
+        # One that starts as soon as it is shown lets others pass.
+        first = next((held for held in buffer if held.phase is Phase.BUFFERED and not held.is_next), None)
+        waited_s = 0.0 if first is None else time.monotonic() - first.claimed_mono
+        excess = self._patience.look(self.held.open, len(buffer), self.crew.slots, waited_s)
+        for _ in range(excess):
+            held = buffer.pop()
+            if held.phase is not Phase.ENDED:
+                self.held.end(held, PUT_BACK)
+        if excess:
+            self._on_change()
 
     def hear(self, message: dict[str, Any]) -> None:
         """The nursery says what became of an executor, or of a stranger."""
@@ -120,10 +137,11 @@ class Desk:
         if not self.crew.wanted:
             # A pool without executors has one for what it holds: so a first run is claimed, as any that wakes a shard.
             return 0 if self.held.open or self.sizing.is_fixed else 1
-        target = hold_target(self.crew.slots, self._mean_s, self._mean_bytes)
+        slots = self.crew.slots
+        target = self._patience.limit(hold_target(slots, self._mean_s, self._mean_bytes), slots)
         missing = target - self.held.open
         # A claim of few rows costs as much as one of many: with enough in hand, wait until a good part is missing.
-        return missing if missing * 4 >= target or self.crew.running < self.crew.slots else 0
+        return missing if missing * 4 >= target or self.crew.running < slots else 0
 
     def take_in(self, new: list[Held], lost: list[Held], cancel: frozenset[RunId]) -> None:
         """Take the answer of a cycle in: new runs, runs that are not ours any more, and runs that somebody cancelled."""

@@ -1,12 +1,13 @@
 """The database goes away and comes back under a working shard."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from reproq_supervisor.core.policy.claim_plan import Turns
-from reproq_supervisor.core.runs import CycleReply, CycleRequest
+from reproq_supervisor.core.runs import CycleReply, CycleRequest, QueueLoad
 from reproq_supervisor.pool.conversation import Conversation, StoreOptions
 from reproq_supervisor.pool.held import Held, HeldRuns
 from reproq_supervisor.pool.ledger import Ledger
@@ -205,6 +206,33 @@ def test_with_a_backlog_what_was_claimed_is_handed_over_while_the_next_claim_is_
         ["asked", "answered", "asked", "told 4", "answered"] if is_busy else ["asked", "answered", "told 4", "asked", "answered", "told 4"]
     )
     assert told[: len(full)] == full
+
+
+def test_what_was_claimed_does_not_wait_for_a_count(own_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    with own_database.connect() as connection:
+        enqueue(connection, [NewRun("app.task") for _ in range(10)])
+    load = ShardStore.load
+
+    async def noted(store: ShardStore, queues: Sequence[str], most: int) -> QueueLoad:
+        told.append("counted")
+        return await load(store, queues, most)
+
+    def take(new: list[Held], *_: object) -> None:
+        told.append(f"told {len(new)}")
+        if len(new) < 4:
+            talk.stop()
+
+    monkeypatch.setattr(ShardStore, "load", noted)
+    options = StoreOptions(
+        own_database.dsn, "test", "reproq test", listen=False, prepare=True, poll_min_s=0.02, poll_max_s=0.1, concurrency=1
+    )
+    ledger = Ledger(HeldRuns(), Turns({"default": 1}), 10.0)
+    talk = Conversation(
+        options, ledger, wanted=lambda: 4, most_counted=lambda: 1, is_busy=lambda: True, on_reply=take, on_event=lambda *_, **__: None
+    )
+    asyncio.run(asyncio.wait_for(talk.run(lambda: None), 60))
+    assert told[:3] == ["counted", "told 4", "counted"]
 
 
 def test_what_was_claimed_is_handed_over_when_the_database_goes(own_database: Database) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from reproq_supervisor.core.policy.handout import FEW_WAITING
+from reproq_supervisor.core.runs import RunId
 from tests.support.eventually import eventually
 from tests.support.marked import state_of
 from tests.support.postgres import Database
-from tests.support.runs import ODD, Runs
+from tests.support.runs import ODD, SHARED, Runs
 from tests.support.shard import RunningShard, running_shard
 
 
@@ -113,6 +115,32 @@ def test_work_that_never_starts_outlives_any_number_of_pauses(database: Database
             shard.wait_snapshot(lambda s: "paused" in s["why"] and s["held"] <= 1, "it has put them back")
             shard.say("resume")
         assert {(run.status, run.attempts) for run in runs.look(behind)} == {("READY", 0)}
+
+
+def test_what_was_held_for_short_tasks_is_given_back_when_they_turn_out_long(database: Database, runs: Runs, tmp_path: Path) -> None:
+    go, there = tmp_path / "go", tmp_path / "there"
+    there.touch()
+    task = f"{SHARED}wait_for_file"
+
+    def hold_many() -> list[RunId]:
+        runs.ended(runs.add(task, str(there), count=600))
+        ids = runs.add(task, str(go), count=200)
+        wait_running(shard, 1)
+        shard.wait_snapshots(2)
+        if shard.snapshot["held"] > FEW_WAITING + 1 or shard.snapshot["released_total"]:
+            return ids
+        # On a busy machine they may have seemed long before.
+        go.touch()
+        runs.ended(ids)
+        go.unlink()
+        return []
+
+    with running_shard(database, executors=1) as shard:
+        ids = eventually(hold_many, timeout=60, what="it holds more than it will start soon")
+        # What others could run, and what stands before what is urgent.
+        shard.wait_snapshot(lambda s: s["released_total"] > 0 and s["held"] <= FEW_WAITING + 1, "it has given back all but a few")
+        go.touch()
+        assert {run.end for run in runs.ended(ids)} == {("SUCCESSFUL", None, 1)}
 
 
 def test_growing_and_shrinking_touch_no_running_executor(database: Database, runs: Runs) -> None:

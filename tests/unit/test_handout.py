@@ -2,11 +2,15 @@
 
 from reproq_supervisor.core.policy.handout import (
     AHEAD_S,
+    FEW_WAITING,
+    LONGEST_WAIT_S,
     MOST_AHEAD,
     MOST_AHEAD_BYTES,
     MOST_HELD,
+    MOST_HELD_AT_ALL,
     MOST_HELD_BYTES,
     UNKNOWN_S,
+    Patience,
     Room,
     ServiceTimes,
     hold_target,
@@ -65,6 +69,36 @@ def test_a_shard_holds_what_keeps_its_executors_busy_for_a_few_cycles() -> None:
 def test_a_shard_holds_fewer_large_payloads_but_one_for_each_executor() -> None:
     assert hold_target(4, 0.0, MOST_HELD_BYTES / 10) == 10
     assert hold_target(4, 0.0, MOST_HELD_BYTES) == 4
+
+
+def test_many_slots_do_not_make_a_shard_hold_more_than_it_can_hand_out_soon() -> None:
+    assert hold_target(200, 0.0001) == MOST_HELD_AT_ALL
+    assert hold_target(200, 0.05) == 400
+    assert hold_target(3000, 0.05) == 6000
+
+
+def test_who_let_runs_wait_for_too_long_gives_back_all_but_a_few_and_holds_fewer_for_a_while() -> None:
+    patience = Patience()
+    assert patience.look(512, 400, 2, LONGEST_WAIT_S) == 0
+    assert patience.limit(1024, 2) == 1024
+    assert patience.look(512, 400, 2, LONGEST_WAIT_S + 0.1) == 400 - FEW_WAITING
+    assert patience.limit(1024, 2) == 128
+    assert patience.limit(100, 2) == 100
+    assert patience.limit(1024, 100) == 200, "one that waits for each slot, when there are more of them"
+    for _ in range(10):
+        assert patience.look(FEW_WAITING + 2, FEW_WAITING, 2, LONGEST_WAIT_S + 0.1) == 0
+    assert 140 <= patience.limit(1024, 2) <= 142
+    for _ in range(100_000):
+        patience.look(0, 0, 2, 0.0)
+    assert patience.limit(1024, 2) == 1024
+
+
+def test_one_that_waits_for_each_slot_is_never_too_many() -> None:
+    assert Patience().look(500, 300, 200, LONGEST_WAIT_S + 0.1) == 100
+
+
+def test_who_has_no_slot_yet_gives_nothing_back() -> None:
+    assert Patience().look(100, 100, 0, 60.0) == 0
 
 
 def test_a_path_never_seen_counts_as_long() -> None:

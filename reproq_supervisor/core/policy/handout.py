@@ -14,8 +14,15 @@ MOST_AHEAD_BYTES = 256 * 1024
 HOLD_S = 0.05
 """Estimated work that a shard holds for each slot: a few cycles, so that a commit does not leave slots idle."""
 MOST_HELD = 512
+MOST_HELD_AT_ALL = 2048
+"""By one shard, past one that waits for each slot: a few cycles of the most that it hands out. With 512 for each of 200 slots of a loop it
+held a hundred thousand, and what was urgent waited for twenty seconds behind them."""
 MOST_HELD_BYTES = 64 * 1024 * 1024
 """Payloads that a shard holds beyond one for each slot."""
+LONGEST_WAIT_S = 1.0
+"""For a slot of this shard. Somebody else may have one, and what is urgent stands behind all that a shard holds."""
+FEW_WAITING = 32
+"""In a shard: not worth giving back, whatever they wait for; neither is one for each slot."""
 UNKNOWN_S = 1.0
 """Service time of a task never seen: long enough to be handed out alone."""
 PREFETCH_BELOW_S = 0.25
@@ -52,7 +59,38 @@ def hold_target(slots: int, service_s: float, size_bytes: float = 0.0) -> int:
         return slots
     each = math.ceil(HOLD_S / max(service_s, 1e-6)) + 1
     affordable = int(MOST_HELD_BYTES / max(size_bytes, 1.0))
-    return max(slots, min(slots * min(each, MOST_HELD), affordable))
+    return max(slots, min(slots * min(each, MOST_HELD), max(2 * slots, MOST_HELD_AT_ALL), affordable))
+
+
+class Patience:
+    """Whether runs wait for too long in a shard that claimed them because those before them were short.
+
+    How long those took says nothing of the first long one, nor of what it takes to begin one (a fork, where each has a process of its own).
+    Once some have waited for too long fewer are held, and then slowly more again.
+    """
+
+    def __init__(self) -> None:
+        self._most = math.inf
+
+    def limit(self, target: int, slots: int) -> int:
+        """Return how many of *target* runs may be held."""
+        return target if target <= self._most else min(target, max(2 * slots, int(self._most)))
+
+    def look(self, held: int, waiting: int, slots: int, waited_s: float) -> int:
+        """Return how many of those that wait should be given back: all but a few, if the first of them has waited too long.
+
+        Call it ten times a second.
+
+        Args:
+          held: running ones included.
+          waited_s: how long the first in line has been here.
+        """
+        excess = waiting - max(slots, FEW_WAITING)
+        if slots and excess > 0 and waited_s > LONGEST_WAIT_S:
+            self._most = min(held - excess, held / 4)
+            return excess
+        self._most *= 1.01
+        return 0
 
 
 class Room:
