@@ -2,6 +2,7 @@
 
 from reproq_supervisor.core.policy.handout import (
     AHEAD_S,
+    FEW_WAIT_S,
     FEW_WAITING,
     LONGEST_WAIT_S,
     MOST_AHEAD,
@@ -93,8 +94,12 @@ def test_who_let_runs_wait_for_too_long_gives_back_all_but_a_few_and_holds_fewer
     assert patience.limit(1024, 2) == 1024
 
 
-def test_one_that_waits_for_each_slot_is_never_too_many() -> None:
-    assert Patience().look(500, 300, 200, LONGEST_WAIT_S + 0.1) == 100
+def test_one_that_waits_for_each_slot_is_not_too_many_until_it_has_waited_for_long() -> None:
+    patience = Patience()
+    assert patience.look(500, 300, 200, LONGEST_WAIT_S + 0.1) == 100
+    assert patience.look(400, 200, 200, FEW_WAIT_S) == 0
+    assert patience.look(400, 200, 200, FEW_WAIT_S + 0.1) == 200
+    assert patience.limit(1024, 200) == 400
 
 
 def test_who_has_no_slot_yet_gives_nothing_back() -> None:

@@ -22,7 +22,9 @@ MOST_HELD_BYTES = 64 * 1024 * 1024
 LONGEST_WAIT_S = 1.0
 """For a slot of this shard. Somebody else may have one, and what is urgent stands behind all that a shard holds."""
 FEW_WAITING = 32
-"""In a shard: not worth giving back, whatever they wait for; neither is one for each slot."""
+"""In a shard: not worth giving back at once, whatever they wait for; neither is one for each slot."""
+FEW_WAIT_S = 10.0
+"""How long these may wait. Claimed anew they come behind what is urgent."""
 UNKNOWN_S = 1.0
 """Service time of a task never seen: long enough to be handed out alone."""
 PREFETCH_BELOW_S = 0.25
@@ -77,7 +79,7 @@ class Patience:
         return target if target <= self._most else min(target, max(2 * slots, int(self._most)))
 
     def look(self, held: int, waiting: int, slots: int, waited_s: float) -> int:
-        """Return how many of those that wait should be given back: all but a few, if the first of them has waited too long.
+        """Return how many of those that wait to give back: all but a few if the first has waited too long, all if much too long.
 
         Call it ten times a second.
 
@@ -85,7 +87,7 @@ class Patience:
           held: running ones included.
           waited_s: how long the first in line has been here.
         """
-        excess = waiting - max(slots, FEW_WAITING)
+        excess = waiting - (max(slots, FEW_WAITING) if waited_s <= FEW_WAIT_S else 0)
         if slots and excess > 0 and waited_s > LONGEST_WAIT_S:
             self._most = min(held - excess, held / 4)
             return excess
