@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from reproq_django.models import TaskRun
 from tests.django.conftest import using_databases
 from tests.django.databases import postgres_settings
 from tests.django.own.backends import SERVED, Finishing, Keeping
@@ -84,3 +85,9 @@ def site(cluster: Cluster, django_template: str, tmp_path_factory: pytest.TempPa
                 yield
         finally:
             daemon.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_noted(site: None) -> None:
+    """Django's backend is made anew by each test that names it; of the table, what an earlier test has committed is none of this one's."""
+    TaskRun.objects.all().delete()
