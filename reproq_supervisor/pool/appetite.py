@@ -19,12 +19,12 @@ class Appetite:
       listens: notes tell of new runs, so that polling is only for what they miss.
 
     Attributes:
-      is_hungry: the last claim came back short: do not claim again before a reason to.
+      may_rest: the last claim came back short: do not claim again before a reason to.
       was_full: the last claim got all that it asked for.
     """
 
     def __init__(self, poll_min_s: float, poll_max_s: float, *, listens: bool) -> None:
-        self.is_hungry = False
+        self.may_rest = False
         self.was_full = False
         self._poll_min_s = poll_min_s
         self._poll_max_s = poll_max_s
@@ -36,11 +36,11 @@ class Appetite:
         """Take in what a claim of *asked* runs brought; *is_quick*: it looked at nothing but what was ready."""
         got = len(reply.claimed)
         self.was_full = got >= asked
-        self.is_hungry = got < asked and not reply.is_cut
+        self.may_rest = got < asked and not reply.is_cut
         self._look_at_mono = math.inf
         if is_quick:
             # What woke us may be something that only a cycle finds.
-            self.is_hungry = self.is_hungry and got > 0
+            self.may_rest = self.may_rest and got > 0
             self._look_at_mono = time.monotonic() + _CYCLE_AFTER_READY_S
         elif reply.is_contended:
             # As long as a commit takes: then those who had the locks of some keys are done.
@@ -55,7 +55,7 @@ class Appetite:
     @property
     def may_settle(self) -> bool:
         """Whether it may go to sleep until somebody tells of new runs."""
-        return self.is_hungry and self._listens and self._look_at_mono == math.inf
+        return self.may_rest and self._listens and self._look_at_mono == math.inf
 
     def wait_s(self, settle_s: float | None) -> float:
         """Return how long to wait for another reason; *settle_s*: as long as the store says, who goes to sleep step by step."""
@@ -69,4 +69,4 @@ class Appetite:
         """A wait is over: it may be time to claim again."""
         if time.monotonic() >= self._look_at_mono:
             self._look_at_mono = math.inf
-            self.is_hungry = False
+            self.may_rest = False

@@ -92,7 +92,7 @@ class Conversation:
     def wake(self, *, work_may_wait: bool = False) -> None:
         """There is something to say to the database; with *work_may_wait* also something to claim."""
         if work_may_wait:
-            self._appetite.is_hungry = False
+            self._appetite.may_rest = False
         self._wake.set()
 
     def _on_note(self) -> None:
@@ -119,7 +119,7 @@ class Conversation:
                     await self._pause(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - spread, not a secret
                     retry_s = min(_LAST_RETRY_S, retry_s * 2)
         finally:
-            await self._close()
+            await self.close()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until `stop`; other reasons to wake do not shorten a back-off."""
@@ -144,8 +144,7 @@ class Conversation:
     async def _check_held(self) -> None:
         """Stop what is not ours any more: leases may have ended, and a crashed database may have forgotten a claim."""
         assert self._store is not None
-        ours = self._ledger.open_leases()
-        if ours:
+        if ours := self._ledger.open_leases():
             kept = await self._store.held(ours)
             self._on_reply([], self._ledger.forget_lost(kept), frozenset())
 
@@ -154,14 +153,14 @@ class Conversation:
             self.up, self.since_mono = False, time.monotonic()
             self._on_event("database.lost", error=error)
         self.error = error
-        await self._close()
+        await self.close()
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
         for part in (self._listener, self._store):
             if part is not None:
                 await part.close()
         self._store = self._listener = None
-        self._appetite.is_hungry = False
+        self._appetite.may_rest = False
 
     async def _talk(self) -> None:
         try:
@@ -182,7 +181,7 @@ class Conversation:
             boot_sent = clock.boot_time_s()
             await self._write_notes()
             request = self._ledger.request(asked, boot_sent)
-            if request is None or (self._appetite.is_hungry and request.only_claims):
+            if request is None or (self._appetite.may_rest and request.only_claims):
                 self._tell()
                 await self._idle()
                 continue
@@ -205,9 +204,14 @@ class Conversation:
     async def _meanwhile(self, answer: Coroutine[Any, Any, CycleReply]) -> CycleReply:
         """Pass on what the last reply brought while the server works on the next one: with a backlog it need not wait for that."""
         asking = asyncio.create_task(answer)
-        await asyncio.sleep(0)  # it is sent now
-        self._tell()
-        return await asking
+        try:
+            await asyncio.sleep(0)  # it is sent now
+            self._tell()
+            return await asking
+        finally:
+            if not asking.done():  # nobody would wait for it, and its connection is about to be closed
+                asking.cancel()
+                await asyncio.wait([asking])
 
     def _tell(self) -> None:
         """Hand over what the last reply brought: at the latest before anything but a cycle is awaited, for that may take long."""
@@ -217,8 +221,7 @@ class Conversation:
 
     async def _write_notes(self) -> None:
         """Write what runs have noted down. Apart from the cycle: most tasks never do, and a look at what is held costs less."""
-        notes = self._ledger.notes()
-        if notes:
+        if notes := self._ledger.notes():
             assert self._store is not None
             self._tell()
             self._ledger.apply_notes(notes, await self._store.note(notes))
@@ -236,7 +239,7 @@ class Conversation:
 
     async def _count_in_time(self) -> None:
         """See what waits, for those who decide how many executors there are. After a claim that came back short nothing does."""
-        if self._appetite.is_hungry:
+        if self._appetite.may_rest:
             self.load = QueueLoad(0, self.load.workers)
             return
         now = time.monotonic()
@@ -264,7 +267,7 @@ class Conversation:
                     request = self._ledger.request(0, boot_sent)
                     reply = await self._store.cycle(request) if request is not None and request.endings else None
             except (StoreUnavailable, TimeoutError):
-                await self._close()
+                await self.close()
                 request = reply = None
             if request is None or reply is None:
                 # The database is away, or all of them wait for somebody's lock.
@@ -272,9 +275,6 @@ class Conversation:
                 continue
             self._ledger.apply(request, reply, boot_sent)
         return False
-
-    async def close(self) -> None:
-        await self._close()
 
     def _tell_refused(self) -> None:
         """Tell of what PostgreSQL has begun to refuse: one event for all, with the first of them."""

@@ -260,6 +260,39 @@ def test_what_was_claimed_is_handed_over_when_the_database_goes(own_database: Da
     assert seen == [1, 2, 3, 4]
 
 
+def test_a_hand_over_that_fails_leaves_no_cycle_under_way(own_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would wait for it, and its connection is closed under it."""
+    left: list[str | None] = []
+    with own_database.connect() as connection:
+        enqueue(connection, [NewRun("app.task") for _ in range(10)])
+    close = ShardStore.close
+
+    async def noted(store: ShardStore) -> None:
+        left.extend(task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task())
+        await close(store)
+
+    def take(new: list[Held], *_: object) -> None:
+        if new:
+            raise LookupError("no room")
+
+    monkeypatch.setattr(ShardStore, "close", noted)
+    options = StoreOptions(
+        own_database.dsn, "test", "reproq test", listen=False, prepare=True, poll_min_s=0.02, poll_max_s=0.1, concurrency=1
+    )
+    ledger = Ledger(HeldRuns(), Turns({"default": 1}), 10.0)
+    talk = Conversation(
+        options, ledger, wanted=lambda: 4, most_counted=lambda: 0, is_busy=lambda: True, on_reply=take, on_event=lambda *_, **__: None
+    )
+
+    async def scenario() -> None:
+        async with asyncio.timeout(60):
+            await talk.run(lambda: None)
+
+    with pytest.raises(LookupError, match="no room"):
+        asyncio.run(scenario())
+    assert left == []
+
+
 def test_without_a_listener_everything_works_by_polling(database: Database) -> None:
     with running_shard(database, store={"listen": False, "prepare": False}):
         runs = Runs(database)

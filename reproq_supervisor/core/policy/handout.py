@@ -102,6 +102,7 @@ class Room:
         self._slots = slots
         self._short_slots = slots  # slots without a long task
         self._most = slots - 1 + most_ahead
+        self._enough = most_before_low(slots, most_ahead)
         self._total_s = 0.0  # of short tasks
         self._bytes = 0
         self._count = 0
@@ -130,7 +131,7 @@ class Room:
     @property
     def is_low(self) -> bool:
         """Whether more should be handed out now. Half of what fits is still enough: a hand-out of one task costs as much as one of many."""
-        return self._count < self._slots or (self._count < self._most / 2 and self._total_s < self._short_slots * AHEAD_S / 2)
+        return self._count < self._slots or (self._count < self._enough and self._total_s < self._short_slots * AHEAD_S / 2)
 
 
 def most_before_low(slots: int, most_ahead: int = MOST_AHEAD) -> float:
