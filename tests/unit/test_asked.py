@@ -37,6 +37,17 @@ def test_nothing_is_believed_before_tasks_were_seen_running() -> None:
     processes.ns = {1: 0}
     assert processes.look(0.0) is None
     assert processes.look(0.2) is None
+    assert processes.look(0.3) is not None
+
+
+def test_what_was_asked_for_two_seconds_ago_counts_half() -> None:
+    processes = Processes()
+    processes.ns = {1: 0}
+    processes.look(0.0)
+    processes.ns = {1: 1_000_000_000}
+    assert processes.look(1.0) == pytest.approx(1.0)
+    # Nothing since, while a task ran for two seconds more: half of one second of one and a half of two.
+    assert processes.look(3.0) == pytest.approx(0.5 / 2.5)
 
 
 def test_processes_that_live_between_two_looks_count_when_they_are_dead() -> None:

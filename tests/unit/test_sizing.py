@@ -61,6 +61,16 @@ def test_it_shrinks_only_after_two_quiet_minutes_and_then_slowly() -> None:
     assert pool.look().reason is SizeReason.PATIENCE
 
 
+def test_who_wants_a_little_less_stays_and_says_so() -> None:
+    """It would never shrink for that, however long it waits."""
+    pool = Pool()
+    assert pool.look(waiting=50, arrived=50).size == 5
+    for _ in range(600):
+        decision = pool.look(waiting=34, running=5)
+    assert (decision.size, decision.want, decision.reason) == (5, 4, SizeReason.STEADY)
+    assert pool.look().reason is SizeReason.PATIENCE
+
+
 def test_growing_again_soon_makes_it_wait_longer_the_next_time() -> None:
     pool = Pool()
     pool.look(waiting=201, arrived=201)
@@ -123,6 +133,13 @@ def test_a_pool_whose_least_is_none_has_none_after_two_quiet_minutes() -> None:
     assert pool.look(waiting=1, arrived=1).size == 1
     sizes = pool.quiet(130)
     assert (sizes[100], sizes[-1]) == (1, 0)
+
+
+@pytest.mark.parametrize(("use", "want"), [(0.049, 0), (0.051, 1)])
+def test_less_use_than_for_a_twentieth_of_an_executor_is_none(use: float, want: int) -> None:
+    pool = Pool(SizeLimits(0, 20))
+    pool.state = replace(pool.state, rate_per_s=use * TUNING.utilisation)
+    assert pool.look(after_s=0.1).want == want
 
 
 def test_a_count_that_begins_anew_is_no_arrival() -> None:

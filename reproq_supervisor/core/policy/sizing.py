@@ -240,7 +240,8 @@ def _resize(
     largest = max(limits.least, state.wants[0][1])
     if largest < size * (1.0 - tuning.down_band) and now - state.changed_mono >= tuning.down_every_s:
         return max(largest, size - max(1, math.floor(tuning.down_part * size))), SizeReason.QUIET
-    return size, SizeReason.PATIENCE if max(want, limits.least) < size else SizeReason.STEADY
+    # What is within the band never makes it shrink.
+    return size, SizeReason.PATIENCE if max(want, limits.least) < size * (1.0 - tuning.down_band) else SizeReason.STEADY
 
 
 def _calm_down(tuning: SizeTuning, state: SizeState, now: float) -> SizeState:
