@@ -24,6 +24,10 @@ class Event:
     name: ClassVar[str]
     level: ClassVar[Level] = Level.INFO
 
+    def __init_subclass__(cls) -> None:
+        # A dataclass without a docstring makes itself one with `inspect`: 1 MiB of the supervisor, needed for nothing else.
+        cls.__doc__ = cls.__doc__ or cls.name
+
     def as_fields(self) -> dict[str, Any]:
         """Return the fields in their order, without those that are None."""
         pairs = ((item.name, getattr(self, item.name)) for item in fields(self))

@@ -2,10 +2,9 @@
 
 import sys
 
-from reproq_supervisor.process.leave_out import left_out
+from reproq_supervisor.process.driver_imports import without_unused_imports
 
-# 1.3 MiB: asyncio does without where it is not there, and libpq has TLS of its own.
-with left_out("ssl"):
+with without_unused_imports():
     from reproq_supervisor.pool.entry import main
 
 if __name__ == "__main__":

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def left_out(name: str) -> Iterator[None]:
-    """Let imports of *name* fail within the block; afterwards it can be imported as ever. One that is loaded already stays.
+def left_out(*names: str) -> Iterator[None]:
+    """Let imports of *names* fail within the block; afterwards they can be imported as ever. What is loaded already stays.
 
     Only for what the importer itself provides for: an `import` within `try: … except ImportError`.
     """
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # how the import system is told (documented for `sys.modules`)
+    absent = [name for name in names if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # how the import system is told (documented for `sys.modules`)
     try:
         yield
     finally:
-        del sys.modules[name]
+        for name in absent:
+            del sys.modules[name]

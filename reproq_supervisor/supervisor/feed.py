@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from reproq_supervisor.core.events import Event
 from reproq_supervisor.core.supervision.facts import ClientId
 from reproq_supervisor.supervisor.control import Control
+from reproq_supervisor.telemetry.lines import Record
 from reproq_supervisor.telemetry.log import Log
-from reproq_supervisor.telemetry.records import Record, record_of
+from reproq_supervisor.telemetry.records import record_of
 
 KEPT = 500
 

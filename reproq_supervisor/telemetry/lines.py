@@ -4,7 +4,8 @@ import json
 from enum import StrEnum
 from typing import Any
 
-from reproq_supervisor.telemetry.records import Record
+Record = dict[str, Any]
+"""What happened: flat, closed, presentable; `records` makes it of an event."""
 
 
 class LogFormat(StrEnum):

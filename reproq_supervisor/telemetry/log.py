@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reproq_supervisor.core.events import Level
-from reproq_supervisor.telemetry.lines import LogFormat, render
-from reproq_supervisor.telemetry.records import Record
+from reproq_supervisor.telemetry.lines import LogFormat, Record, render
 
 MAX_LINE_BYTES = 4096  # PIPE_BUF on Linux
 MAX_WAITING = 1000

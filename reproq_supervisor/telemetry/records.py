@@ -5,8 +5,7 @@ from typing import Any
 from reproq_supervisor.core.events import Event, Level
 from reproq_supervisor.core.supervision.events import ChildEvent
 from reproq_supervisor.telemetry.keys import KEYS, presentable
-
-Record = dict[str, Any]
+from reproq_supervisor.telemetry.lines import Record
 
 MAX_NAME_CHARS = 100
 _CHILD_LEVELS = {

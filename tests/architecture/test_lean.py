@@ -58,11 +58,16 @@ def test_a_lean_process_loads_nothing_heavy_of_the_standard_library(kind: str) -
     assert loaded_by(ENTRY_POINTS[kind]) & HEAVY == set()
 
 
+def test_the_supervisor_does_not_load_what_only_reads_source_code() -> None:
+    assert loaded_by(ENTRY_POINTS["supervisor"]) & {"inspect", "ast", "dis", "tokenize"} == set()
+
+
 @pytest.mark.parametrize("room", ["pool", "keeper"])
 def test_a_process_with_a_connection_loads_the_driver_and_no_other_library(room: str) -> None:
     found = loaded_by(f"{PACKAGE}.{room}.__main__") - LEAN
     assert "psycopg" in found
     assert found & {"ssl", "_ssl", "hashlib", "_hashlib"} == set()  # libpq has TLS and hashes of its own
+    assert found & {"email", "zipfile", "shutil", "tempfile", "bz2", "lzma", "zlib", "locale", "tokenize"} == set()
     assert {
         name for name in found - DRIVER if name not in sys.stdlib_module_names and not name.startswith(("_sysconfigdata", "_cython"))
     } == set()

@@ -3,7 +3,7 @@
 import sys
 
 from reproq_supervisor.core.supervision.units import Role
-from reproq_supervisor.supervisor.__main__ import main
+from reproq_supervisor.supervisor.entry import main
 from reproq_supervisor.supervisor.programs import Programs
 
 FAKES = {
