@@ -206,7 +206,7 @@ class Desk:
     def _on_finished(self, held: Held, result: Result, output: Output | None) -> None:
         claimed = held.claimed
         self._stopping.discard(claimed.result_id)
-        self.sizing.observe(result.elapsed_s)
+        self.sizing.observe(held.seq, result.elapsed_s)
         self._mean_s += 0.1 * (result.elapsed_s - self._mean_s)
         logs_uri = None if output is None else self.output.save(claimed, output)
         delay_s = 0.0 if result.verdict is Verdict.SUCCEED else self._retry_delay_s(held)

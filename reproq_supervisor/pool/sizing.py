@@ -1,4 +1,4 @@
-"""How many executors this shard has: asks the rule of the core four times a second, and tells the crew.
+"""How many executors this shard has: asks the rule of the core four times a second, or more often, and tells the crew.
 
 What arrives and what waits is shared by all who serve the same queues, on whatever host: each takes its part of it. A pool of a fixed size
 is not asked about.
@@ -23,6 +23,8 @@ from reproq_supervisor.process.own_memory import private_bytes
 from reproq_supervisor.process.proctable import programs_of
 
 DECIDE_EVERY_S = 0.25
+DECIDE_SOON_S = 0.1
+"""While nothing of what waits was seen running, so that a pool has its size for it within a second."""
 MOST_COUNTED = 20_000
 """More than so many waiting runs are not counted: it would cost more than it tells."""
 LEAST_EXECUTOR_BYTES = 8 * 1024 * 1024
@@ -50,6 +52,7 @@ class Sizing:
         self._gauge = MachineGauge(start.cpus)
         self._machine = self._gauge.look()
         self._asks: float | None = None
+        self._pause_s = DECIDE_EVERY_S
         self._told_use = 0
         self._on_event = on_event
         self._state: SizeState | None = None
@@ -104,9 +107,10 @@ class Sizing:
         """Runs at once in one executor, as things are."""
         return self._crew.slots_each or self._most_slots
 
-    def observe(self, elapsed_s: float) -> None:
+    def observe(self, seq: int, elapsed_s: float) -> None:
         """A run ended by itself after *elapsed_s* seconds."""
         self._service.observe(elapsed_s)
+        self._asked.note_end(seq, elapsed_s)
 
     def note_exit(self, pid: int) -> None:
         """An executor is dead, but not reaped."""
@@ -116,7 +120,7 @@ class Sizing:
     def fit(self, queues: QueueLoad) -> None:
         """Decide when it is time to."""
         now = time.monotonic()
-        if now - self._decided_mono < DECIDE_EVERY_S:
+        if now - self._decided_mono < self._pause_s:
             return
         self._decided_mono = now
         if self.is_fixed:
@@ -137,6 +141,8 @@ class Sizing:
                 total=load.waiting,
             )
         self._crew.wanted, self.decision = decision.size, decision
+        is_unseen = decision.reason is SizeReason.UNSEEN and load.running > 0
+        self._pause_s = DECIDE_SOON_S if is_unseen else DECIDE_EVERY_S
 
     def _load(self, queues: QueueLoad, now: float) -> Load:
         crew, tuning = self._crew, self._tuning
@@ -144,22 +150,23 @@ class Sizing:
         waiting = self._held.open - crew.running + mine
         # What others claim from our part makes it smaller, but has arrived all the same.
         self._arrived = max(self._arrived, self._totals.claimed - self._totals.released + mine)
-        running_s = [
-            now - held.started_mono for e in crew.executors if not e.exited for held in e.running() if held.started_mono is not None
-        ]
+        living = [executor for executor in crew.executors if not executor.exited]
+        running_s = {held.seq: now - held.started_mono for each in living for held in each.running() if held.started_mono is not None}
         service_s = self._service.seconds
         if running_s:
             # Where all that run have lasted longer than those that ended, the mean of these says too little.
-            service_s = max(min(running_s), tuning.unknown_service_s if service_s is None else service_s)
-        return Load(self._arrived, waiting, crew.running, service_s, self._slots, self._useful(now))
+            service_s = max(min(running_s.values()), tuning.unknown_service_s if service_s is None else service_s)
+        self._look([executor.pid for executor in living], running_s, now)
+        useful, useful_unseen = self._useful(self._asks), self._useful(None)
+        return Load(self._arrived, waiting, crew.running, service_s, self._slots, useful, useful_unseen, is_seen=self._asks is not None)
 
-    def _useful(self, now: float) -> int | None:
-        pids = [executor.pid for executor in self._crew.executors if not executor.exited]
-        asked = self._asked.by_each(pids, self._crew.running, now)
+    def _look(self, pids: list[int], running_s: dict[int, float], now: float) -> None:
+        self._asks = self._asked.by_each(pids, running_s, now)
         if now - self._measured_mono > MEASURE_EVERY_S:
             self._measure(pids, now)
         self._machine = self._gauge.look()
-        self._asks = asked
+
+    def _useful(self, asked: float | None) -> int | None:
         return useful_size(self._machine, self._crew.wanted, asked=asked, slots=self._slots, executor_bytes=self._bytes_each())
 
     def _measure(self, pids: list[int], now: float) -> None:

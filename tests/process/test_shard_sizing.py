@@ -32,7 +32,7 @@ def test_a_heap_of_sleeping_tasks_brings_executors_for_all_of_them(database: Dat
         assert snapshot["sizing"]["max"] == 6
         reasons = [event["reason"] for event in shard.events("pool.sized")]
         # Nobody knows at first that these tasks sleep: until then as many as there are processors.
-        assert set(reasons) <= {"backlog", "saturated"}
+        assert set(reasons) <= {"backlog", "unseen", "saturated"}
         assert {run.end for run in runs.ended(ids, timeout=HANG_S)} == {("SUCCESSFUL", None, 1)}
 
 

@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reproq_supervisor.core.policy.capacity import Machine, useful_size
-from reproq_supervisor.core.policy.sizing import Load, SizeDecision, SizeLimits, SizeState, SizeTuning, decide_size, start_size
+from reproq_supervisor.core.policy.sizing import Load, SizeDecision, SizeLimits, SizeReason, SizeState, SizeTuning, decide_size, start_size
 
 TUNING = SizeTuning()
 counts = st.integers(0, 5000)
 services = st.none() | st.floats(1e-4, 1e4)
-looks = st.tuples(st.floats(0, 300), counts, counts, st.integers(0, 50), services, st.none() | st.integers(0, 60))
-"""Seconds since the last one, arrived since, waiting, running, service time, useful size."""
+useful_sizes = st.none() | st.integers(0, 60)
+looks = st.tuples(st.floats(0, 300), counts, counts, st.integers(0, 50), services, useful_sizes, useful_sizes, st.booleans())
+"""Seconds since the last one, arrived, waiting, running, service time, useful size, the same if all computed, whether any was seen."""
+Look = tuple[float, int, int, int, float | None, int | None, int | None, bool]
 limits_of = st.builds(
     lambda least, more, budget: SizeLimits(least, least + more, budget),
     st.integers(0, 10),
@@ -23,7 +25,7 @@ limits_of = st.builds(
 
 def story(
     limits: SizeLimits,
-    told: list[tuple[float, int, int, int, float | None, int | None]],
+    told: list[Look],
     *,
     scale: float = 1.0,
     tuning: SizeTuning = TUNING,
@@ -31,9 +33,9 @@ def story(
     """Let a pool live through looks, its clock and its tasks *scale* times as slow."""
     state, now, arrived = start_size(limits, Load(0, 0, 0, None), 0.0), 0.0, 0
     decisions = []
-    for after_s, new, waiting, running, service_s, useful in told:
+    for after_s, new, waiting, running, service_s, *useful in told:
         now, arrived = now + after_s * scale, arrived + new
-        load = Load(arrived, waiting, running, None if service_s is None else service_s * scale, useful=useful)
+        load = Load(arrived, waiting, running, None if service_s is None else service_s * scale, 1, *useful)
         state, decision = decide_size(tuning, limits, state, load, now)
         decisions.append(decision)
     return state, decisions
@@ -64,8 +66,8 @@ def test_the_same_look_again_changes_nothing(limits: SizeLimits, told: list) -> 
 def test_a_clock_that_goes_back_counts_as_no_time(limits: SizeLimits, told: list, back: float) -> None:
     state, decisions = story(limits, told)
     arrived = sum(look[1] for look in told)
-    _, _, waiting, running, service_s, useful = told[-1]
-    load = Load(arrived, waiting, running, service_s, useful=useful)
+    _, _, waiting, running, service_s, *useful = told[-1]
+    load = Load(arrived, waiting, running, service_s, 1, *useful)
     after, decision = decide_size(TUNING, limits, state, load, back)
     assert decision.size == decisions[-1].size
     assert after.wants[-1][0] == state.wants[-1][0]
@@ -77,12 +79,27 @@ def test_a_world_that_is_slower_in_everything_goes_the_same_way(limits: SizeLimi
         TUNING,
         **{
             name: getattr(TUNING, name) * scale
-            for name in ("drain_target_s", "sample_s", "down_after_s", "down_every_s", "give_back_after_s", "unknown_service_s")
+            for name in ("drain_target_s", "sample_s", "down_after_s", "down_every_s", "give_back_after_s", "unknown_service_s", "unseen_s")
         },
     )
     _, decisions = story(limits, told)
     _, slower = story(limits, told, scale=scale, tuning=slow)
     assert [d.size for d in slower] == [d.size for d in decisions]
+
+
+@given(limits_of, st.lists(looks, min_size=1, max_size=30))
+def test_nothing_grows_beyond_what_is_of_use_nor_for_a_heap_of_which_nothing_was_seen_beyond_what_that_would_be_if_it_computed(
+    limits: SizeLimits, told: list
+) -> None:
+    _, decisions = story(limits, told)
+    before = limits.least
+    for (*_, useful, useful_unseen, is_seen), decision in zip(told, decisions, strict=True):
+        for bound in (useful, None if is_seen else useful_unseen):
+            if bound is not None and decision.size > before:
+                assert decision.size <= max(bound, limits.least, 1)
+        if decision.reason is SizeReason.UNSEEN:
+            assert decision.want > decision.size
+        before = decision.size
 
 
 @given(limits_of, st.lists(looks, max_size=60))

@@ -60,6 +60,23 @@ def test_idle_executors_take_no_processor() -> None:
     assert numbers(divide(Amounts(processors=4.0), [pool(use=20, takes=COMPUTES), *idle]))[0] == 4
 
 
+def test_bursts_of_all_at_once_do_not_take_a_processor_twice() -> None:
+    """Each may have what is left when all have their least to do; who asks first gets it."""
+    idle = [pool(takes=COMPUTES) for _ in range(2)]
+    assert numbers(divide(Amounts(processors=2.0), idle)) == [1, 1]
+    assert numbers(divide(Amounts(processors=2.0), [pool(use=8, takes=COMPUTES), pool(takes=COMPUTES)])) == [2, 1]
+    assert numbers(divide(Amounts(processors=8.0), idle)) == [4, 4]
+
+
+def test_what_two_that_compute_leave_of_two_processors_is_not_given_to_a_third() -> None:
+    takes = Amounts(executors=1, processors=0.97)
+    assert numbers(divide(Amounts(processors=2.0), [pool(use=20, takes=takes)])) == [2]
+
+
+def test_a_part_of_a_processor_is_enough_for_one() -> None:
+    assert numbers(divide(Amounts(processors=0.3), [pool(use=20, least=0, size=0, takes=COMPUTES)])) == [1]
+
+
 def test_the_last_processor_is_used_in_part() -> None:
     takes = Amounts(executors=1, processors=0.8)
     assert numbers(divide(Amounts(processors=2.0), [pool(use=20, takes=takes)])) == [3]

@@ -20,10 +20,10 @@ class Pool:
         self.state: SizeState = start_size(limits, Load(0, 0, 0, None), 0.0)
 
     def look(self, waiting: int = 0, running: int = 0, service_s: float | None = 1.0, *, arrived: int = 0, useful: int | None = None,
-             slots: int = 1, after_s: float = 1.0) -> SizeDecision:  # fmt: skip
+             unseen: int | None = None, is_seen: bool = True, slots: int = 1, after_s: float = 1.0) -> SizeDecision:  # fmt: skip
         self.now += after_s
         self.arrived += arrived
-        load = Load(self.arrived, waiting, running, service_s, slots, useful)
+        load = Load(self.arrived, waiting, running, service_s, slots, useful, unseen, is_seen)
         self.state, decision = decide_size(self.tuning, self.limits, self.state, load, self.now)
         return decision
 
@@ -89,6 +89,45 @@ def test_it_does_not_grow_beyond_what_is_useful_but_always_has_one() -> None:
     assert (decision.size, decision.reason) == (2, SizeReason.SATURATED)
     assert pool.look(waiting=1000, useful=0).size == 2
     assert pool.look(waiting=1000, useful=None).size == 20
+
+
+def test_a_heap_of_which_nothing_was_seen_brings_as_many_as_there_are_processors_and_no_more() -> None:
+    pool = Pool()
+    first = pool.look(waiting=1000, arrived=1000, useful=2, unseen=2, is_seen=False)
+    assert (first.size, first.reason) == (2, SizeReason.UNSEEN)
+    assert pool.look(waiting=1000, running=2, useful=2, unseen=2, is_seen=False, after_s=10.0).size == 2
+    computes = pool.look(waiting=1000, running=2, useful=2, unseen=2)
+    assert (computes.size, computes.reason) == (2, SizeReason.SATURATED)
+    sleeps = pool.look(waiting=1000, running=2, unseen=2)
+    assert (sleeps.size, sleeps.reason) == (20, SizeReason.BACKLOG)
+
+
+def test_what_ran_before_a_heap_says_nothing_of_it() -> None:
+    """A pool that sleeps gets a heap to compute: in the next moment what runs is of the heap, and asks for all there is."""
+    pool = Pool()
+    pool.look(running=1, arrived=1, unseen=2)
+    first = pool.look(waiting=1000, running=1, arrived=1000, unseen=2)
+    assert (first.size, first.reason, first.use) == (2, SizeReason.UNSEEN, 2)
+    assert pool.look(waiting=1000, running=2, unseen=2, after_s=0.9 * TUNING.unseen_s).reason is SizeReason.UNSEEN
+    assert pool.look(waiting=1000, running=2, useful=2, unseen=2, after_s=0.2 * TUNING.unseen_s).reason is SizeReason.SATURATED
+    # Where the heap sleeps, too, that moment is all it has cost.
+    other = Pool()
+    other.look(waiting=1000, running=1, arrived=1000, unseen=2)
+    assert other.look(waiting=1000, running=2, unseen=2, after_s=TUNING.unseen_s).size == 20
+
+
+def test_a_heap_of_which_nothing_was_seen_dismisses_nobody() -> None:
+    pool = Pool()
+    pool.look(waiting=61, arrived=61)
+    assert pool.look().size == 7
+    assert pool.look(waiting=1000, running=1, arrived=1000, unseen=2).size == 7
+
+
+def test_a_rate_that_rises_without_a_heap_is_of_what_was_seen() -> None:
+    pool = Pool()
+    decisions = [pool.look(running=min(8, pool.state.size), arrived=8, unseen=2) for _ in range(10)]
+    assert decisions[-1].size == 10
+    assert {decision.reason for decision in decisions} <= {SizeReason.STEADY, SizeReason.RATE}
 
 
 def test_a_budget_brings_it_down_and_never_below_the_least() -> None:
@@ -176,6 +215,9 @@ def _trace(tuning: SizeTuning) -> list[int]:
             arrived = max(0, rate + NOISE[i % len(NOISE)]) if rate else 0
             waiting = backlog if i % 5 == 0 else 0
             sizes.append(pool.look(waiting, min(pool.state.size, rate), arrived=arrived, after_s=0.7).size)
+    for after_s in (0.08, 0.08, 0.2):  # heaps of which nothing was seen at the first look
+        pool.look(after_s=700.0)
+        sizes += [pool.look(waiting, 1, arrived=waiting, unseen=12, after_s=after_s).size for waiting in (0, 170, 170, 170, 170)]
     pool.look(500, 10, arrived=500)
     for budget in (12, 20, 9):
         pool.limits = SizeLimits(1, 20, budget)

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from reproq_supervisor.core.policy.capacity import LEAST_PART
+
 
 class Resource(StrEnum):
     """What is shared; the words of `explain`."""
@@ -72,6 +74,7 @@ def divide(totals: Amounts, claimants: Sequence[Claimant]) -> list[Grant]:
     """Return the grant of each claimant, in their order."""
     fair = _Sharing(totals, claimants, [each.least for each in claimants])
     fair.fill([max(each.least, min(each.most, max(each.use, each.size))) for each in claimants])
+    fair.expect_work()
     fair.fill([each.most for each in claimants])
     now = _Sharing(totals, claimants, [max(each.least, each.size) for each in claimants])
     now.fill(fair.parts)
@@ -88,6 +91,7 @@ class _Sharing:
         self.parts = list(parts)
         self.lacks: list[Resource | None] = [None] * len(parts)
         self._claimants = claimants
+        self._totals = totals
         self._left: dict[Resource, float] = {}
         for resource in Resource:
             total = totals.of(resource)
@@ -111,14 +115,23 @@ class _Sharing:
             if self.parts[i] < up_to[i]:
                 heapq.heappush(hungry, (self._behind(i), i))
 
+    def expect_work(self) -> None:
+        """Count the least of each as busy: what comes for one of them may come for all."""
+        left = self._left.get(Resource.PROCESSORS)
+        if left is not None:
+            idle = [max(0, each.least - each.want) * (each.takes.processors or 0.0) for each in self._claimants]
+            self._left[Resource.PROCESSORS] = left - sum(idle)
+
     def _behind(self, i: int) -> float:
         return (self.parts[i] + 1) / self._claimants[i].weight
 
     def _lacking(self, claimant: Claimant) -> Resource | None:
         for resource, left in self._left.items():
             takes = claimant.takes.of(resource) or 0.0
-            # The last processor may be used in part: what is left of it would serve nobody.
-            if takes > 0 and (left <= 1e-6 if resource is Resource.PROCESSORS else left < takes):
+            if resource is Resource.PROCESSORS:
+                # The last one may be used in part: what is left of it would serve nobody. And none takes more than there are.
+                takes = LEAST_PART * min(takes, self._totals.of(resource) or 0.0) - 1e-6
+            if takes > 0 and left < takes:
                 return resource
         return None
 

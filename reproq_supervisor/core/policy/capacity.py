@@ -13,6 +13,9 @@ MEMORY_STALLED = 0.01
 """Part of the time in which nothing could run for want of memory; from here on nothing grows."""
 SLEEPS_BELOW = 0.05
 """Who asks for less of a processor than this is bound by none."""
+LEAST_PART = 0.5
+"""Of what one executor takes of the processors so much must be left for one more, else it would mostly wait: tasks that compute ask for
+0.97 of a processor or so, and for what two of them leave of two processors a third would be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def useful_size(machine: Machine, size: int, *, asked: float | None, slots: int 
     bounds: list[int] = []
     share = share_of(asked, slots)
     if share:
-        bounds.append(max(1, math.ceil(round(machine.processors / share, 6))))
+        bounds.append(max(1, math.floor(round(machine.processors / share + 1.0 - LEAST_PART, 6))))
         if machine.crowded > CROWDED and share > 0.5:
             bounds.append(size)
     if machine.memory_stalled > MEMORY_STALLED:

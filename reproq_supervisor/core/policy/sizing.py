@@ -7,7 +7,8 @@
 
 It never follows how many are busy at a moment: between two tasks nobody is. What grew again soon after it had shrunk learns patience, and
 shrinks later the next time. On a saturated machine more executors would only make every task slower, which looks like a need for still
-more: it never grows beyond what is useful there.
+more: it never grows beyond what is useful there. What a heap of tasks asks of a processor is not known before some of them have run,
+whatever ran before them: until then it grows no further than if they all computed.
 
 Pure: `(state, observation, now) -> (state, decision)`. Source of the rules: the sizing of elastic pools by Little's law, the stabilisation
 window of Kubernetes' autoscaler, and the learned penalty of uWSGI's busyness algorithm.
@@ -31,6 +32,7 @@ class SizeReason(StrEnum):
     PATIENCE = "patience"  # less is wanted, but not for long enough yet
     LIMIT = "limit"  # held back or brought back by the pool's min and max
     SATURATED = "saturated"  # more is wanted, but the machine has nothing left
+    UNSEEN = "unseen"  # more is wanted, but what waits may compute: nothing of it was seen running
     BUDGET = "budget"  # held back or brought down by the pool's share of the machine
 
 
@@ -50,6 +52,7 @@ class SizeTuning:
       patience_growth, most_patience: the window's factor when shrinking proved too early, and where that ends.
       give_back_after_s: how long it must have had more than its budget before it gives some of it back.
       unknown_service_s: what a task is taken to last while none was seen to end.
+      unseen_s: how long after the first look at a heap what runs is taken to be of it.
     """
 
     utilisation: float = 0.85
@@ -67,6 +70,7 @@ class SizeTuning:
     most_patience: float = 4.0
     give_back_after_s: float = 3.0
     unknown_service_s: float = 1.0
+    unseen_s: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class Load:
       service_s: mean seconds of a run; None while none was ever seen to end.
       slots: runs at once in one executor.
       useful: more executors than that would wait for a processor or for memory; None: no such bound is near.
+      useful_unseen: the same if each task computed; None: that would be no bound.
+      is_seen: whether tasks were seen running, so that *useful* is more than a guess.
     """
 
     arrived_total: int
@@ -106,6 +112,8 @@ class Load:
     service_s: float | None
     slots: int = 1
     useful: int | None = None
+    useful_unseen: int | None = None
+    is_seen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,7 @@ class SizeState:
       samples: arrivals a second in the last few samples.
       sampled_mono, sampled_total: when the current sample began, and what had arrived until then.
       over_since_mono: since when it has had more than its budget, infinity while it has not.
+      heap_since_mono: since when more has waited than idle slots take, infinity while it does not.
       wants: (mono, want), latest last: what was wanted since then at most, each less than the one before.
       patience: factor of the window before shrinking.
     """
@@ -128,6 +137,7 @@ class SizeState:
     sampled_total: int
     wants: tuple[tuple[float, int], ...]
     over_since_mono: float = math.inf
+    heap_since_mono: float = math.inf
     shrunk_mono: float = -math.inf
     changed_mono: float = -math.inf
     patience: float = 1.0
@@ -177,11 +187,16 @@ def decide_size(tuning: SizeTuning, limits: SizeLimits, state: SizeState, load: 
     if load.waiting or load.running:
         want = max(want, 1)
     state = _remember(tuning, state, want, now)
-    state = replace(state, over_since_mono=min(state.over_since_mono, now) if state.size > limits.highest else math.inf)
-    size, reason = _resize(tuning, limits, state, want, excess, load, now)
+    state = replace(
+        state,
+        over_since_mono=min(state.over_since_mono, now) if state.size > limits.highest else math.inf,
+        heap_since_mono=min(state.heap_since_mono, now) if excess else math.inf,
+    )
+    useful, lacking = _useful(tuning, state, load, for_rate, now)
+    size, reason = _resize(tuning, limits, state, want, excess, useful, lacking, now)
     use = max(limits.least, min(limits.most, state.wants[0][1]))
-    if load.useful is not None:
-        use = max(limits.least, min(use, max(state.size, load.useful)))
+    if useful is not None:
+        use = max(limits.least, min(use, max(state.size, useful)))
     state = _note_size(tuning, state, size, now)
     return state, SizeDecision(size, reason, want, for_rate, for_backlog, state.rate_per_s, service_s, use)
 
@@ -219,8 +234,20 @@ def _remember(tuning: SizeTuning, state: SizeState, want: int, now: float) -> Si
     return replace(state, wants=(*larger, (now, want)))
 
 
+def _useful(tuning: SizeTuning, state: SizeState, load: Load, for_rate: float, now: float) -> tuple[int | None, SizeReason]:
+    """Return how many are of use, as far as is known, and what it is called that there are no more."""
+    seen = math.inf if load.useful is None else load.useful
+    unseen = math.inf if load.useful_unseen is None else load.useful_unseen
+    if load.is_seen:
+        if not 0.0 <= now - state.heap_since_mono < tuning.unseen_s:
+            return load.useful, SizeReason.SATURATED
+        # What arrives all the time was seen, whatever comes on top of it.
+        unseen = max(unseen, math.ceil(round(for_rate, 9)))
+    return (load.useful, SizeReason.SATURATED) if seen < unseen or math.isinf(unseen) else (int(unseen), SizeReason.UNSEEN)
+
+
 def _resize(
-    tuning: SizeTuning, limits: SizeLimits, state: SizeState, want: int, excess: int, load: Load, now: float
+    tuning: SizeTuning, limits: SizeLimits, state: SizeState, want: int, excess: int, useful: int | None, lacking: SizeReason, now: float
 ) -> tuple[int, SizeReason]:
     size, most = state.size, limits.highest
     bound = SizeReason.LIMIT if most == limits.most else SizeReason.BUDGET
@@ -234,8 +261,8 @@ def _resize(
     if want > size * (1.0 if excess else 1.0 + tuning.up_band):
         if size == most:
             return size, bound
-        if load.useful is not None and load.useful < min(want, most):
-            return max(size, load.useful, 1), SizeReason.SATURATED
+        if useful is not None and useful < min(want, most):
+            return max(size, useful, 1), lacking
         return min(want, most), SizeReason.BACKLOG if excess else SizeReason.RATE
     largest = max(limits.least, state.wants[0][1])
     if largest < size * (1.0 - tuning.down_band) and now - state.changed_mono >= tuning.down_every_s:

@@ -98,6 +98,7 @@ _SIZE_WORDS = {
     "patience": "though it wants fewer now; it shrinks when it did so for two minutes or longer",
     "limit": "the limit of its settings",
     "saturated": "for more would only wait{lacking}",
+    "unseen": "and no more before some of what waits was seen running, for it may compute",
     "budget": "its part of what the pools share",
 }
 
@@ -132,7 +133,7 @@ def _lacking(sizing: dict[str, Any]) -> str:
 
 _LACK_WORDS = {
     Resource.EXECUTORS: "the budget has no more executors",
-    Resource.PROCESSORS: "the processors are taken",
+    Resource.PROCESSORS: "there is no processor for more",
     Resource.MEMORY: "the memory is taken",
     Resource.CONNECTIONS: "the budget has no more connections",
 }
