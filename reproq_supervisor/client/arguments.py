@@ -5,6 +5,7 @@ import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from reproq_supervisor.client.errors import ClientError
 from reproq_supervisor.core.new_run import NewRun
@@ -43,35 +44,79 @@ def check_run(run: NewRun) -> None:
       ArgumentsError: with the path of the first value that is not right.
     """
     name = run.task_path
+    keys = (run.lock_key, run.concurrency_key, run.concurrency_limit, run.code_ref, run.pip_lock_hash)
+    places = (name, run.queue_name, run.backend_alias, run.priority, run.max_attempts, run.timeout_seconds, *keys)
+    try:
+        _check_places(*places)
+    except TypeError:  # not hashable, and so none of them
+        _check_places.__wrapped__(*places)
+    args, kwargs = run.args, run.kwargs
+    if not isinstance(args, list | tuple | Sequence) or isinstance(args, str | bytes):
+        raise ArgumentsError(f"{name}: args: expected a list or a tuple, got {args!r}")
+    for at, value in enumerate(args):
+        if not _is_plain(value):
+            check_json(value, f"{name}: args[{at}]")
+    if not isinstance(kwargs, dict):
+        raise ArgumentsError(f"{name}: kwargs: expected a dict, got {kwargs!r}")
+    if not (all(map(_is_plain_text, kwargs)) and all(map(_is_plain, kwargs.values()))):
+        check_json(kwargs, f"{name}: kwargs")
+    if run.run_after is not None and (not isinstance(run.run_after, datetime) or run.run_after.tzinfo is None):
+        raise ArgumentsError(f"{name}: run_after: expected a time with a zone, got {run.run_after!r}; a duration is a delay")
+    if run.delay_s is not None:
+        _check_seconds(run.delay_s, f"{name}: delay_s")
+    if run.expires_in_s is not None:
+        _check_seconds(run.expires_in_s, f"{name}: expires_in_s")
+
+
+# Runs that are enqueued at once differ by their arguments only, and to check the rest took half of the time. Typed, for 1 == True.
+@lru_cache(maxsize=256, typed=True)
+def _check_places(
+    name: str,
+    queue_name: str,
+    backend_alias: str,
+    priority: int,
+    max_attempts: int,
+    timeout_seconds: int,
+    lock_key: str | None,
+    concurrency_key: str | None,
+    concurrency_limit: int,
+    code_ref: str | None,
+    pip_lock_hash: str | None,
+) -> None:
+    """Check what says where and how a run is to be run."""
     _check_text(name, "task_path")
     if not _PATH.fullmatch(name):
         raise ArgumentsError(f"task_path: expected the dotted name of a task such as app.tasks.send, got {name!r}")
-    if not isinstance(run.args, Sequence) or isinstance(run.args, str | bytes):
-        raise ArgumentsError(f"{name}: args: expected a list or a tuple, got {run.args!r}")
-    for at, value in enumerate(run.args):
-        check_json(value, f"{name}: args[{at}]")
-    if not isinstance(run.kwargs, dict):
-        raise ArgumentsError(f"{name}: kwargs: expected a dict, got {run.kwargs!r}")
-    check_json(run.kwargs, f"{name}: kwargs")
-    _check_text(run.queue_name, f"{name}: queue_name")
-    _check_text(run.backend_alias, f"{name}: backend_alias")
-    if not run.queue_name:
+    _check_text(queue_name, f"{name}: queue_name")
+    _check_text(backend_alias, f"{name}: backend_alias")
+    if not queue_name:
         raise ArgumentsError(f"{name}: queue_name: expected the name of a queue, got ''")
-    _check_whole(run.priority, f"{name}: priority", -MOST_INT32 - 1)
-    _check_whole(run.max_attempts, f"{name}: max_attempts", 1)
-    _check_whole(run.timeout_seconds, f"{name}: timeout_seconds", 1)
-    _check_whole(run.concurrency_limit, f"{name}: concurrency_limit", 0)
-    for what in ("lock_key", "concurrency_key", "code_ref", "pip_lock_hash"):
-        if (words := getattr(run, what)) is not None:
+    _check_whole(priority, f"{name}: priority", -MOST_INT32 - 1)
+    _check_whole(max_attempts, f"{name}: max_attempts", 1)
+    _check_whole(timeout_seconds, f"{name}: timeout_seconds", 1)
+    _check_whole(concurrency_limit, f"{name}: concurrency_limit", 0)
+    names = {"lock_key": lock_key, "concurrency_key": concurrency_key, "code_ref": code_ref, "pip_lock_hash": pip_lock_hash}
+    for what, words in names.items():
+        if words is not None:
             _check_text(words, f"{name}: {what}")
-    if run.concurrency_key and not run.concurrency_limit:
+    if concurrency_key and not concurrency_limit:
         raise ArgumentsError(f"{name}: concurrency_limit: expected how many runs with the key may run at once, got 0")
-    if run.run_after is not None and (not isinstance(run.run_after, datetime) or run.run_after.tzinfo is None):
-        raise ArgumentsError(f"{name}: run_after: expected a time with a zone, got {run.run_after!r}; a duration is a delay")
-    for what, seconds in (("delay_s", run.delay_s), ("expires_in_s", run.expires_in_s)):
-        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if seconds is not None and not (is_number and abs(seconds) <= MOST_INT32):
-            raise ArgumentsError(f"{name}: {what}: expected seconds, at most {MOST_INT32}, got {seconds!r}")
+
+
+def _check_seconds(seconds: object, path: str) -> None:
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not (is_number and abs(seconds) <= MOST_INT32):  # type: ignore[arg-type]
+        raise ArgumentsError(f"{path}: expected seconds, at most {MOST_INT32}, got {seconds!r}")
+
+
+def _is_plain(value: object) -> bool:
+    """Answer whether *value* is clearly right, as nearly all are; what is not may be right as well."""
+    kind = type(value)
+    return _is_plain_text(value) if kind is str else value is None or kind is bool or (kind is int and -_MOST_INT64 <= value <= _MOST_INT64)  # type: ignore[operator]
+
+
+def _is_plain_text(value: object) -> bool:
+    return type(value) is str and value.isascii() and "\0" not in value
 
 
 def check_json(value: object, path: str) -> None:

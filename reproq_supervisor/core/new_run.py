@@ -68,7 +68,8 @@ class NewRun:
         names = (self.task_path, self.takes_context, self.queue_name, self.priority, self.code_ref, self.pip_lock_hash)
         run_after = self.run_after.isoformat() if self.run_after else None  # as text: equal times may be written in two ways
         between, after = _frame(run_after, *names, *places)
-        return f'{{"args":{_json(list(self.args))}{between}{_json(self.kwargs)}{after}'
+        args = _json(list(self.args)) if self.args else "[]"
+        return f'{{"args":{args}{between}{_json(self.kwargs)}{after}'
 
 
 _json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode

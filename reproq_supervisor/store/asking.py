@@ -3,7 +3,9 @@
 It yields `Query` and `Rows`, gets the answering rows back, and returns its result; no I/O happens in it.
 """
 
+import asyncio
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -33,10 +35,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows, as text, for a COPY statement of `sql/`; answered with nothing."""
+    """Rows, as text, for a COPY statement of `sql/` that is executed for each part of them; answered with nothing.
+
+    Attributes:
+      parts: made one by one, in a thread of their own, each while the server works at the one before.
+    """
 
     statement: bytes
-    blocks: Iterable[bytes]
+    parts: Iterable[bytes]
 
 
 Question = Generator[Query | Rows, list[tuple[Any, ...]], T]
@@ -67,9 +73,7 @@ def ask(connection: psycopg.Connection[Any], question: Question[T], *, atomic: b
                     cursor.execute(step.statement, step.parameters)
                     answer = cursor.fetchall() if cursor.description else []
                 else:
-                    with cursor.copy(step.statement) as copy:
-                        for block in step.blocks:
-                            copy.write(block)
+                    _write(cursor, step)
                     answer = []
                 try:
                     step = _following(step, question.send(answer))
@@ -93,14 +97,35 @@ async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question
                     await cursor.execute(step.statement, step.parameters)
                     answer = await cursor.fetchall() if cursor.description else []
                 else:
-                    async with cursor.copy(step.statement) as copy:
-                        for block in step.blocks:
-                            await copy.write(block)
+                    await _write_async(cursor, step)
                     answer = []
                 try:
                     step = _following(step, question.send(answer))
                 except StopIteration as end:
                     return end.value  # type: ignore[no-any-return]
+
+
+def _write(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
+    parts = iter(rows.parts)
+    # All of them or none, even if the caller goes on with a transaction of its own.
+    with cursor.connection.transaction(), ThreadPoolExecutor(1, thread_name_prefix="copy") as maker:
+        part = maker.submit(next, parts, None).result()
+        while part is not None:
+            with cursor.copy(rows.statement) as copy:
+                copy.write(part)
+                following = maker.submit(next, parts, None)
+            part = following.result()
+
+
+async def _write_async(cursor: psycopg.AsyncCursor[Any], rows: Rows) -> None:
+    parts = iter(rows.parts)
+    async with cursor.connection.transaction():
+        part = await asyncio.to_thread(next, parts, None)
+        while part is not None:
+            async with cursor.copy(rows.statement) as copy:
+                await copy.write(part)
+                following = asyncio.ensure_future(asyncio.to_thread(next, parts, None))
+            part = await following
 
 
 def _readable(connection: AnyConnection) -> Format:

@@ -11,7 +11,7 @@ from reproq_supervisor.core.new_run import NewRun
 from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.arrays import text_array
 from reproq_supervisor.store.asking import Query, Question, Rows, ask
-from reproq_supervisor.store.copying import blocks_of
+from reproq_supervisor.store.copying import parts_of
 from reproq_supervisor.store.errors import StoreError
 from reproq_supervisor.store.hashes import hash_of
 from reproq_supervisor.store.statements import load
@@ -106,7 +106,7 @@ def _is_for_copy(runs: Sequence[NewRun]) -> bool:
 
 def _copying(runs: Sequence[NewRun]) -> Question[tuple[list[RunId], datetime]]:
     ((ids, now),) = yield Query(load("task_runs")["draw_ids"], {"count": len(runs)})
-    yield Rows(load("task_runs")["enqueue_by_copy"], blocks_of(runs, ids, now))
+    yield Rows(load("task_runs")["enqueue_by_copy"], parts_of(runs, ids, now))
     return ids, now
 
 

@@ -50,6 +50,9 @@ def test_what_contains_itself_is_refused() -> None:
     ("parts", "words"),
     [
         ({"queue_name": ""}, "queue_name: expected the name"),
+        ({"queue_name": ["a"]}, "queue_name: expected text, got list"),
+        ({"kwargs": {1: 2}}, "kwargs: expected names of type str, got 1"),
+        ({"args": [{"a": "b\0"}]}, r"args\[0\].a: expected text"),
         ({"queue_name": "a\0"}, "queue_name: expected text"),
         ({"priority": 2**31}, "priority: expected a whole number"),
         ({"priority": True}, "priority: expected a whole number"),

@@ -32,8 +32,9 @@ from reproq_supervisor.client import (
 )
 from reproq_supervisor.client.arguments import ArgumentsError
 from reproq_supervisor.core.runs import Outcome, RunId, RunStatus
+from reproq_supervisor.store.asking import ask, ask_async
 from reproq_supervisor.store.commands import CancelOutcome
-from reproq_supervisor.store.enqueue import COPY_FROM
+from reproq_supervisor.store.enqueue import COPY_FROM, enqueuing
 from reproq_supervisor.store.errors import StoreError, StoreUnavailable
 from reproq_supervisor.store.lending import MOST_LENT, AsyncConnections, Connections
 from reproq_supervisor.store.triage import RetryOutcome
@@ -169,6 +170,29 @@ def test_an_error_inside_the_callers_transaction_leaves_the_savepoint_to_the_cal
         with pytest.raises(ArgumentsError), connection.transaction():
             client.enqueue(run(args=[float("nan")]), connection=connection)
     assert client.result(kept).status is RunStatus.READY
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_bulk_that_fails_halfway_leaves_the_callers_transaction_as_it_was(client: Client, database: Database, is_async: bool) -> None:
+    """By the store, which does not look at arguments first, as clients do."""
+    runs = [*[run()] * COPY_FROM, run(args=[object()])]
+
+    async def enqueue_async() -> None:
+        async with await psycopg.AsyncConnection.connect(database.dsn) as connection:
+            kept.append((await ask_async(connection, enqueuing([run()])))[0])
+            with pytest.raises(TypeError):
+                await ask_async(connection, enqueuing(runs))
+
+    kept: list[RunId] = []
+    if is_async:
+        asyncio.run(enqueue_async())
+    else:
+        with psycopg.connect(database.dsn) as connection:
+            kept += ask(connection, enqueuing([run()]))
+            with pytest.raises(TypeError):
+                ask(connection, enqueuing(runs))
+    assert database.query("SELECT result_id FROM task_runs") == [(kept[0],)]
+    assert_invariant(database)
 
 
 def test_a_connection_in_pipeline_mode_is_refused_by_name(client: Client, database: Database) -> None:
@@ -308,9 +332,9 @@ def test_what_is_no_id_is_not_taken_for_a_run_that_is_gone(client: Client, wrong
     """Ids as text, as they stand in a URL, were found and not recognised: `found none; it may have been pruned`."""
     id_ = client.enqueue(run())
     given: Any = wrong.format(id=id_) if isinstance(wrong, str) else wrong
-    for ask in (client.result, client.wait, client.cancel, client.retry, lambda run: client.results([run])):
+    for question in (client.result, client.wait, client.cancel, client.retry, lambda run: client.results([run])):
         with pytest.raises(ArgumentsError, match="id of a run: expected a whole number, got"):
-            ask(given)
+            question(given)
     assert client.result(id_).status is RunStatus.READY
 
 

@@ -45,8 +45,8 @@ RETURNING result_id, dedupe_key, enqueued_at
 SELECT dedupe_key, result_id FROM task_runs WHERE dedupe_key = ANY(%(keys)s::text[])
 
 -- name: draw_ids
--- (as many new values of result_id as asked for, in their order; the time that delays count from), in one row.
-SELECT array_agg(nextval(pg_get_serial_sequence('task_runs', 'result_id'))), now() FROM generate_series(1, %(count)s::int)
+-- (as many new values of result_id as asked for, in their order; the time that delays count from), in one row. The sequence is looked up once.
+SELECT array_agg(nextval((SELECT pg_get_serial_sequence('task_runs', 'result_id')::regclass))), now() FROM generate_series(1, %(count)s::int)
 
 -- name: enqueue_by_copy
 -- The same as enqueue, by COPY: under ids that were drawn before. In UTF-8, whatever the caller's session speaks.
