@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from benchmarks.report import remember
 from benchmarks.stage import describe_machine, durable_server, fresh_database
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.support.daemon import CHECKOUT, Daemon, demo_config
@@ -70,8 +71,10 @@ def main() -> None:
         machine = describe_machine(cluster)
         single = measure(cluster, arguments.single, executors=arguments.executors, **SINGLE)
         warm = measure(cluster, arguments.tasks, executors=arguments.executors)
+    result = {"machine": machine, "single_per_s": single, "warm_per_s": warm, "ratio": warm / single}
+    remember({"benchmark": "django", **result})
     if arguments.json:
-        print(json.dumps({"machine": machine, "single_per_s": single, "warm_per_s": warm, "ratio": warm / single}))
+        print(json.dumps(result))
         return
     print(f"{machine}; {arguments.executors} executors; no-op tasks of Django")
     print(f"one interpreter for each  {single:10.1f}/s")

@@ -1,6 +1,6 @@
 """Forked tasks per second (`isolation: fork`, only the demo preloaded) beside bare forks of a process with the same modules.
 
-    python -m benchmarks.forks [--rounds 3] [--tasks 2000] [--executors 2] [--json]
+    python -m benchmarks.forks [--rounds 5] [--tasks 2000] [--executors 2] [--json]
 
 Floor and product take turns in one run; quote the ratio. The floor forks, lets the child lead a session and end, and reaps it, with as many
 in flight as the product has; the product drains a backlog of no-op tasks, each with claim, hand-out, capture, result, kill of its group and
@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks.stage import describe_machine, durable_server, fresh_database, running_daemon
+from benchmarks.report import remember
+from benchmarks.stage import at_least_one, describe_machine, durable_server, fresh_database, running_daemon
 from reproq_supervisor.core.policy.fresh import executors_to_keep
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.support.daemon import Daemon
@@ -92,7 +93,7 @@ def _left(database: Database) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=at_least_one, default=5)
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--executors", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -117,6 +118,7 @@ def main() -> None:
         "product_cpu_ms": round(statistics.median(product.cpu_ms_each for product in products), 2),
         "cpu_ratio_to_floor": round(statistics.median(cpu_ratios), 3),
     }
+    remember({"benchmark": "forks", **result, **{name: getattr(options, name) for name in ("rounds", "tasks", "executors")}})
     if options.json:
         print(json.dumps(result))
         return

@@ -2,7 +2,8 @@
 
     python -m benchmarks.latency [--runs 300] [--json]
 
-* floor: from a commit until another connection has heard its notification, and a claim of one run by the product's own statement;
+* floor: one durable commit of one row; from a commit until another connection has heard its notification; a claim of one run by the
+  product's own statement;
 * claimed: from the commit of a task to its claim, which a shard on an idle pool is woken for;
 * started: from the claim to the first line of the task;
 * start: both together.
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 
 import psycopg
 
+from benchmarks.report import remember
 from benchmarks.stage import describe_machine, durable_server, fresh_database, percentile, running_daemon
 from reproq_supervisor.core.runs import Ending, Outcome
 from reproq_supervisor.store.enqueue import NewRun, enqueue
@@ -32,6 +34,19 @@ TELL_TIME = "workers.demo.tasks.tell_time"
 def _pause() -> None:
     """Let everybody come to rest; arrivals do not follow a beat."""
     time.sleep(random.uniform(0.02, 0.06))
+
+
+def measure_commits(database: Database, runs: int) -> list[float]:
+    """Return the milliseconds of a statement that writes one narrow row, committed and flushed."""
+    waits = []
+    with psycopg.connect(database.dsn, autocommit=True, prepare_threshold=0) as connection:
+        connection.execute("CREATE TABLE floor (n int)")
+        for n in range(runs):
+            _pause()
+            began = time.perf_counter()
+            connection.execute("INSERT INTO floor VALUES (%s)", (n,))
+            waits.append((time.perf_counter() - began) * 1000)
+    return waits
 
 
 def measure_notifications(database: Database, runs: int) -> list[float]:
@@ -90,7 +105,11 @@ def measure_starts(database: Database, runs: int, executors: int) -> dict[str, l
 def measure(cluster: Cluster, runs: int, executors: int = 2) -> dict[str, dict[str, float]]:
     """Return p50, p95 and p99 of every stage, in milliseconds."""
     with fresh_database(cluster) as database:
-        floor = {"floor: notification": measure_notifications(database, runs), "floor: claim": measure_claims(database, runs)}
+        floor = {
+            "floor: commit": measure_commits(database, runs),
+            "floor: notification": measure_notifications(database, runs),
+            "floor: claim": measure_claims(database, runs),
+        }
     with fresh_database(cluster) as database:
         stages = {**floor, **measure_starts(database, runs, executors)}
     return {name: _percentiles(waits) for name, waits in stages.items()}
@@ -109,8 +128,10 @@ def main() -> None:
     with durable_server() as cluster:
         machine = describe_machine(cluster)
         stages = measure(cluster, options.runs, options.executors)
+    result = {"machine": machine, "runs": options.runs, "stages": stages}
+    remember({"benchmark": "latency", **result})
     if options.json:
-        print(json.dumps({"machine": machine, "runs": options.runs, "stages": stages}))
+        print(json.dumps(result))
         return
     print(f"{machine}; {options.runs} tasks one by one, {options.executors} executors\n")
     for name, figures in stages.items():

@@ -9,6 +9,7 @@ finished, later, blocked and throttled runs, and under a snapshot that somebody 
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping
 
 import psutil
@@ -18,9 +19,9 @@ from benchmarks.contenders.product import CONTENDERS
 from benchmarks.measures.backlog import SHALLOW, first_of_many
 from benchmarks.measures.beside import KINDS
 from benchmarks.measures.drain import Load, drain
-from benchmarks.peers import BACKLOG, QUESTIONS
+from benchmarks.peers import BACKLOG, INTERRUPTED, QUESTIONS
 from benchmarks.report import medians, remember, table
-from benchmarks.stage import SETTINGS, describe_machine, durable_server
+from benchmarks.stage import at_least_one, describe_machine, durable_server
 from tests.support.postgres import Cluster
 
 Rounds = dict[str, list[dict[str, float]]]
@@ -101,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=_names, default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--kinds", type=_names, default=[], help=f"of beside: {', '.join(KINDS)}, snapshot")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=at_least_one, default=5)
     parser.add_argument("--tasks", type=int, default=50_000)
     parser.add_argument("--depth", type=int, default=1_000_000, help="finished runs; a tenth of it are parked for each reason")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -111,18 +112,26 @@ def main() -> None:
     if unknown := set(options.kinds) - {*KINDS, "snapshot"}:
         parser.error(f"--kinds: expected some of {', '.join(KINDS)}, snapshot, got {', '.join(sorted(unknown))}")
     with durable_server() as cluster:
-        about = {"machine": describe_machine(cluster), "server": " ".join(SETTINGS[1::2]), "rounds": options.rounds, "tasks": options.tasks}
-        found = {name: PARTS[name][1](cluster, options) for name in options.only}
+        about = {"machine": describe_machine(cluster), "rounds": options.rounds, "tasks": options.tasks}
+        found: dict[str, Rounds] = {}
+        try:
+            for name in options.only:
+                found[name] = PARTS[name][1](cluster, options)
+        except KeyboardInterrupt:
+            print("\ninterrupted: what was measured until now is not kept in the history", file=sys.stderr)
     load = psutil.getloadavg()[0]
     result = {**about, "depth": options.depth, "load": load, "medians": {name: medians(rounds) for name, rounds in found.items()}}
-    remember(result)
+    if is_whole := len(found) == len(options.only):
+        remember(result)
     if options.json:
         print(json.dumps(result))
-        return
-    for name, rounds in found.items():
-        title, _, columns = PARTS[name]
-        print("\n" + table(title, rounds, columns))
-    print(f"\n{about['machine']}; load {load:.1f}; {about['server']}; medians of {options.rounds}")
+    else:
+        for name, rounds in found.items():
+            title, _, columns = PARTS[name]
+            print("\n" + table(title, rounds, columns))
+        print(f"\n{about['machine']}; load {load:.1f}; medians of {options.rounds}")
+    if not is_whole:
+        sys.exit(INTERRUPTED)
 
 
 def _names(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from benchmarks.measures.alone import alone_mib
+from benchmarks.report import remember
 from benchmarks.stage import describe_machine, durable_server, fresh_database
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.support.daemon import CHECKOUT, Daemon, demo_config
@@ -120,8 +121,10 @@ def main() -> None:
         machine = describe_machine(cluster)
         product = measure_product(cluster, arguments.tasks)
         django = measure_django(cluster, arguments.django_executors, arguments.tasks)
+    result = {"machine": machine, "product": product, "django": django}
+    remember({"benchmark": "memory", **result})
     if arguments.json:
-        print(json.dumps({"machine": machine, "product": product, "django": django}))
+        print(json.dumps(result))
         return
     print(machine)
     _print(product, django)

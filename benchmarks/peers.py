@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+import psycopg
 
 from benchmarks.contenders.contender import Contender, load_contenders
 from benchmarks.measures.backlog import first_of_many
@@ -21,9 +22,10 @@ from benchmarks.measures.drain import Load, drain
 from benchmarks.measures.enqueue import bulk, single
 from benchmarks.measures.latency import latency
 from benchmarks.report import medians, ratios, remember, table
-from benchmarks.stage import SETTINGS, describe_machine, durable_server
+from benchmarks.stage import at_least_one, describe_machine, durable_server
 from tests.support.postgres import Cluster
 
+INTERRUPTED = 130
 Measure = Callable[[Cluster, Contender, argparse.Namespace], dict[str, float]]
 
 
@@ -78,9 +80,9 @@ QUESTIONS = {
         of_producers=True,
     ),
     "latency": Question(
-        "From the return of the enqueue to the start, idle",
+        "From the return of the enqueue to the start, and from its call, idle",
         "p50_ms",
-        {"p50_ms": "p50 ms", "p95_ms": "p95 ms", "p99_ms": "p99 ms"},
+        {"p50_ms": "p50 ms", "p95_ms": "p95 ms", "p99_ms": "p99 ms", "call_p50_ms": "call p50 ms", "call_p99_ms": "call p99 ms"},
         lambda cluster, contender, options: latency(cluster, contender, options.latency_runs),
         of_producers=True,
     ),
@@ -118,16 +120,15 @@ class Contest:
             return
         try:
             found = list(measure())
-        except (TimeoutError, RuntimeError, AssertionError) as error:
+        except (OSError, RuntimeError, AssertionError, psycopg.Error) as error:
             self.failed[place] = str(error).partition("\n")[0]
             print(f"{place}: {error}", file=sys.stderr)
             return
         self.rounds.setdefault(asked, {}).setdefault(contender.name, []).extend(found)
 
 
-def compete(cluster: Cluster, contenders: Sequence[Contender], options: argparse.Namespace) -> Contest:
+def compete(contest: Contest, cluster: Cluster, contenders: Sequence[Contender], options: argparse.Namespace) -> None:
     """Ask everybody every question, in turns."""
-    contest = Contest()
     for round_no in range(options.rounds):
         for asked, question in QUESTIONS.items():
             if asked not in options.measure:
@@ -141,7 +142,6 @@ def compete(cluster: Cluster, contenders: Sequence[Contender], options: argparse
         for contender in contenders:
             if contender.enqueues:
                 contest.book("backlog", contender, lambda one=contender: _backlog(cluster, one, options))
-    return contest
 
 
 def _tell(options: argparse.Namespace, round_no: int, asked: str, contest: Contest, contender: Contender) -> None:
@@ -171,7 +171,7 @@ def print_tables(contest: Contest, result: Mapping[str, Any]) -> None:
         if asked != "backlog":
             for name, ratio in result["ratios_of_product"][asked].items():
                 print(f"  product / {name:<16} {ratio['median']:8.2f}   ({ratio['min']:.2f} to {ratio['max']:.2f})")
-    print(f"\n{result['machine']}; load {result['load']:.1f}; {result['server']}; medians of {result['rounds']}")
+    print(f"\n{result['machine']}; load {result['load']:.1f}; medians of {result['rounds']}")
     for name, how in result["contenders"].items():
         print(f"  {name:<16} {how}")
     for name, why in result["missing"].items():
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=_names, default=[], help="contenders, by comma; a variant such as product-async only by name")
     parser.add_argument("--measure", type=_names, default=list(QUESTIONS), help=f"{', '.join(QUESTIONS)}, backlog")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=at_least_one, default=5)
     parser.add_argument("--tasks", type=int, default=50_000, help="of a backlog; slower contenders get a share")
     parser.add_argument("--nap-ms", type=float, default=0, help="how long each task of a backlog waits")
     parser.add_argument("--payload", type=int, default=0, help="bytes that come with each task of a backlog")
@@ -202,15 +202,23 @@ def main() -> None:
     except LookupError as error:
         parser.error(f"--only: {error}")
     with durable_server() as cluster:
-        about = {"machine": describe_machine(cluster), "server": " ".join(SETTINGS[1::2]), "rounds": options.rounds, "tasks": options.tasks}
+        about = {"machine": describe_machine(cluster), "rounds": options.rounds, "tasks": options.tasks}
         about |= {"nap_ms": options.nap_ms, "payload_bytes": options.payload, "depth": options.depth, "pinned": options.pinned}
-        contest = compete(cluster, contenders, options)
+        contest, is_whole = Contest(), False
+        try:
+            compete(contest, cluster, contenders, options)
+            is_whole = True
+        except KeyboardInterrupt:
+            print("\ninterrupted: what was measured until now is not kept in the history", file=sys.stderr)
     result = result_of(contest, contenders, missing, {**about, "load": psutil.getloadavg()[0]})
-    remember(result)
+    if is_whole:
+        remember(result)
     if options.json:
         print(json.dumps(result))
     else:
         print_tables(contest, result)
+    if not is_whole:
+        sys.exit(INTERRUPTED)
 
 
 def _names(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What every measurement needs: a durable server, a real daemon, and figures that say how they were spread."""
 
+import argparse
 import os
 import platform
 import statistics
@@ -43,11 +44,19 @@ def running_daemon(database: Database, **pool: Any) -> Iterator[Daemon]:
 
 
 def describe_machine(cluster: Cluster) -> str:
-    """Say what was measured on, without names."""
+    """Say what was measured on, and how its server was set, without names."""
     with cluster.admin() as admin:
         row = admin.execute("SELECT current_setting('server_version')").fetchone()
     version = row[0] if row else "?"
-    return f"Python {platform.python_version()}, PostgreSQL {version}, {os.cpu_count()} cores, commits flushed"
+    settings = " ".join(SETTINGS[1::2])
+    return f"Python {platform.python_version()}, PostgreSQL {version}, {os.cpu_count()} cores, commits flushed, {settings}"
+
+
+def at_least_one(text: str) -> int:
+    """Return the number of a command line's option, as `argparse` takes it: of rounds, where none would be no answer."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
+    return int(text)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -41,12 +41,12 @@ def work_off(dsn: str, worker_id: str, batch: int, start_at: float) -> int:
         for claimed in cycles(connection, worker_id, batch):
             if not claimed:
                 return done
-            done += claimed
+            done += len(claimed)
     return done
 
 
-def cycles(connection: psycopg.Connection[Any], worker_id: str, batch: int) -> Iterator[int]:
-    """Claim again and again, and complete with each claim what the last one brought; yield how many each claim brought."""
+def cycles(connection: psycopg.Connection[Any], worker_id: str, batch: int) -> Iterator[list[int]]:
+    """Claim again and again, and complete with each claim what the last one brought; yield the runs that each claim brought."""
     claimed: list[tuple[int, int]] = []
     while True:
         n = len(claimed)
@@ -64,7 +64,7 @@ def cycles(connection: psycopg.Connection[Any], worker_id: str, batch: int) -> I
         ended = sum(len(row[-1]) for row in rows if row[0] == "ended")
         assert ended == n, f"expected {n} runs to end, got {ended}"
         claimed = [(row[1], row[3]) for row in rows if row[0] == "claimed"]
-        yield len(claimed)
+        yield [run for run, _ in claimed]
 
 
 def measure(dsn: str, tasks: int, batch: int, connections: int) -> dict[str, float]:

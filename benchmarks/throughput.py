@@ -3,7 +3,7 @@
     python -m benchmarks.throughput [--rounds 5] [--tasks 40000] [--json]
 
 Floor and product take turns in one run, on one durable server: quote the ratio. The floor claims and completes in batches
-of 100, over one connection, as the product's one shard, and over as many as the product has open, its listener and its keeper
+of 100 (--batch), over one connection, as the product's one shard, and over as many as the product has open, its listener and its keeper
 included; the product drains the same backlog through supervisor, shard and killable executors. Beside tasks/s stands the
 processor time of each kind of process for a task, which a busy machine changes far less.
 """
@@ -19,7 +19,8 @@ import psutil
 import psycopg
 
 from benchmarks import store_floor
-from benchmarks.stage import describe_machine, durable_server, fresh_database, percentile, running_daemon
+from benchmarks.report import remember
+from benchmarks.stage import at_least_one, describe_machine, durable_server, fresh_database, percentile, running_daemon
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
@@ -29,10 +30,10 @@ NOOP = "workers.demo.tasks.noop"
 _CONNECTIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'reproq%'"
 
 
-def measure_floor(cluster: Cluster, tasks: int, connections: int) -> dict[str, float]:
+def measure_floor(cluster: Cluster, tasks: int, connections: int, batch: int = 100) -> dict[str, float]:
     """Return the figures of the raw statements."""
     with fresh_database(cluster) as database:
-        return store_floor.measure(database.dsn, tasks, batch=100, connections=connections)
+        return store_floor.measure(database.dsn, tasks, batch=batch, connections=connections)
 
 
 def measure_product(cluster: Cluster, tasks: int, executors: int, shards: int) -> dict[str, float]:
@@ -122,10 +123,11 @@ def _ratios(floors: list[dict[str, float]], products: list[dict[str, float]]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=at_least_one, default=5)
     parser.add_argument("--tasks", type=int, default=40_000)
     parser.add_argument("--executors", type=int, default=2)
     parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--batch", type=at_least_one, default=100, help="of the floor; the product's grow up to some hundreds")
     parser.add_argument("--latency-runs", type=int, default=300)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
@@ -133,9 +135,9 @@ def main() -> None:
         machine = describe_machine(cluster)
         floors, wide_floors, products = [], [], []
         for round_no in range(options.rounds):
-            floors.append(measure_floor(cluster, options.tasks, 1))
+            floors.append(measure_floor(cluster, options.tasks, 1, options.batch))
             products.append(measure_product(cluster, options.tasks, options.executors, options.shards))
-            wide_floors.append(measure_floor(cluster, options.tasks, int(products[-1]["connections"])))
+            wide_floors.append(measure_floor(cluster, options.tasks, int(products[-1]["connections"]), options.batch))
             if not options.json:
                 told = (f"{figures['tasks_per_s']:.0f}/s" for figures in (floors[-1], wide_floors[-1], products[-1]))
                 print("round {}: floor {}, over all connections {}, product {}".format(round_no + 1, *told), flush=True)
@@ -152,6 +154,13 @@ def main() -> None:
         "ratio_to_wide_floor": wide_ratios,
         "start_latency": {name: round(value, 2) for name, value in latency.items()},
     }
+    remember(
+        {
+            "benchmark": "throughput",
+            **result,
+            **{name: getattr(options, name) for name in ("rounds", "tasks", "executors", "shards", "batch")},
+        }
+    )
     if options.json:
         print(json.dumps(result))
         return

@@ -1,4 +1,4 @@
-"""The floor: the store's own statement over one connection, a hundred runs a cycle, nobody runs them."""
+"""The floor: the store's own statement over as many connections as the product claims with, nobody runs what they claim."""
 
 import os
 import sys
@@ -16,17 +16,21 @@ from benchmarks.contenders.product import PROBE, ProductQueue
 from benchmarks.stage import fresh_database
 from benchmarks.store_floor import cycles
 from reproq_supervisor.client import Client
-from tests.support.postgres import Cluster
-
-BATCH = 100
+from tests.support.postgres import Cluster, Database
 
 
 class FloorQueue(ProductQueue):
     """The product's queue, worked off by nothing but SQL."""
 
+    def __init__(self, database: Database, client: Client, connections: int, batch: int) -> None:
+        super().__init__(database, client, PROBE, {})
+        self._connections = connections
+        self._batch = batch
+
     @contextmanager
     def workers(self, meter: Meter) -> Iterator[Workers]:
-        with running_commands(["benchmarks.contenders.floor", self.database.dsn], meter.environment) as workers:
+        argv = ["benchmarks.contenders.floor", self.database.dsn, str(self._batch)]
+        with running_commands(argv, meter.environment, count=self._connections) as workers:
             yield workers
 
 
@@ -34,24 +38,35 @@ class FloorQueue(ProductQueue):
 class Floor(Contender):
     """Claims and completes only."""
 
+    connections: int = 2
+    batch: int = 100
+
     @contextmanager
     def open(self, cluster: Cluster) -> Iterator[FloorQueue]:
         with fresh_database(cluster) as database, Client(database.dsn) as client:
-            yield FloorQueue(database, client, PROBE, {})
+            yield FloorQueue(database, client, self.connections, self.batch)
 
 
-CONTENDERS = {"floor": Floor("floor", f"raw SQL of the store, one connection, batches of {BATCH}", enqueues=False)}
+CONTENDERS = {
+    each.name: each
+    for each in (
+        Floor("floor", "raw SQL of the store, two connections as two shards have, batches of 100", enqueues=False),
+        Floor("floor-one", "the same over one connection, as one shard has", enqueues=False, connections=1),
+        Floor("floor-500", "the same over two connections, batches of 500", enqueues=False, batch=500),
+    )
+}
 
 
 def main() -> None:
-    """Claim and complete until told to end; what is claimed counts as started, in the order in which it comes."""
-    notes, n = open_for_notes(), 0
+    """Claim and complete until told to end; what is claimed counts as started."""
+    notes, batch = open_for_notes(), int(sys.argv[2])
     with psycopg.connect(sys.argv[1], autocommit=True, prepare_threshold=0) as connection:
-        for claimed in cycles(connection, f"floor-{os.getpid()}", BATCH):
+        # One client has enqueued all of them, so that their ids follow one another.
+        ((first,),) = connection.execute("SELECT min(result_id) FROM task_runs").fetchall()
+        for claimed in cycles(connection, f"floor-{os.getpid()}", batch):
             now = time.monotonic()
-            for _ in range(claimed):
-                notes[n] = now
-                n += 1
+            for run in claimed:
+                notes[run - first] = now
             if not claimed:
                 time.sleep(0.01)
 

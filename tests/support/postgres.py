@@ -101,7 +101,8 @@ class Cluster:
         assert self._process is None, "the cluster runs already"
         argv = launch_argv([*self.embedded.argv, *options], user=self.embedded.user, pdeathsig=signal.SIGQUIT)
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # In a group of its own: Ctrl-C at a terminal is for us, who then end it in order. If we cannot, its death signal does.
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
         eventually(self._answers, timeout=30, what=f"PostgreSQL answers (log: {self.log})")
 
     def stop(self) -> None:

@@ -1,16 +1,20 @@
 """What the benchmark computes: starts noted by tasks, rates of them, ratios between contenders, and who takes part."""
 
+import argparse
 import json
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from benchmarks.contenders import contender, tasks
 from benchmarks.contenders.contender import NotInstalledError, Work, load_contenders, require_program
 from benchmarks.contenders.meter import VARIABLE, new_meter
 from benchmarks.measures.drain import Load, rate_of
+from benchmarks.peers import Contest
 from benchmarks.report import medians, ratios, remember, table
+from benchmarks.stage import at_least_one
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +78,25 @@ def test_who_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load_contenders(["somebody"])
     with pytest.raises(NotInstalledError, match="no-such-program is not on the path"):
         require_program("no-such-program")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "x", "\u00b2"])
+def test_no_rounds_are_refused(text: str) -> None:
+    assert at_least_one("3") == 3
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a number from 1 on"):
+        at_least_one(text)
+
+
+def test_who_loses_its_server_is_named_and_the_others_go_on() -> None:
+    floor, one, two = load_contenders(["floor", "product", "product-shard"])[0]
+    contest = Contest()
+
+    def lost() -> list[dict[str, float]]:
+        raise psycopg.OperationalError("the connection is closed\nand more")
+
+    for _ in range(2):
+        contest.book("drain", one, lost)
+        contest.book("drain", two, lambda: [{"tasks_per_s": 1.0}])
+    assert not floor.enqueues
+    assert contest.failed == {"product: drain": "the connection is closed"}
+    assert contest.rounds == {"drain": {"product-shard": [{"tasks_per_s": 1.0}] * 2}}
