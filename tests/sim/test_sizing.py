@@ -31,12 +31,12 @@ def test_a_rule_that_follows_what_is_busy_starts_three_times_as_often_and_turns_
 
 
 @NAMES
-def test_a_rule_that_goes_to_its_most_and_stays_there_waits_longer_or_costs_more(scenario: str) -> None:
-    """Whoever never gives anything back starts and turns least. It is paid for: never is that rule better in all that counts."""
+def test_a_rule_that_goes_to_its_most_and_stays_there_turns_as_often_and_costs_more_or_waits_longer(scenario: str) -> None:
     ours, uwsgi = made(scenario, "this"), made(scenario, "uWSGI-like")
     assert ours.average < uwsgi.average or ours.p95_s < uwsgi.p95_s
-    assert ours.starts <= 1.5 * uwsgi.starts
-    assert ours.reversals <= uwsgi.reversals + 3
+    assert ours.reversals <= max(1.0, uwsgi.reversals)
+    # It adds one in three seconds, whatever waits: too few in a minute to start more than are of use when they are there.
+    assert ours.starts <= uwsgi.starts * (1.1 if scenario == "boot of a minute" else 1.0)
 
 
 @NAMES
@@ -51,8 +51,8 @@ def test_the_manual_shows_these_figures() -> None:
     page = PAGE.read_text()
     assert table() in page, "the figures are others now: python -m tests.sim.sizing_table"
     pairs = [(made(name, "uWSGI-like"), made(name, "this")) for name in BY_NAME]
-    starts, turns = sum(uwsgi.starts < ours.starts for uwsgi, ours in pairs), sum(uwsgi.reversals < ours.reversals for uwsgi, ours in pairs)
-    assert f"of the {len(pairs)} scenarios\n  it starts less in {starts} and turns less in {turns}." in page
+    dearer = sum(uwsgi.average > ours.average for uwsgi, ours in pairs)
+    assert f"keeps more executors in {dearer} of {len(pairs)} scenarios" in page, dearer
 
 
 def test_the_same_seed_is_the_same_hour() -> None:
