@@ -101,6 +101,16 @@ def test_a_claim_beside_an_older_worker_reads_what_it_takes(full: Database, aske
         full.query("DELETE FROM reproq_coexistence")
 
 
+@pytest.mark.parametrize("limits", [["task:other"], ["task:app.task"], ["queue:default"], ["queue:default", "task:other", "task:app.task"]])
+def test_a_claim_beside_rates_reads_what_it_takes(full: Database, asked: Callable[..., list[tuple[Any, ...]]], limits: list[str]) -> None:
+    full.query("INSERT INTO rate_limits SELECT key, 1, 1000, 1000 FROM unnest(%s::text[]) key", limits)
+    try:
+        assert len(asked(CLAIM, ["default"], [100], runs=100 + 200)) == 100  # and the entries of the claims before
+    finally:
+        full.query("DELETE FROM rate_limits WHERE key <> 'global'")
+        full.query("DELETE FROM reproq_rate_reviews")
+
+
 def test_the_review_of_rates_reads_its_batch(full: Database, asked: Callable[..., list[tuple[Any, ...]]]) -> None:
     full.query("INSERT INTO reproq_rate_reviews (key) VALUES ('task:x')")
     assert asked("SELECT reproq_review_rates(100)", runs=10) == [(False,)]

@@ -10,6 +10,7 @@ import pytest
 from reproq_supervisor.core.runs import Ending, Outcome, RunId
 from tests.store.actors import Keeper, Shard, lane
 from tests.store.test_concurrency import in_processes
+from tests.store.test_plans import Reads
 from tests.support.eventually import eventually
 from tests.support.postgres import Database
 
@@ -155,6 +156,21 @@ def test_no_bucket_is_touched_or_locked_where_no_limit_is_set(
     before = database.query("SELECT ctid, xmin, xmax, * FROM rate_limits ORDER BY key")
     assert len(shard.claim(9)) == 5
     assert database.query("SELECT ctid, xmin, xmax, * FROM rate_limits ORDER BY key") == before
+
+
+def test_a_claim_behind_many_that_wait_for_a_token_reads_none_of_them(
+    limit: Callable[..., None], put: Put, shard: Shard, database: Database
+) -> None:
+    limit("task:slow", LATER, tokens=0)
+    put(3000, task_path="slow", priority=9)
+    put(300)
+    shard.claim(100)  # meets the first of them, and what was woken
+    with database.connect(autocommit=False) as connection:
+        reads = Reads(connection)
+        before = reads.entries()
+        claimed = connection.execute("SELECT FROM reproq_claim('w', 60, '{default}', '{100}') WHERE what = 'claimed'").fetchall()
+        assert len(claimed) == 100
+        assert reads.entries() - before < 1500
 
 
 def claim_for(dsn: str, worker_id: str, seconds: float) -> int:

@@ -1,5 +1,6 @@
 """Which rate applies, after any history of limits that are set, changed and removed while runs wait: as a plain model of the rule says."""
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 
 from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store import controls
+from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.store.actors import Keeper, Shard, assert_invariant, lane
 from tests.support.postgres import Database
 
@@ -159,3 +161,51 @@ def test_what_is_too_long_for_one_claim_gets_its_tokens_back(put: Put, shard: Sh
             taken += [claimed.result_id for claimed in shard.cycle(claims=(("default", 6),), claim_bytes=25_000).claimed]
         assert taken == runs
         assert controls.limits(connection)[1].tokens == pytest.approx(0, abs=1e-3)
+
+
+def test_a_claim_asks_for_those_that_a_rate_can_concern(put: Put, database: Database) -> None:
+    """Whatever rows of task, queue and global there are: the same ones for which the rule names a rate."""
+    tasks = ("app.x", "app.y", "app.z", "app.x")
+    runs = [run for task in tasks for run in put(task_path=task)]
+    keys = ("task:app.x", "task:app.y", "queue:default", "global")
+    with database.connect() as connection:
+        for rates in itertools.product((None, 0, 5), repeat=len(keys)):
+            with connection.transaction(force_rollback=True):
+                connection.execute("DELETE FROM rate_limits")
+                for key, rate in zip(keys, rates, strict=True):
+                    if rate is not None:
+                        controls.set_limit(connection, key, rate, 1)
+                (named,) = connection.execute("SELECT array_agg(reproq_rate_of(t, 'default')) FROM unnest(%s::text[]) t", (list(tasks),))
+                expected = [run if name else None for run, name in zip(runs, named[0], strict=True)]
+                (told,) = connection.execute("SELECT reproq_limited('default', %s)", (runs,))
+                assert told[0] == (expected if any(expected) else None), dict(zip(keys, rates, strict=True))
+
+
+def test_one_claim_over_free_paid_late_exempt_and_keyed_runs(put: Put, shard: Shard, database: Database) -> None:
+    with database.connect() as connection:
+        controls.set_limit(connection, "queue:default", LATER, 2)
+        controls.set_limit(connection, "task:own", LATER, 1)
+        controls.set_limit(connection, "task:free", 0, 1)
+    kinds = ["app.task", "free", "own", "own", "app.task", "free", "app.task", "free"]
+    with database.connect() as connection:
+        # One by one: what one statement brings beyond the burst is parked before any claim meets it.
+        runs = [enqueue(connection, [NewRun(kind, lock_key="k" if n in (1, 5, 7) else None)])[0] for n, kind in enumerate(kinds)]
+    database.query("UPDATE task_lane SET state = 'ready', park_reason = NULL, on_key = NULL WHERE state = 'parked'")
+    claimed = shard.claim(len(runs))
+    assert [run.result_id for run in claimed] == [runs[n] for n in (0, 1, 2, 4)], "the lock admits one, the buckets two and one"
+    paid = database.query("SELECT paid_rate FROM task_lane WHERE state = 'running' ORDER BY result_id")
+    assert paid == [("queue:default",), (None,), ("task:own",), ("queue:default",)]
+    assert parked_on(database) == {"rate:task:own": 1, "rate:queue:default": 1, "lock:k": 2}
+
+
+def test_a_bucket_that_somebody_has_holds_up_none_of_those_that_need_none(put: Put, shard: Shard, database: Database) -> None:
+    with database.connect() as connection:
+        controls.set_limit(connection, "task:own", LATER, 9)
+    limited = put(3, task_path="own")
+    free = put(3)
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT 1 FROM rate_limits WHERE key = 'task:own' FOR UPDATE")
+        reply = shard.cycle(claims=(("default", 4),))
+        assert [run.result_id for run in reply.claimed] == free
+        assert reply.is_contended
+    assert [run.result_id for run in shard.claim(9)] == limited

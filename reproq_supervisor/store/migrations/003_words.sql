@@ -1,5 +1,5 @@
 -- Small functions that give one meaning to one word; the larger ones are made of these.
--- revision: 9
+-- revision: 10
 -- locks: none.
 --
 -- Those that take only values are plain SQL, which the planner puts in place of the call. It does so only if the function is declared no
@@ -47,6 +47,38 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path FROM CURRENT AS $$
           WHERE r.key IN ('task:' || task_path, 'queue:' || queue_name, 'global')
           ORDER BY CASE left(r.key, 5) WHEN 'task:' THEN 1 WHEN 'queue' THEN 2 ELSE 3 END
           LIMIT 1) first
+$$;
+
+-- Of runs of one queue: their ids, NULL in place of each that no rate can concern; NULL alone if that is so of all. It is for a claim, which asks
+-- it wherever anything is limited, so it reads what it must: no record where tasks have no say, and where they have, a task's row once for all
+-- its runs.
+CREATE OR REPLACE FUNCTION reproq_limited(p_queue text, p_ids bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mergejoin = off SET enable_sort = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    -- What applies to runs whose task has no row of its own, as in reproq_rate_of.
+    is_wide CONSTANT boolean := coalesce((SELECT r.tokens_per_second > 0 AND r.burst_size > 0 FROM rate_limits r
+                                          WHERE r.key = ANY (ARRAY['queue:' || p_queue, 'global']) ORDER BY r.key = 'global' LIMIT 1), false);
+    -- Tasks that have it otherwise.
+    others text[];
+    limited bigint[];
+BEGIN
+    IF EXISTS (SELECT FROM rate_limits r WHERE r.key LIKE 'task:%' AND (r.tokens_per_second > 0 AND r.burst_size > 0) <> is_wide) THEN
+        others := (SELECT array_agg(d.task_path)
+                   FROM (SELECT DISTINCT t.task_path FROM task_runs t WHERE t.result_id = ANY (p_ids)) d
+                   JOIN rate_limits r ON r.key = ANY (ARRAY['task:' || d.task_path])
+                   WHERE (r.tokens_per_second > 0 AND r.burst_size > 0) <> is_wide);
+    END IF;
+    IF others IS NULL THEN
+        RETURN CASE WHEN is_wide THEN p_ids END;
+    END IF;
+    limited := ARRAY(SELECT CASE WHEN coalesce(t.task_path = ANY (others), false) <> is_wide THEN u.id END
+                     FROM unnest(p_ids) WITH ORDINALITY AS u (id, n)
+                     LEFT JOIN LATERAL (SELECT r.task_path FROM task_runs r WHERE r.result_id = u.id OFFSET 0) t ON true
+                     ORDER BY u.n);
+    RETURN CASE WHEN array_remove(limited, NULL) <> '{}' THEN limited END;
+END
 $$;
 
 -- Why a run shall not be run at all but be ended where a claim meets it; NULL: it shall. spec_bytes: see reproq_spec_bytes.

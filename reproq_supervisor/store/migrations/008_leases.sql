@@ -1,5 +1,5 @@
 -- Claim, renew, show, and the cycle that does all of it in one commit. Why ids are joined by = ANY (ARRAY[id]), 007_ending says.
--- revision: 19
+-- revision: 20
 -- locks: none while migrating.
 
 -- Bytes of a spec as JSON text. Short ones are not unpacked for it: as stored they are about as long.
@@ -27,9 +27,12 @@ DECLARE
     with_keys bigint[];
     admitted bigint[];
     able bigint[];
-    spent bigint[];
+    limited bigint[];
     poor integer;
     many integer;
+    last_id bigint;
+    last_key double precision;
+    last_due timestamptz;
 BEGIN
     busy := 0;
     IF EXISTS (SELECT FROM reproq_coexistence) THEN
@@ -50,30 +53,41 @@ BEGIN
     IF ids IS NULL THEN
         RETURN;
     END IF;
+    many := cardinality(ids);
+    last_id := ids[many];
+    last_key := keys[many];
+    last_due := dues[many];
     able := ids;
     IF with_keys IS NOT NULL THEN
         SELECT a.admitted, a.busy, a.hold_no INTO admitted, busy, hold FROM reproq_admit(with_keys) a;
         able := ARRAY(SELECT u.id FROM unnest(ids) WITH ORDINALITY AS u (id, n) WHERE u.id <> ALL (with_keys) OR u.id = ANY (admitted)
                       ORDER BY u.n);
     END IF;
-    IF able <> '{}' AND EXISTS (SELECT FROM rate_limits b WHERE b.tokens_per_second > 0 AND b.burst_size > 0) THEN
-        spent := able;
-        SELECT s.able, s.busy, s.names INTO able, poor, rates FROM reproq_spend(spent) s;
+    IF ctids IS NULL OR with_keys IS NOT NULL THEN
+        -- What looked at keys may have written to them.
+        SELECT coalesce(array_agg(l.result_id ORDER BY u.n), '{}'), array_agg(l.ctid ORDER BY u.n), array_agg(l.order_key ORDER BY u.n),
+               array_agg(l.due_at ORDER BY u.n)
+        INTO ids, ctids, keys, dues
+        FROM unnest(able) WITH ORDINALITY AS u (id, n) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id]);
+    END IF;
+    IF ids <> '{}' AND EXISTS (SELECT FROM rate_limits b WHERE b.tokens_per_second > 0 AND b.burst_size > 0) THEN
+        limited := reproq_limited(p_queue, ids);
+    END IF;
+    IF limited IS NOT NULL THEN
+        SELECT s.able, s.busy, s.names INTO able, poor, rates FROM reproq_spend(limited) s;
         busy := busy + poor;
+        IF cardinality(able) < cardinality(ids) THEN
+            -- Nothing was written to those that may run.
+            SELECT coalesce(array_agg(u.id), '{}'), array_agg(u.at), array_agg(u.key), array_agg(u.due), array_agg(u.rate)
+            INTO ids, ctids, keys, dues, rates
+            FROM (SELECT * FROM unnest(ids, ctids, keys, dues, rates, limited) WITH ORDINALITY AS a (id, at, key, due, rate, limited, n)
+                  WHERE a.limited IS NULL OR a.limited = ANY (able) ORDER BY a.n) u;
+        END IF;
     END IF;
-    many := cardinality(ids);
-    IF cardinality(able) < many THEN
-        passed_id := ids[many];
-        passed_key := keys[many];
-        passed_due := dues[many];
-    END IF;
-    IF ctids IS NULL OR with_keys IS NOT NULL OR rates IS NOT NULL THEN
-        -- What looked at keys and rates may have written to them.
-        SELECT coalesce(array_agg(l.result_id ORDER BY u.n), '{}'), array_agg(l.ctid ORDER BY u.n), array_agg(u.key ORDER BY u.n),
-               array_agg(u.due ORDER BY u.n), CASE WHEN rates IS NOT NULL THEN array_agg(rates[array_position(spent, u.id)] ORDER BY u.n) END
-        INTO ids, ctids, keys, dues, rates
-        FROM unnest(ids, keys, dues) WITH ORDINALITY AS u (id, key, due, n) JOIN task_lane l ON l.result_id = ANY (ARRAY[u.id])
-        WHERE cardinality(able) = many OR u.id = ANY (able);
+    IF cardinality(ids) < many THEN
+        passed_id := last_id;
+        passed_key := last_key;
+        passed_due := last_due;
     END IF;
 END
 $$;

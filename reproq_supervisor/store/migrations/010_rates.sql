@@ -1,5 +1,5 @@
 -- Rates: tokens are spent at the claim, exactly, by any number of claimers on any number of hosts.
--- revision: 7
+-- revision: 8
 -- locks: SHARE ROW EXCLUSIVE on rate_limits while its trigger is made (milliseconds; waits for claims under a limit).
 --
 -- A limit is a row of rate_limits, a bucket of tokens that fills with time. Only a claim that meets runs under an active limit touches it, so
@@ -26,25 +26,41 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT floor(reproq_level(bucket, clock)
 
 -- Of runs that are ready and locked by this transaction, in their order: those for which there is a token, spent here, or which need none.
 --   The others are parked. busy: how many were left as they are, since somebody has the bucket at this moment. names: for each of p_ids the
---   rate that applies, NULL for none, as for a run that shall not run: it is only ended.
+--   rate that applies, NULL for none, as for a run that shall not run: it is only ended. NULL in p_ids stands for a run that needs none either.
+--   Which rate a run has is asked once for each task: for each run that was 7 us.
 DROP FUNCTION IF EXISTS reproq_spend(bigint[]);
 CREATE OR REPLACE FUNCTION reproq_spend(p_ids bigint[], OUT able bigint[], OUT busy integer, OUT names text[])
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     keys text[];
     tokens integer[];
     clock timestamptz := clock_timestamp();
+    wishes bigint[] := (SELECT array_agg(c.result_id) FROM reproq_cancel_requests c WHERE c.result_id = ANY (p_ids));
     waiting text[];
 BEGIN
     names := ARRAY(
-        SELECT CASE WHEN reproq_unwanted(r.expires_at, r.cancel_requested
-                                         OR EXISTS (SELECT FROM reproq_cancel_requests c WHERE c.result_id = ANY (ARRAY[u.id])),
-                                         reproq_spec_bytes(r.spec_json), clock) IS NULL
-                    THEN reproq_rate_of(r.task_path, r.queue_name) END
-        FROM unnest(p_ids) WITH ORDINALITY AS u (id, n) LEFT JOIN task_runs r ON r.result_id = ANY (ARRAY[u.id]) ORDER BY u.n);
+        WITH runs AS MATERIALIZED (
+            SELECT u.n, r.queue_name,
+                   CASE WHEN reproq_unwanted(r.expires_at, r.cancel_requested OR coalesce(u.id = ANY (wishes), false), r.bytes, clock) IS NULL
+                        THEN r.task_path END AS task_path
+            FROM unnest(p_ids) WITH ORDINALITY AS u (id, n)
+            LEFT JOIN LATERAL (
+                SELECT coalesce(t.task_path, '') AS task_path, t.queue_name, t.expires_at, t.cancel_requested,
+                       reproq_spec_bytes(t.spec_json) AS bytes
+                FROM task_runs t WHERE t.result_id = u.id OFFSET 0) r ON true),
+        rates AS MATERIALIZED (
+            SELECT d.task_path, d.queue_name, reproq_rate_of(d.task_path, d.queue_name) AS name
+            FROM (SELECT DISTINCT r.task_path, r.queue_name FROM runs r WHERE r.task_path IS NOT NULL) d)
+        SELECT f.name FROM runs r LEFT JOIN rates f ON f.task_path = r.task_path AND f.queue_name = r.queue_name ORDER BY r.n);
+    IF array_remove(names, NULL) = '{}' THEN
+        able := p_ids;
+        busy := 0;
+        RETURN;
+    END IF;
     SELECT array_agg(l.key) INTO keys
-    FROM (SELECT b.key FROM rate_limits b WHERE b.key = ANY (names) FOR UPDATE SKIP LOCKED) l;
+    FROM (SELECT b.key FROM rate_limits b WHERE b.key = ANY (ARRAY(SELECT DISTINCT n.name FROM unnest(names) AS n (name)))
+          FOR UPDATE SKIP LOCKED) l;
     -- After the lock: whoever had it before wrote an earlier time.
     clock := clock_timestamp();
     tokens := ARRAY(SELECT reproq_tokens(b, clock) FROM unnest(keys) WITH ORDINALITY AS u (key, n) JOIN rate_limits b ON b.key = u.key ORDER BY u.n);
