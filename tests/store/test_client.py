@@ -175,8 +175,10 @@ def test_an_error_inside_the_callers_transaction_leaves_the_savepoint_to_the_cal
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_bulk_that_fails_halfway_leaves_the_callers_transaction_as_it_was(client: Client, database: Database, is_async: bool) -> None:
-    """By the store, which does not look at arguments first, as clients do."""
+    """By the client, which looks at arguments, and by the store, which does not."""
     runs = [*[run()] * COPY_FROM, run(args=[object()])]
+    with pytest.raises(ArgumentsError, match="expected JSON"):
+        client.enqueue_many(runs)
 
     async def enqueue_async() -> None:
         async with await psycopg.AsyncConnection.connect(database.dsn) as connection:
@@ -192,6 +194,8 @@ def test_a_bulk_that_fails_halfway_leaves_the_callers_transaction_as_it_was(clie
             kept += ask(connection, enqueuing([run()]))
             with pytest.raises(TypeError):
                 ask(connection, enqueuing(runs))
+            with pytest.raises(ArgumentsError):
+                client.enqueue_many(runs, connection=connection)
     assert database.query("SELECT result_id FROM task_runs") == [(kept[0],)]
     assert_invariant(database)
 
