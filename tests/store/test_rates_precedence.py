@@ -13,6 +13,7 @@ from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store import controls
 from reproq_supervisor.store.enqueue import NewRun, enqueue
 from tests.store.actors import Keeper, Shard, assert_invariant, lane
+from tests.store.test_plans import Reads
 from tests.support.postgres import Database
 
 Put = Callable[..., list[RunId]]
@@ -137,6 +138,23 @@ def test_a_new_limit_rewrites_no_run_that_waits(put: Put, shard: Shard, keeper: 
     assert database.query("SELECT ctid, xmin, xmax FROM task_lane ORDER BY result_id") == before
     assert len(shard.claim(10)) == 2
     assert sum(parked_on(database).values()) <= 50, "a claim parks what it has met, and no more"
+
+
+@pytest.mark.parametrize(("new", "read"), [("task:third", 40), ("queue:third", 20)])
+def test_a_new_limit_reads_none_of_those_that_wait_for_one_no_wider(new: str, read: int, put: Put, database: Database) -> None:
+    with database.connect() as connection, database.connect(autocommit=False) as keeper:
+        for key in ("global", "queue:other", "task:app.task"):
+            controls.set_limit(connection, key, LATER, 1)
+        for parts in ({"task_path": "a"}, {"task_path": "a", "queue_name": "other"}, {"queue_name": "default"}):
+            put(21 if "task_path" in parts else 5001, **parts)
+        connection.execute("DELETE FROM reproq_rate_reviews")
+        controls.set_limit(connection, new, LATER, 1)
+        reads = Reads(keeper)
+        before = reads.entries()
+        while keeper.execute("SELECT reproq_review_rates(30)").fetchone() == (True,):
+            pass
+        assert reads.entries() - before < 10 * read + 1000
+    assert parked_on(database) == {"rate:global": 20, "rate:queue:other": 20, "rate:task:app.task": 5000}
 
 
 @pytest.mark.parametrize("parts", [{"expires_in_s": -1}, {"kwargs": {"large": "x" * 1_100_000}}])
