@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 from reproq_supervisor.process.capacity import asked_ns
 
-HALF_LIFE_S = 2.0
+HALF_LIFE_S = 0.5
+"""With two seconds a pool of tasks that compute took two, and not one, to have its size for a burst that sleeps."""
 BELIEVED_FROM_S = 0.05
 """Seconds of running tasks that must have been seen before what they ask for is believed."""
 

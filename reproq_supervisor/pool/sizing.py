@@ -1,4 +1,4 @@
-"""How many executors this shard has: asks the rule of the core four times a second, or more often, and tells the crew.
+"""How many executors this shard has: asks the rule of the core four times a second, and tells the crew.
 
 What arrives and what waits is shared by all who serve the same queues, on whatever host: each takes its part of it. A pool of a fixed size
 is not asked about.
@@ -23,8 +23,6 @@ from reproq_supervisor.process.own_memory import private_bytes
 from reproq_supervisor.process.proctable import programs_of
 
 DECIDE_EVERY_S = 0.25
-DECIDE_SOON_S = 0.1
-"""While nothing of what waits was seen running, so that a pool has its size for it within a second."""
 MOST_COUNTED = 20_000
 """More than so many waiting runs are not counted: it would cost more than it tells."""
 LEAST_EXECUTOR_BYTES = 8 * 1024 * 1024
@@ -52,7 +50,6 @@ class Sizing:
         self._gauge = MachineGauge(start.cpus)
         self._machine = self._gauge.look()
         self._asks: float | None = None
-        self._pause_s = DECIDE_EVERY_S
         self._told_use = 0
         self._on_event = on_event
         self._state: SizeState | None = None
@@ -120,7 +117,7 @@ class Sizing:
     def fit(self, queues: QueueLoad) -> None:
         """Decide when it is time to."""
         now = time.monotonic()
-        if now - self._decided_mono < self._pause_s:
+        if now - self._decided_mono < DECIDE_EVERY_S:
             return
         self._decided_mono = now
         if self.is_fixed:
@@ -141,8 +138,6 @@ class Sizing:
                 total=load.waiting,
             )
         self._crew.wanted, self.decision = decision.size, decision
-        is_unseen = decision.reason is SizeReason.UNSEEN and load.running > 0
-        self._pause_s = DECIDE_SOON_S if is_unseen else DECIDE_EVERY_S
 
     def _load(self, queues: QueueLoad, now: float) -> Load:
         crew, tuning = self._crew, self._tuning

@@ -43,14 +43,14 @@ def test_nothing_is_believed_before_tasks_were_seen_running() -> None:
     assert processes.look(0.3, {1: 0.06}) == 0.0
 
 
-def test_what_was_asked_for_two_seconds_ago_counts_half() -> None:
+def test_what_was_asked_for_half_a_second_ago_counts_half() -> None:
     processes = Processes()
     processes.ns = {1: 0}
     processes.look(0.0)
     processes.ns = {1: 1_000_000_000}
     assert processes.look(1.0, {1: 1.0}) == pytest.approx(1.0)
-    # Nothing since, while a task ran for two seconds more: half of one second of one and a half of two.
-    assert processes.look(3.0, {1: 3.0}) == pytest.approx(0.5 / 2.5)
+    # Nothing since, while a task ran on: half of one second of one and a half.
+    assert processes.look(1.5, {1: 1.5}) == pytest.approx(0.5 / 1.0)
 
 
 def test_what_was_seen_is_forgotten_when_nothing_has_run_for_long() -> None:
@@ -82,7 +82,7 @@ def test_short_tasks_that_come_now_and_then_tell_what_they_ask_for(part: float) 
             processes.asked.note_end(look - 1, 0.05)
         believed.append(processes.look(look / 4, running))
     told = [each for each in believed if each is not None]
-    assert len(told) > 50
+    assert len(told) > 20
     assert told == pytest.approx([part] * len(told), abs=0.01)
 
 

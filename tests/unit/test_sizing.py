@@ -109,11 +109,11 @@ def test_what_ran_before_a_heap_says_nothing_of_it() -> None:
     first = pool.look(waiting=1000, running=1, arrived=1000, unseen=2)
     assert (first.size, first.reason, first.use) == (2, SizeReason.UNSEEN, 2)
     assert pool.look(waiting=1000, running=2, unseen=2, after_s=0.9 * TUNING.unseen_s).reason is SizeReason.UNSEEN
-    assert pool.look(waiting=1000, running=2, useful=2, unseen=2, after_s=0.2 * TUNING.unseen_s).reason is SizeReason.SATURATED
+    assert pool.look(waiting=1000, running=2, useful=2, unseen=2, after_s=0.11 * TUNING.unseen_s).reason is SizeReason.SATURATED
     # Where the heap sleeps, too, that moment is all it has cost.
     other = Pool()
     other.look(waiting=1000, running=1, arrived=1000, unseen=2)
-    assert other.look(waiting=1000, running=2, unseen=2, after_s=TUNING.unseen_s).size == 20
+    assert other.look(waiting=1000, running=2, unseen=2, after_s=1.01 * TUNING.unseen_s).size == 20
 
 
 def test_a_heap_of_which_nothing_was_seen_dismisses_nobody() -> None:

@@ -18,6 +18,8 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from reproq_supervisor.core.policy.heap import Heap, note_heap
+
 IDLE_BELOW = 0.05
 """Who has use for less than this part of one executor, and nothing that waits or runs, has use for none."""
 
@@ -52,7 +54,7 @@ class SizeTuning:
       patience_growth, most_patience: the window's factor when shrinking proved too early, and where that ends.
       give_back_after_s: how long it must have had more than its budget before it gives some of it back.
       unknown_service_s: what a task is taken to last while none was seen to end.
-      unseen_s: how long after the first look at a heap what runs is taken to be of it.
+      unseen_s: how long a heap must have been there for what runs to be taken to be of it.
     """
 
     utilisation: float = 0.85
@@ -70,7 +72,7 @@ class SizeTuning:
     most_patience: float = 4.0
     give_back_after_s: float = 3.0
     unknown_service_s: float = 1.0
-    unseen_s: float = 0.1
+    unseen_s: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class SizeState:
       samples: arrivals a second in the last few samples.
       sampled_mono, sampled_total: when the current sample began, and what had arrived until then.
       over_since_mono: since when it has had more than its budget, infinity while it has not.
-      heap_since_mono: since when more has waited than idle slots take, infinity while it does not.
+      heap: what was wanted for the heap that waits; None while idle slots take all there is.
       wants: (mono, want), latest last: what was wanted since then at most, each less than the one before.
       patience: factor of the window before shrinking.
     """
@@ -137,7 +139,7 @@ class SizeState:
     sampled_total: int
     wants: tuple[tuple[float, int], ...]
     over_since_mono: float = math.inf
-    heap_since_mono: float = math.inf
+    heap: Heap | None = None
     shrunk_mono: float = -math.inf
     changed_mono: float = -math.inf
     patience: float = 1.0
@@ -190,9 +192,9 @@ def decide_size(tuning: SizeTuning, limits: SizeLimits, state: SizeState, load: 
     state = replace(
         state,
         over_since_mono=min(state.over_since_mono, now) if state.size > limits.highest else math.inf,
-        heap_since_mono=min(state.heap_since_mono, now) if excess else math.inf,
+        heap=note_heap(state.heap, want if excess else 0, now, tuning.unseen_s),
     )
-    useful, lacking = _useful(tuning, state, load, for_rate, now)
+    useful, lacking = _useful(state.heap, load, want, for_rate)
     size, reason = _resize(tuning, limits, state, want, excess, useful, lacking, now)
     use = max(limits.least, min(limits.most, state.wants[0][1]))
     if useful is not None:
@@ -234,15 +236,15 @@ def _remember(tuning: SizeTuning, state: SizeState, want: int, now: float) -> Si
     return replace(state, wants=(*larger, (now, want)))
 
 
-def _useful(tuning: SizeTuning, state: SizeState, load: Load, for_rate: float, now: float) -> tuple[int | None, SizeReason]:
+def _useful(heap: Heap | None, load: Load, want: int, for_rate: float) -> tuple[int | None, SizeReason]:
     """Return how many are of use, as far as is known, and what it is called that there are no more."""
     seen = math.inf if load.useful is None else load.useful
     unseen = math.inf if load.useful_unseen is None else load.useful_unseen
     if load.is_seen:
-        if not 0.0 <= now - state.heap_since_mono < tuning.unseen_s:
+        if heap is None or want <= heap.trusted:
             return load.useful, SizeReason.SATURATED
         # What arrives all the time was seen, whatever comes on top of it.
-        unseen = max(unseen, math.ceil(round(for_rate, 9)))
+        unseen = max(unseen, heap.trusted, math.ceil(round(for_rate, 9)))
     return (load.useful, SizeReason.SATURATED) if seen < unseen or math.isinf(unseen) else (int(unseen), SizeReason.UNSEEN)
 
 
