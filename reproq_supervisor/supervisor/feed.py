@@ -1,7 +1,7 @@
 """Events on their way out: to the log, to the memory that `events` begins with, and to those who follow."""
 
+import time
 from collections import deque
-from datetime import UTC, datetime
 
 from reproq_supervisor.core.events import Event
 from reproq_supervisor.core.supervision.facts import ClientId
@@ -23,7 +23,7 @@ class Feed:
 
     def take(self, event: Event, now: float) -> None:
         """Pass an event on to everybody who wants it."""
-        record = record_of(event, datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+        record = record_of(event, _wall_clock())
         self._recent.append(record)
         self._log.write(record)
         for client in self._control:
@@ -37,3 +37,9 @@ class Feed:
             self._control.reply(number, record, now, last=not follow and index == len(recent) - 1)
         if follow:
             self._control.follow(number)
+
+
+def _wall_clock() -> str:
+    """Return the wall time in UTC, RFC 3339 with milliseconds; `datetime` would be 0.3 MiB, and nothing else here needs it."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds // 10**6:03d}Z"
