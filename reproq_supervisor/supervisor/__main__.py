@@ -4,7 +4,7 @@ import sys
 
 from reproq_supervisor.process.postpone import postponed
 
-# 1.1 MiB with `ast` and `dis`: dataclasses ask it only for those without a docstring.
+# 1.1 MiB with `ast` and `dis`: the dataclasses of Python 3.11 ask it only for those without a docstring, later ones always.
 with postponed("inspect"):
     from reproq_supervisor.supervisor.entry import main
 
