@@ -11,11 +11,13 @@ nothing of it is left.
 
 When it fails: killed, its executors die with it (PDEATHSIG) and strangers fall to the shard, a subreaper too. Frozen, the shard's pings go
 unanswered and the shard kills it. When the shard is frozen, the nursery reads the deadline table and kills what is overdue.
+
+After every fork the nursery copies each page that it writes to, and code that runs writes to the objects it goes through. So the way from
+one fork to the next has few of them: `epoll` itself instead of `selectors`, a list of descriptors instead of an `ExitStack`.
 """
 
-import contextlib
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -24,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from reproq_supervisor.core.frames import FrameReader, encode_message
+from reproq_supervisor.core.frames import FrameReader, encode_message, encode_numbers
 from reproq_supervisor.executor.capture import new_capture_file
 from reproq_supervisor.executor.elders import Elders
 from reproq_supervisor.executor.executor import ExecutorPlan, ExecutorStart, executor_main
@@ -42,7 +44,6 @@ class _Executor:
     row: int
     pidfd: int
     exited: bool = False
-    stopped: bool = False
 
 
 class Nursery:
@@ -57,7 +58,8 @@ class Nursery:
         self._log_fd: int = settings["log_fd"]  # our log once more, for the stacks of executors
         self._executors: dict[int, _Executor] = {}
         self._reader = FrameReader()
-        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, _Executor] = {}  # by pidfd
+        self._epoll = select.epoll()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._leaving = False
         self._unheard = False  # the shard does not read, so nothing is said to it any more
@@ -70,13 +72,12 @@ class Nursery:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whatever the imports held back
-        self._selector.register(self._channel, selectors.EVENT_READ)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
-        self._selector.register(self._elders.supervisor, selectors.EVENT_READ)
+        for fd in (self._channel.fileno(), self._wake_read, self._elders.supervisor):
+            self._epoll.register(fd, select.EPOLLIN)
         self._say({"type": "ready"})
         while not self._leaving:
-            for key, _ in self._selector.select(self._wait_s()):
-                self._handle(key)
+            for fd, _ in self._epoll.poll(self._wait_s()):
+                self._handle(fd)
             self._look_after_executors()
             self._elders.look(time.monotonic())
         self._end_everything()
@@ -89,16 +90,16 @@ class Nursery:
     def _on_term(self, *_: object) -> None:
         self._leaving = True
 
-    def _handle(self, key: selectors.SelectorKey) -> None:
-        if key.fileobj is self._channel:
+    def _handle(self, fd: int) -> None:
+        if (executor := self._watched.get(fd)) is not None:
+            self._report_exit(executor)
+        elif fd == self._channel.fileno():
             self._read_channel()
-        elif key.fd == self._wake_read:
+        elif fd == self._wake_read:
             os.read(self._wake_read, 4096)
-        elif key.fd == self._elders.supervisor:
-            self._selector.unregister(self._elders.supervisor)
+        elif fd == self._elders.supervisor:
+            self._epoll.unregister(fd)
             self._elders.supervisor_died(time.monotonic())
-        else:
-            self._report_exit(key.data)
 
     def _read_channel(self) -> None:
         try:
@@ -124,11 +125,14 @@ class Nursery:
                 case unknown:
                     print(f"nursery: unknown message {unknown!r} ignored", file=sys.stderr)  # noqa: T201
 
-    def _say(self, message: dict[str, object], descriptors: tuple[int, ...] = ()) -> None:
+    def _say(self, message: dict[str, object]) -> None:
+        self._send(encode_message(message))
+
+    def _send(self, frame: bytes, descriptors: tuple[int, ...] = ()) -> None:
         if self._unheard:
             return
         try:
-            send_frame(self._channel, encode_message(message), descriptors)
+            send_frame(self._channel, frame, descriptors)
         except (BrokenPipeError, ConnectionResetError, BlockingIOError):
             # Gone, or it has not read for so long that it must be frozen: what overdue executors need is a nursery that does not wait.
             self._leaving = self._unheard = True
@@ -137,26 +141,35 @@ class Nursery:
 
     def _fork(self, row: int) -> None:
         """Fork an executor and send the shard its ends; what cannot be forked now harms nobody, and the shard will ask again."""
-        with contextlib.ExitStack() as ends:
-            try:
-                pid, descriptors = self._fork_with_ends(row, ends)
-            except OSError as error:
-                self._say({"type": "not_forked", "slot": row, "error": f"{type(error).__name__}: {error}"})
-                return
-            self._say({"type": "forked", "slot": row, "pid": pid, "descriptors": len(descriptors)}, descriptors)
+        ends: list[int] = []
+        try:
+            pid, descriptors = self._fork_with_ends(row, ends)
+        except OSError as error:
+            self._say({"type": "not_forked", "slot": row, "error": f"{type(error).__name__}: {error}"})
+        else:
+            self._send(encode_numbers("forked", {"slot": row, "pid": pid, "descriptors": len(descriptors)}), descriptors)
+        finally:
+            for fd in ends:
+                os.close(fd)
 
-    def _fork_with_ends(self, row: int, ends: contextlib.ExitStack) -> tuple[int, tuple[int, ...]]:
-        theirs, ours = (ends.enter_context(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
-        tokens_read, tokens_write = (_closed_by(ends, fd) for fd in os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
-        names = ("reproq-stdout", "reproq-stderr") if self._plan.keep_output else ()
-        files = tuple(_closed_by(ends, new_capture_file(name)) for name in names)
+    def _fork_with_ends(self, row: int, ends: list[int]) -> tuple[int, tuple[int, ...]]:
+        """Fork, and return the child with the shard's ends; the caller closes whatever is in *ends*, also after a failure."""
+        shard, executor_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        theirs, ours = shard.detach(), executor_end.detach()
+        ends += (theirs, ours)
+        tokens_read, tokens_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        ends += (tokens_read, tokens_write)
+        files: tuple[int, ...] = ()
+        for name in ("reproq-stdout", "reproq-stderr") if self._plan.keep_output else ():
+            files += (new_capture_file(name),)
+            ends.append(files[-1])
         nursery_pid = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         with signals_blocked():
             pid = os.fork()
             if pid == 0:
-                self._close_in_child(theirs.fileno(), tokens_write)
+                self._close_in_child(theirs, tokens_write)
                 if not files:
                     files = (os.open(os.devnull, os.O_RDWR), os.open(os.devnull, os.O_RDWR))
                 self._become_executor(
@@ -164,7 +177,7 @@ class Nursery:
                         plan=self._plan,
                         row=row,
                         table=self._table,
-                        work=ours,
+                        work=socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, ours),
                         tokens_fd=tokens_read,
                         stdout_fd=files[0],
                         stderr_fd=files[1],
@@ -174,12 +187,13 @@ class Nursery:
             pidfd = _pidfd_of(pid)
         executor = _Executor(pid, row, pidfd)
         self._executors[pid] = executor
-        self._selector.register(pidfd, selectors.EVENT_READ, executor)
-        return pid, (theirs.fileno(), pidfd, tokens_write, tokens_read, *files)
+        self._watched[pidfd] = executor
+        self._epoll.register(pidfd, select.EPOLLIN)
+        return pid, (theirs, pidfd, tokens_write, tokens_read, *files)
 
     def _close_in_child(self, *more: int) -> None:
         # A copy of the channel or of a sibling's ends would hide the death of their owners.
-        self._selector.close()
+        self._epoll.close()
         self._channel.close()
         self._elders.close()
         for executor in self._executors.values():
@@ -200,15 +214,12 @@ class Nursery:
 
     def _report_exit(self, executor: _Executor) -> None:
         """Tell the shard, and leave the zombie: its pid must stay taken until the whole group was killed."""
-        if executor.exited:
-            return
-        executor.exited = True
-        self._selector.unregister(executor.pidfd)
-        ended = os.waitid(os.P_PID, executor.pid, os.WEXITED | os.WNOWAIT)
-        status = 0
-        if ended is not None:
-            status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-        self._say({"type": "exited", "pid": executor.pid, "status": status})
+        ended = os.waitid(os.P_PID, executor.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if ended is None:
+            return  # the event was for the one before, which had the same descriptor and was reaped in this very batch of events
+        self._unwatch(executor)
+        status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        self._send(encode_numbers("exited", {"pid": executor.pid, "status": status}))
         self._strangers.look_soon()
 
     def _reap(self, pid: int) -> None:
@@ -217,12 +228,16 @@ class Nursery:
             return
         if not executor.exited:
             # The shard killed it and says so before we saw it dead; the event may be in the batch that is being handled.
-            executor.exited = True
-            self._selector.unregister(executor.pidfd)
+            self._unwatch(executor)
         os.waitpid(pid, 0)
         os.close(executor.pidfd)
-        self._say({"type": "reaped", "pid": pid})
+        self._send(encode_numbers("reaped", {"pid": pid}))
         self._strangers.kill(self._executors)
+
+    def _unwatch(self, executor: _Executor) -> None:
+        executor.exited = True
+        del self._watched[executor.pidfd]
+        self._epoll.unregister(executor.pidfd)
 
     def _look_after_executors(self) -> None:
         self._kill_overdue()
@@ -264,11 +279,6 @@ class Nursery:
             os.waitpid(executor.pid, 0)
         self._executors.clear()
         self._strangers.end()
-
-
-def _closed_by(ends: contextlib.ExitStack, fd: int) -> int:
-    ends.callback(os.close, fd)
-    return fd
 
 
 def _pidfd_of(pid: int) -> int:

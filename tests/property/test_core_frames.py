@@ -36,6 +36,11 @@ def test_payloads_come_out_of_a_stream_of_single_bytes_as_soon_as_they_are_whole
         assert reader.feed(frame[-1:]) == [payload]
 
 
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True).filter(lambda name: name != "type"), st.integers(), max_size=4))
+def test_a_message_of_numbers_is_the_one_that_json_makes(numbers: dict[str, int]) -> None:
+    assert frames.encode_numbers("reaped", numbers) == frames.encode_message({"type": "reaped", **numbers})
+
+
 @given(st.lists(messages, max_size=5))
 def test_messages_come_out_as_they_went_in(sent: list[dict[str, Any]]) -> None:
     stream = b"".join(frames.encode_message(message) for message in sent)
