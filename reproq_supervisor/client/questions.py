@@ -20,9 +20,11 @@ def enqueuing(runs: Sequence[NewRun]) -> Question[list[RunId]]:
     """Insert *runs* and return their ids.
 
     Raises:
-      ArgumentsError: one of them cannot be stored as it is; none is inserted.
+      ArgumentsError: one of them cannot be stored as it is; before anything is asked.
     """
-    return (yield from inserting(runs, check_run))
+    for run in runs:
+        check_run(run)
+    return (yield from inserting(runs))
 
 
 def reading(runs: Sequence[int]) -> Question[dict[RunId, TaskResult]]:

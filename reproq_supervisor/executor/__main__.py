@@ -17,6 +17,7 @@ from reproq_supervisor.executor.elders import Elders
 from reproq_supervisor.executor.executor import ExecutorPlan
 from reproq_supervisor.executor.nursery import Nursery
 from reproq_supervisor.executor.preload import PreloadError, check_forkable, preload
+from reproq_supervisor.executor.rehearsal import rehearse
 from reproq_supervisor.executor.shared_imports import import_shared
 from reproq_supervisor.executor.streams import TaskStreams
 from reproq_supervisor.executor.task_database import TaskDatabase
@@ -54,7 +55,7 @@ def main() -> int:
     if start["mode"] != "process":
         TaskStreams().restore()  # before anybody keeps what `sys.stderr` is now, as handlers of logging do
     try:
-        command = _prepare(start, channel)
+        command = _prepare(start, channel, table)
     except (ConditionError, PreloadError) as error:
         send_frame(channel, frames.encode_message({"type": "failed", "reason": str(error), "permanent": isinstance(error, ConditionError)}))
         return PERMANENT
@@ -91,7 +92,7 @@ def main() -> int:
     return 0
 
 
-def _prepare(start: dict[str, Any], channel: socket.socket) -> Command | None:
+def _prepare(start: dict[str, Any], channel: socket.socket, table: DeadlineTable) -> Command | None:
     """Take on the pool's conditions, and import the application or find the program that runs each task.
 
     Raises:
@@ -106,6 +107,8 @@ def _prepare(start: dict[str, Any], channel: socket.socket) -> Command | None:
         prepare_environment(start["app"])
         command = Command.find(pool["exec"])
     else:
+        if start["mode"] == "process":
+            rehearse(table)
         preload(start["app"])
         import_shared(start["mode"], start["app"].get("allowed_task_modules") or [])
     check_forkable(frozenset({channel.fileno()}))

@@ -35,7 +35,7 @@ class Capture:
         self._own: tuple[int, int] = (-1, -1)
         self._inodes = (0, 0)
         self._streams: list[TextIO | None] = [sys.stdout, sys.stderr]
-        if isinstance(sys.stdout, io.TextIOWrapper):
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.line_buffering:
             # A file has blocks else: what a task prints would come behind what its programs write, and be lost with a kill.
             sys.stdout.reconfigure(line_buffering=True)
 

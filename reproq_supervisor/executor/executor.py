@@ -27,6 +27,7 @@ from reproq_supervisor.executor.resolve import Resolver
 from reproq_supervisor.executor.soft import SoftSignal
 from reproq_supervisor.executor.task_database import TaskDatabase
 from reproq_supervisor.process.deadlines import DeadlineTable
+from reproq_supervisor.process.handlers import reset_handlers
 from reproq_supervisor.process.limits import impose
 from reproq_supervisor.process.link import BlockingLink
 from reproq_supervisor.process.masks import unblock_signals
@@ -119,8 +120,7 @@ def _runner(start: ExecutorStart, link: BlockingLink, soft: SoftSignal) -> Runne
 
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR2):
-        signal.signal(signum, signal.SIG_DFL)
+    reset_handlers((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR2))
 
 
 def _reseed() -> None:

@@ -8,7 +8,6 @@ another task of it, and be lost: there the coroutine is cancelled, and the excep
 """
 
 import contextlib
-import signal
 from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from reproq_supervisor.executor.api import SoftTimeout
 from reproq_supervisor.executor.interrupt import is_inside
 from reproq_supervisor.process.deadlines import SOFT_SIGNAL, DeadlineTable, SoftReason
+from reproq_supervisor.process.handlers import handle
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,7 +35,7 @@ class SoftSignal:
 
     def install(self) -> None:
         """Handle `SOFT_SIGNAL` in this process; `siginterrupt` stays on, so blocking calls end."""
-        signal.signal(SOFT_SIGNAL, self.handle)
+        handle(SOFT_SIGNAL, self.handle)
 
     def begin(self, seq: int) -> None:
         """Hand-out *seq* runs from now on; raise `SoftTimeout` if it was asked to stop before it began."""

@@ -23,5 +23,6 @@ class ProcessTitle:
         if title == self._last or self._length < 2 or not self._start:
             return
         self._last = title
-        raw = "".join(c for c in title if c.isprintable()).encode()[: self._length - 1]
+        shown = title if title.isprintable() else "".join(c for c in title if c.isprintable())
+        raw = shown.encode()[: self._length - 1]
         ctypes.memmove(self._start, raw.ljust(self._length, b"\0"), self._length)

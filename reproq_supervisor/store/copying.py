@@ -1,6 +1,6 @@
 """Runs as the text of a COPY, a line at once: value by value it costs the client half as much again for each row."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -15,14 +15,8 @@ _MOST = 4000
 _MOST_CHARACTERS = 4_000_000
 
 
-Check = Callable[[NewRun], None]
-
-
-def parts_of(runs: Sequence[NewRun], ids: Sequence[RunId], now: datetime, check: Check | None = None) -> Iterator[bytes]:
+def parts_of(runs: Sequence[NewRun], ids: Sequence[RunId], now: datetime) -> Iterator[bytes]:
     """Yield *runs* under *ids* in parts, each for one `enqueue_by_copy`; delays count from *now*.
-
-    Args:
-      check: called with each run of a part first, so that this, too, is done while the server works; what it raises goes to the caller.
 
     Raises:
       ValueError, TypeError: an argument is no JSON.
@@ -30,8 +24,6 @@ def parts_of(runs: Sequence[NewRun], ids: Sequence[RunId], now: datetime, check:
     lines: list[str] = []
     size, most = 0, _FIRST
     for run, id_ in zip(runs, ids, strict=True):
-        if check:
-            check(run)
         lines.append(line := _line(run, id_, now))
         size += len(line)
         if len(lines) >= most or size >= _MOST_CHARACTERS:
