@@ -20,11 +20,9 @@ def enqueuing(runs: Sequence[NewRun]) -> Question[list[RunId]]:
     """Insert *runs* and return their ids.
 
     Raises:
-      ArgumentsError: one of them cannot be stored as it is; before anything is asked.
+      ArgumentsError: one of them cannot be stored as it is; none is inserted.
     """
-    for run in runs:
-        check_run(run)
-    return (yield from inserting(runs))
+    return (yield from inserting(runs, check_run))
 
 
 def reading(runs: Sequence[int]) -> Question[dict[RunId, TaskResult]]:

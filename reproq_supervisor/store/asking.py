@@ -4,6 +4,7 @@ It yields `Query` and `Rows`, gets the answering rows back, and returns its resu
 """
 
 import asyncio
+import select
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -113,8 +114,17 @@ def _write(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
         while part is not None:
             with cursor.copy(rows.statement) as copy:
                 copy.write(part)
+                _flush(cursor.connection)
                 following = maker.submit(next, parts, None)
             part = following.result()
+
+
+def _flush(connection: psycopg.Connection[Any]) -> None:
+    """Send what psycopg keeps, up to a megabyte: the server would wait for it, and for whoever computes to let it be sent."""
+    room = select.poll()
+    room.register(connection.fileno(), select.POLLOUT)
+    while connection.pgconn.flush():
+        room.poll()
 
 
 async def _write_async(cursor: psycopg.AsyncCursor[Any], rows: Rows) -> None:

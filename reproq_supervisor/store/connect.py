@@ -9,7 +9,7 @@ import psycopg
 from psycopg.adapt import Buffer, Loader
 
 from reproq_supervisor.store.errors import translated
-from reproq_supervisor.store.session import connect_options, make_ours, make_ours_async
+from reproq_supervisor.store.session import connect_options, make_ours, make_ours_async, prepare_if_direct, prepare_if_direct_async
 
 Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
@@ -34,8 +34,11 @@ class _NearestTime(Loader):
             return datetime.min.replace(tzinfo=UTC) if is_early else datetime.max.replace(tzinfo=UTC)
 
 
-def open_one(dsn: str, *, application_name: str, timeout_s: float = 10) -> Connection:
+def open_one(dsn: str, *, application_name: str, timeout_s: float = 10, prepares: bool = False) -> Connection:
     """Connect in autocommit mode, without prepared statements, so that a transaction pooler may stand between.
+
+    Args:
+      prepares: whether statements that come again are prepared where none does, for a connection that is used often.
 
     Raises:
       StoreUnavailable: no connection within *timeout_s* (whole seconds, 2 at least, for each address of the host).
@@ -45,18 +48,22 @@ def open_one(dsn: str, *, application_name: str, timeout_s: float = 10) -> Conne
         with ExitStack() as on_failure:
             on_failure.callback(connection.close)
             make_ours(connection)
+            if prepares:
+                prepare_if_direct(connection)
             on_failure.pop_all()
         connection.adapters.register_loader("timestamptz", _NearestTime)
         return connection
 
 
-async def open_async(dsn: str, *, application_name: str, timeout_s: float = 10) -> AsyncConnection:
+async def open_async(dsn: str, *, application_name: str, timeout_s: float = 10, prepares: bool = False) -> AsyncConnection:
     """As `open_one`, for coroutines."""
     with translated():
         connection = await psycopg.AsyncConnection.connect(dsn, **connect_options(application_name, timeout_s))
         async with AsyncExitStack() as on_failure:
             on_failure.push_async_callback(connection.close)
             await make_ours_async(connection)
+            if prepares:
+                await prepare_if_direct_async(connection)
             on_failure.pop_all()
         connection.adapters.register_loader("timestamptz", _NearestTime)
         return connection

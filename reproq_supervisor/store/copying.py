@@ -1,6 +1,7 @@
 """Runs as the text of a COPY, a line at once: value by value it costs the client half as much again for each row."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -13,10 +14,20 @@ from reproq_supervisor.store.hashes import hash_of
 _FIRST = 1000
 _MOST = 4000
 _MOST_CHARACTERS = 4_000_000
+# Whoever sends a part to the server needs the interpreter twice before its end, and gets it from a thread that computes after 5 ms only, in
+# which the server has nothing to do. So this one lets go of it now and then, for as short as a timer can.
+_LINES_AT_A_STRETCH = 100
+_BREATH_S = 50e-6
 
 
-def parts_of(runs: Sequence[NewRun], ids: Sequence[RunId], now: datetime) -> Iterator[bytes]:
+Check = Callable[[NewRun], None]
+
+
+def parts_of(runs: Sequence[NewRun], ids: Sequence[RunId], now: datetime, check: Check | None = None) -> Iterator[bytes]:
     """Yield *runs* under *ids* in parts, each for one `enqueue_by_copy`; delays count from *now*.
+
+    Args:
+      check: called with each run of a part first, so that this, too, is done while the server works; what it raises goes to the caller.
 
     Raises:
       ValueError, TypeError: an argument is no JSON.
@@ -24,8 +35,12 @@ def parts_of(runs: Sequence[NewRun], ids: Sequence[RunId], now: datetime) -> Ite
     lines: list[str] = []
     size, most = 0, _FIRST
     for run, id_ in zip(runs, ids, strict=True):
+        if check:
+            check(run)
         lines.append(line := _line(run, id_, now))
         size += len(line)
+        if len(lines) % _LINES_AT_A_STRETCH == 0:
+            time.sleep(_BREATH_S)
         if len(lines) >= most or size >= _MOST_CHARACTERS:
             yield "".join(lines).encode()
             lines.clear()

@@ -11,7 +11,7 @@ from reproq_supervisor.core.new_run import NewRun
 from reproq_supervisor.core.runs import RunId
 from reproq_supervisor.store.arrays import text_array
 from reproq_supervisor.store.asking import Query, Question, Rows, ask
-from reproq_supervisor.store.copying import parts_of
+from reproq_supervisor.store.copying import Check, parts_of
 from reproq_supervisor.store.errors import StoreError
 from reproq_supervisor.store.hashes import hash_of
 from reproq_supervisor.store.statements import load
@@ -43,17 +43,24 @@ def enqueue(connection: psycopg.Connection[Any], runs: Sequence[NewRun]) -> list
     return ask(connection, enqueuing(runs))
 
 
-def enqueuing(runs: Sequence[NewRun]) -> Question[list[RunId]]:
-    """Insert *runs*, and return their ids in order."""
+def enqueuing(runs: Sequence[NewRun], check: Check | None = None) -> Question[list[RunId]]:
+    """Insert *runs*, and return their ids in order.
+
+    Args:
+      check: raises for a run that is not to be stored, and then none is.
+    """
     if _is_for_copy(runs):
-        return (yield from _copying(runs))[0]
+        return (yield from _copying(runs, check))[0]
+    if check:
+        for run in runs:
+            check(run)
     return [each.result_id for each in (yield from entering(runs))]
 
 
 def entering(runs: Sequence[NewRun]) -> Question[list[Entered]]:
     """Insert *runs*, and return what became of each, in order."""
     if _is_for_copy(runs):
-        ids, at = yield from _copying(runs)
+        ids, at = yield from _copying(runs, None)
         return [Entered(id_, at) for id_ in ids]
     if len(runs) == 1 and not runs[0].dedupe:
         return (yield from _inserting_one(runs[0]))
@@ -104,9 +111,9 @@ def _is_for_copy(runs: Sequence[NewRun]) -> bool:
     return len(runs) >= COPY_FROM and not any(run.dedupe for run in runs)
 
 
-def _copying(runs: Sequence[NewRun]) -> Question[tuple[list[RunId], datetime]]:
+def _copying(runs: Sequence[NewRun], check: Check | None) -> Question[tuple[list[RunId], datetime]]:
     ((ids, now),) = yield Query(load("task_runs")["draw_ids"], {"count": len(runs)})
-    yield Rows(load("task_runs")["enqueue_by_copy"], parts_of(runs, ids, now))
+    yield Rows(load("task_runs")["enqueue_by_copy"], parts_of(runs, ids, now, check))
     return ids, now
 
 

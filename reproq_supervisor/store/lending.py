@@ -63,7 +63,7 @@ class Connections:
                 if not _is_broken(connection):
                     return connection
                 connection.close()
-        return open_one(self._dsn, application_name=self._application_name)
+        return open_one(self._dsn, application_name=self._application_name, prepares=True)
 
     def _give_back(self, connection: Connection) -> None:
         with self._lock:
@@ -116,7 +116,7 @@ class AsyncConnections:
             if not _is_broken(connection):
                 return connection
             await connection.close()
-        return await open_async(self._dsn, application_name=self._application_name)
+        return await open_async(self._dsn, application_name=self._application_name, prepares=True)
 
     def _mine(self) -> _OfLoop:
         if self._pid != os.getpid():

@@ -40,6 +40,7 @@ from reproq_supervisor.store.lending import MOST_LENT, AsyncConnections, Connect
 from reproq_supervisor.store.triage import RetryOutcome
 from tests.property.test_client_arguments import JSON, TEXTS
 from tests.store.actors import Shard, assert_invariant, record
+from tests.store.test_connection import renaming_relay
 from tests.support.client_tasks import add
 from tests.support.postgres import Database
 
@@ -174,8 +175,10 @@ def test_an_error_inside_the_callers_transaction_leaves_the_savepoint_to_the_cal
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_bulk_that_fails_halfway_leaves_the_callers_transaction_as_it_was(client: Client, database: Database, is_async: bool) -> None:
-    """By the store, which does not look at arguments first, as clients do."""
+    """By the client, which looks at arguments, and by the store, which does not."""
     runs = [*[run()] * COPY_FROM, run(args=[object()])]
+    with pytest.raises(ArgumentsError, match="expected JSON"):
+        client.enqueue_many(runs)
 
     async def enqueue_async() -> None:
         async with await psycopg.AsyncConnection.connect(database.dsn) as connection:
@@ -191,8 +194,35 @@ def test_a_bulk_that_fails_halfway_leaves_the_callers_transaction_as_it_was(clie
             kept += ask(connection, enqueuing([run()]))
             with pytest.raises(TypeError):
                 ask(connection, enqueuing(runs))
+            with pytest.raises(ArgumentsError):
+                client.enqueue_many(runs, connection=connection)
     assert database.query("SELECT result_id FROM task_runs") == [(kept[0],)]
     assert_invariant(database)
+
+
+_PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%INSERT INTO task_runs%'"
+
+
+def test_what_comes_again_is_prepared_but_not_behind_a_pooler(database: Database) -> None:
+    def prepared(dsn: str) -> int:
+        with Client(dsn) as client, client._connections.one() as connection:
+            for number in range(10):
+                client.enqueue(run(args=[number]), connection=connection)
+            ((count,),) = connection.execute(_PREPARED, prepare=False).fetchall()
+        return int(count)
+
+    async def prepared_async(dsn: str) -> int:
+        async with AsyncClient(dsn) as client, client._connections.one() as connection:
+            for number in range(10):
+                await client.enqueue(run(args=[number]), connection=connection)
+            ((count,),) = await (await connection.execute(_PREPARED, prepare=False)).fetchall()
+        return int(count)
+
+    assert prepared(database.dsn) == asyncio.run(prepared_async(database.dsn)) == 1
+    with renaming_relay(database.dsn) as dsn:
+        assert prepared(dsn) == 0
+    with renaming_relay(database.dsn) as dsn:
+        assert asyncio.run(prepared_async(dsn)) == 0
 
 
 def test_a_connection_in_pipeline_mode_is_refused_by_name(client: Client, database: Database) -> None:
