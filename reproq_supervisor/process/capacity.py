@@ -1,22 +1,25 @@
 """What this machine has: processors, memory that is left, how long somebody waited for either, and what one process asks for.
 
-Sources: /proc/pressure and /proc/PID/schedstat of the kernel, and the control group of this process where it is limited. A kernel without
+Sources: /proc/pressure and /proc/PID/schedstat of the kernel, and the control groups of this process where it is limited. A kernel without
 pressure at least says how many processes could run at this moment: more than there are processors, look after look, is a crowd.
 """
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from reproq_supervisor.core.policy.capacity import Machine
+from reproq_supervisor.process.control_group import find_groups, granted_processors, memory_left
 from reproq_supervisor.process.proctable import programs_of
 
 KEPT_FREE = 0.1
 """Part of the machine's memory that is left to others."""
 
 RUNNABLE_HALF_LIFE_S = 2.0
-_GROUP = Path("/sys/fs/cgroup")
+_PRESSURE = Path("/proc/pressure")
+_MEMINFO = Path("/proc/meminfo")
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -27,22 +30,24 @@ class MachineGauge:
       cpus: processors that the executors are bound to; empty: all that this process may use.
     """
 
-    def __init__(self, cpus: frozenset[int] = frozenset()) -> None:
+    def __init__(self, cpus: frozenset[int] = frozenset(), pressure: Path = _PRESSURE) -> None:
         usable = os.sched_getaffinity(0)
-        self._processors = min(float(len(cpus & usable) or len(usable)), _group_processors())
-        self._cpu: _Stalled | _Runnable = _Stalled("cpu", "some") if Path("/proc/pressure/cpu").exists() else _Runnable(self._processors)
-        self._memory = _Stalled("memory", "full")
+        self._groups = find_groups()
+        self._processors = min(float(len(cpus & usable) or len(usable)), granted_processors(self._groups))
+        cpu = pressure / "cpu"
+        self._cpu: _Stalled | _Runnable = _Stalled(cpu, "some") if cpu.exists() else _Runnable(self._processors)
+        self._memory = _Stalled(pressure / "memory", "full")
 
     def look(self) -> Machine:
         """Return how it was since the last look."""
-        return Machine(self._processors, self._cpu.part(), self._memory.part(), _memory_left())
+        return Machine(self._processors, self._cpu.part(), self._memory.part(), _memory_left(self._groups))
 
 
 class _Stalled:
     """Part of the time in which processes waited for one thing."""
 
-    def __init__(self, what: str, who: str) -> None:
-        self._path = Path("/proc/pressure", what)
+    def __init__(self, path: Path, who: str) -> None:
+        self._path = path
         self._who = who
         self._last = (time.monotonic(), self._total_s())
 
@@ -84,27 +89,17 @@ class _Runnable:
         return 0
 
 
-def _group_processors() -> float:
-    """Return the processors that the control group grants, infinite when it does not limit them."""
-    with suppress(OSError, ValueError):
-        quota, period = (_GROUP / "cpu.max").read_text().split()
-        return int(quota) / int(period)
-    return float("inf")
-
-
-def _memory_left() -> int | None:
-    """Return the bytes that can be taken before the machine or the control group is full; None when nobody says."""
+def _memory_left(groups: Sequence[Path]) -> int | None:
+    """Return the bytes that can be taken before the machine or a control group is full; None when nobody says."""
     found: dict[str, int] = {}
     with suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in _MEMINFO.read_text().splitlines():
             name, value = line.split(":")
             if name in ("MemTotal", "MemAvailable"):
                 found[name] = int(value.split()[0]) * 1024
     left = [max(0, int(found["MemAvailable"] - KEPT_FREE * found["MemTotal"]))] if len(found) == 2 else []
-    with suppress(OSError, ValueError):
-        most = int((_GROUP / "memory.max").read_text())
-        left.append(max(0, int((1.0 - KEPT_FREE) * most) - int((_GROUP / "memory.current").read_text())))
-    return min(left, default=None)
+    of_groups = memory_left(groups, KEPT_FREE)
+    return min([*left, *([] if of_groups is None else [of_groups])], default=None)
 
 
 def asked_ns(pid: int) -> int:
