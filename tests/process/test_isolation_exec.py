@@ -144,8 +144,9 @@ def test_a_program_over_its_time_may_clean_up(runs: Runs) -> None:
     assert "1 s" in run.message
 
 
-def test_a_program_that_succeeds_when_it_is_asked_to_stop_has_succeeded(runs: Runs) -> None:
-    assert end_of(runs, "finish_late", timeout_seconds=1).end == ("SUCCESSFUL", None, 1)
+def test_a_program_that_succeeds_when_it_is_asked_to_stop_has_succeeded(database: Database) -> None:
+    with running_shard(database, grace=60, **foreign()):
+        assert end_of(Runs(database), "finish_late", timeout_seconds=1).end == ("SUCCESSFUL", None, 1)
 
 
 def test_a_program_that_does_not_stop_is_killed_with_all_of_its_own(shard: RunningShard, runs: Runs) -> None:
