@@ -227,3 +227,29 @@ def test_a_bucket_that_somebody_has_holds_up_none_of_those_that_need_none(put: P
         assert [run.result_id for run in reply.claimed] == free
         assert reply.is_contended
     assert [run.result_id for run in shard.claim(9)] == limited
+
+
+def test_what_one_statement_brings_stands_in_the_line_of_its_own_rate(put: Put, database: Database) -> None:
+    limits = {"task:own": (LATER, 3), "task:free": (0, 1), "queue:a": (LATER, 2), "global": (LATER, 1)}
+    with database.connect() as connection:
+        for key, (rate, burst) in limits.items():
+            controls.set_limit(connection, key, rate, burst)
+        kinds = list(itertools.product(("own", "free", "app.x", "app.y"), QUEUES))
+        enqueue(connection, [NewRun(task, queue_name=queue) for task, queue in kinds for _ in range(4)])
+        beyond = {"rate:task:own": 8 - 3, "rate:queue:a": 8 - 2, "rate:global": 8 - 1}
+        assert parked_on(database) == beyond
+        enqueue(connection, [NewRun(task, queue_name=queue) for task, queue in kinds])
+    assert parked_on(database) == {key: many + 2 for key, many in beyond.items()}, "where others wait, it waits, too"
+
+
+def test_an_insert_reads_the_limits_once_and_not_for_each_run(database: Database) -> None:
+    with database.connect(autocommit=False) as connection:
+        connection.execute("INSERT INTO rate_limits SELECT 'task:app.' || n, 1, 1, 1 FROM generate_series(1, 500) n")
+        connection.commit()
+        read = """SELECT sum(pg_stat_get_xact_tuples_returned(o))::int
+                  FROM (SELECT 'rate_limits'::regclass::oid AS o
+                        UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = 'rate_limits'::regclass) r"""
+        ((before,),) = connection.execute(read).fetchall()
+        enqueue(connection, [NewRun("app.1" if n % 2 else "other") for n in range(500)])
+        ((after,),) = connection.execute(read).fetchall()
+    assert after - before < 5 * 500
