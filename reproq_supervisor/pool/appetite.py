@@ -8,6 +8,8 @@ from reproq_supervisor.core.runs import CycleReply
 
 _CONTENDED_S = (0.002, 0.008)
 _LEAST_THROTTLED_S = 0.01
+_WORTH_SLEEPING_S = 0.1
+"""To go to sleep is several questions and up to 50 ms; for less than this we only wait, and hear of new runs that much later."""
 _CYCLE_AFTER_READY_S = 0.005
 """How long the rest of a cycle may wait after a claim of what was ready: mostly the end of the run brings it sooner."""
 
@@ -54,8 +56,12 @@ class Appetite:
 
     @property
     def may_settle(self) -> bool:
-        """Whether it may go to sleep until somebody tells of new runs."""
-        return self.may_rest and self._listens and self._look_at_mono == math.inf
+        """Whether it may go to sleep until somebody tells of new runs, or until it is time.
+
+        Runs that wait for a token of next hour keep nobody awake: who is not asleep is not told of new runs, and finds them by polling. Nor
+        does what woke it for nothing in the middle of its sleep.
+        """
+        return self.may_rest and self._listens and self._look_at_mono > time.monotonic() + _WORTH_SLEEPING_S
 
     def wait_s(self, settle_s: float | None) -> float:
         """Return how long to wait for another reason; *settle_s*: as long as the store says, who goes to sleep step by step."""
