@@ -12,6 +12,11 @@ def test_each_test_gets_an_empty_database_of_its_own(cluster: Cluster, empty_dat
         assert other.query("SELECT to_regclass('leftover')") == [(None,)]
 
 
+def test_rows_without_columns_are_rows(empty_database: Database) -> None:
+    assert empty_database.query("SELECT FROM generate_series(1, 2)") == [(), ()]
+    assert empty_database.query("CREATE TABLE nothing ()") == []
+
+
 def test_a_killed_server_comes_back_with_its_data(own_cluster: Cluster) -> None:
     with own_cluster.admin() as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS x")

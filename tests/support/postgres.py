@@ -75,7 +75,7 @@ class Database:
         """Run one statement on a connection of its own and return its rows."""
         with self.connect() as connection:
             cursor = connection.execute(statement, parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return [] if cursor.description is None else cursor.fetchall()  # no columns are not no rows
 
 
 class Cluster:
