@@ -4,10 +4,8 @@ It yields `Query` and `Rows`, gets the answering rows back, and returns its resu
 """
 
 import asyncio
-import select
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AsyncExitStack, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +13,7 @@ import psycopg
 from psycopg.pq import Format, PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
+from reproq_supervisor.store.copy_in import end_copy, send_copy
 from reproq_supervisor.store.errors import StoreError, translated
 from reproq_supervisor.store.session import AnyConnection, reads_times
 
@@ -39,7 +38,7 @@ class Rows:
     """Rows, as text, for a COPY statement of `sql/` that is executed for each part of them; answered with nothing.
 
     Attributes:
-      parts: made one by one, in a thread of their own, each while the server works at the one before.
+      parts: made one by one, each while the server works at the one before.
     """
 
     statement: bytes
@@ -74,7 +73,7 @@ def ask(connection: psycopg.Connection[Any], question: Question[T], *, atomic: b
                     cursor.execute(step.statement, step.parameters)
                     answer = cursor.fetchall() if cursor.description else []
                 else:
-                    _write(cursor, step)
+                    _write(connection, step)
                     answer = []
                 try:
                     step = _following(step, question.send(answer))
@@ -98,7 +97,7 @@ async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question
                     await cursor.execute(step.statement, step.parameters)
                     answer = await cursor.fetchall() if cursor.description else []
                 else:
-                    await _write_async(cursor, step)
+                    await _write_async(connection, step)
                     answer = []
                 try:
                     step = _following(step, question.send(answer))
@@ -106,36 +105,44 @@ async def ask_async(connection: psycopg.AsyncConnection[Any], question: Question
                     return end.value  # type: ignore[no-any-return]
 
 
-def _write(cursor: psycopg.Cursor[Any], rows: Rows) -> None:
+def _write(connection: psycopg.Connection[Any], rows: Rows) -> None:
     parts = iter(rows.parts)
+    part = next(parts, None)
     # All of them or none, even if the caller goes on with a transaction of its own.
-    with cursor.connection.transaction(), ThreadPoolExecutor(1, thread_name_prefix="copy") as maker:
-        part = maker.submit(next, parts, None).result()
+    with connection.transaction():
         while part is not None:
-            with cursor.copy(rows.statement) as copy:
-                copy.write(part)
-                _flush(cursor.connection)
-                following = maker.submit(next, parts, None)
-            part = following.result()
+            with connection.lock, ExitStack() as on_failure:
+                on_failure.callback(_hear_out, connection)
+                connection.wait(send_copy(connection.pgconn, rows.statement, part))
+                part = next(parts, None)
+                on_failure.pop_all()
+                connection.wait(end_copy(connection.pgconn))
 
 
-def _flush(connection: psycopg.Connection[Any]) -> None:
-    """Send what psycopg keeps, up to a megabyte: the server would wait for it, and for whoever computes to let it be sent."""
-    room = select.poll()
-    room.register(connection.fileno(), select.POLLOUT)
-    while connection.pgconn.flush():
-        room.poll()
+def _hear_out(connection: psycopg.Connection[Any]) -> None:
+    """Leave nothing of a COPY in the connection; what went wrong is told already."""
+    with suppress(psycopg.Error):
+        connection.wait(end_copy(connection.pgconn))
 
 
-async def _write_async(cursor: psycopg.AsyncCursor[Any], rows: Rows) -> None:
+async def _write_async(connection: psycopg.AsyncConnection[Any], rows: Rows) -> None:
+    # The loop has other work than to make text.
     parts = iter(rows.parts)
-    async with cursor.connection.transaction():
-        part = await asyncio.to_thread(next, parts, None)
+    part = await asyncio.to_thread(next, parts, None)
+    async with connection.transaction():
         while part is not None:
-            async with cursor.copy(rows.statement) as copy:
-                await copy.write(part)
-                following = asyncio.ensure_future(asyncio.to_thread(next, parts, None))
-            part = await following
+            async with connection.lock, AsyncExitStack() as on_failure:
+                on_failure.push_async_callback(_hear_out_async, connection)
+                await connection.wait(send_copy(connection.pgconn, rows.statement, part))
+                part = await asyncio.to_thread(next, parts, None)
+                on_failure.pop_all()
+                await connection.wait(end_copy(connection.pgconn))
+
+
+async def _hear_out_async(connection: psycopg.AsyncConnection[Any]) -> None:
+    """As `_hear_out`."""
+    with suppress(psycopg.Error):
+        await connection.wait(end_copy(connection.pgconn))
 
 
 def _readable(connection: AnyConnection) -> Format:
