@@ -347,3 +347,24 @@ def test_the_spec_is_canonical() -> None:
         '{"args":[1,{"nested":true}],"concurrency_key":null,"concurrency_limit":0,"exec":{"max_attempts":3,"timeout_seconds":900}'
     )
     assert "grüße" in spec
+
+
+def test_an_insert_looks_up_who_waits_also_by_a_plan_that_was_made_while_nobody_did(database: Database) -> None:
+    waiting = 3000
+    database.query("VACUUM (ANALYZE) task_lane")
+    with database.connect(autocommit=False) as connection:
+        connection.execute("INSERT INTO rate_limits VALUES ('task:app.limited', 1, 5, 5)")
+        enqueue(connection, [NewRun("app.limited", lock_key="a", concurrency_key="b", concurrency_limit=1)])
+        connection.commit()
+        database.query(
+            """INSERT INTO task_runs (spec_json, spec_hash, task_path, dedupe_key, lock_key)
+               SELECT '{}', 'h', 'app.other', NULL, 'k' FROM generate_series(1, %s)""",
+            waiting,
+        )
+        read = """SELECT sum(pg_stat_get_xact_tuples_returned(o))::int
+                  FROM (SELECT 'task_lane'::regclass::oid AS o
+                        UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = 'task_lane'::regclass) r"""
+        ((before,),) = connection.execute(read).fetchall()
+        enqueue(connection, [NewRun("app.limited", lock_key=f"l{n}", concurrency_key=f"c{n}", concurrency_limit=1) for n in range(20)])
+        ((after,),) = connection.execute(read).fetchall()
+    assert after - before < waiting / 2
