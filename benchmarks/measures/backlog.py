@@ -57,10 +57,14 @@ class Backlog:
     def work_off(self, tasks: int) -> None:
         """Let so many run, and fill up again: their dead rows stay where a snapshot is held."""
         self.fill(tasks - self.depth)
-        with new_meter(_ROOM) as meter, self.queue.workers(meter):
-            _wait(meter, tasks)
-            eventually(self.queue.is_drained, timeout=BOOT_S, what="all have ended")
-        self.fill(self.depth)
+        waiting = max(tasks, self.depth)
+        with new_meter(_ROOM) as meter:
+            with self.queue.workers(meter):
+                _wait(meter, tasks)
+                if tasks == waiting:
+                    eventually(self.queue.is_drained, timeout=BOOT_S, what="all have ended")
+            waiting -= meter.seen()
+        self.fill(self.depth - waiting)
 
     def first(self, cluster: Cluster) -> Burst:
         """Return how the first of the backlog fare, the median of several bursts; it is full again afterwards."""
