@@ -67,6 +67,11 @@ check: venv ## Check format, lint, types, architecture and the pure parts: what 
 bench: venv ## Measure tasks/s beside the raw SQL on the same schema, latency and memory
 	$(RUN) -m benchmarks.throughput $(ARGS)
 
+BENCHMARKS = bench bench-latency bench-forks bench-modes bench-memory bench-django bench-recovery bench-scaling bench-matrix bench-peers
+.PHONY: bench-all
+bench-all: ## Run every benchmark of speed, size and recovery, one after the other; takes three hours
+	@for each in $(BENCHMARKS); do echo "--- make $$each"; $(MAKE) --no-print-directory $$each || exit 1; done
+
 .PHONY: bench-peers
 bench-peers: bench-venv ## Measure this product, the raw SQL and other queues in turns; takes about an hour (--only, --measure, --rounds)
 	$(RUN) -m benchmarks.peers $(ARGS)
