@@ -107,7 +107,8 @@ class Sizing:
     def observe(self, seq: int, elapsed_s: float) -> None:
         """A run ended by itself after *elapsed_s* seconds."""
         self._service.observe(elapsed_s)
-        self._asked.note_end(seq, elapsed_s)
+        if not self.is_fixed:
+            self._asked.note_end(seq, elapsed_s)
 
     def note_exit(self, pid: int) -> None:
         """An executor is dead, but not reaped."""

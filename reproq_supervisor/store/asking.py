@@ -5,6 +5,7 @@ It yields `Query` and `Rows`, gets the answering rows back, and returns its resu
 
 import asyncio
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from reproq_supervisor.store.errors import StoreError, translated
 from reproq_supervisor.store.session import AnyConnection, reads_times
 
 T = TypeVar("T")
+_GIVES_UP_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,32 +117,44 @@ def _write(connection: psycopg.Connection[Any], rows: Rows) -> None:
                 on_failure.callback(_hear_out, connection)
                 connection.wait(send_copy(connection.pgconn, rows.statement, part))
                 part = next(parts, None)
-                on_failure.pop_all()
                 connection.wait(end_copy(connection.pgconn))
+                on_failure.pop_all()
 
 
 def _hear_out(connection: psycopg.Connection[Any]) -> None:
     """Leave nothing of a COPY in the connection; what went wrong is told already."""
+    if connection.info.transaction_status == TransactionStatus.ACTIVE:
+        # It may wait for a lock, for as long as somebody else likes.
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=_GIVES_UP_WITHIN_S)
     with suppress(psycopg.Error):
         connection.wait(end_copy(connection.pgconn))
 
 
 async def _write_async(connection: psycopg.AsyncConnection[Any], rows: Rows) -> None:
-    # The loop has other work than to make text.
     parts = iter(rows.parts)
-    part = await asyncio.to_thread(next, parts, None)
-    async with connection.transaction():
-        while part is not None:
-            async with connection.lock, AsyncExitStack() as on_failure:
-                on_failure.push_async_callback(_hear_out_async, connection)
-                await connection.wait(send_copy(connection.pgconn, rows.statement, part))
-                part = await asyncio.to_thread(next, parts, None)
-                on_failure.pop_all()
-                await connection.wait(end_copy(connection.pgconn))
+    loop = asyncio.get_running_loop()
+    # The loop has other work than to make text, and the threads that it lends may all wait for this very bulk.
+    maker = ThreadPoolExecutor(1, thread_name_prefix="copy")
+    try:
+        part = await loop.run_in_executor(maker, next, parts, None)
+        async with connection.transaction():
+            while part is not None:
+                async with connection.lock, AsyncExitStack() as on_failure:
+                    on_failure.push_async_callback(_hear_out_async, connection)
+                    await connection.wait(send_copy(connection.pgconn, rows.statement, part))
+                    part = await loop.run_in_executor(maker, next, parts, None)
+                    await connection.wait(end_copy(connection.pgconn))
+                    on_failure.pop_all()
+    finally:
+        maker.shutdown(wait=False)
 
 
 async def _hear_out_async(connection: psycopg.AsyncConnection[Any]) -> None:
     """As `_hear_out`."""
+    if connection.info.transaction_status == TransactionStatus.ACTIVE:
+        with suppress(psycopg.Error):
+            await connection.cancel_safe(timeout=_GIVES_UP_WITHIN_S)
     with suppress(psycopg.Error):
         await connection.wait(end_copy(connection.pgconn))
 

@@ -72,6 +72,8 @@ def _read(pgconn: PGconn) -> Waiting:
 
 def _send(pgconn: PGconn) -> Waiting:
     while pgconn.flush():
-        # Both ways at once: a server may have to say something before it reads on.
-        if (yield Wait.RW) & Ready.R:
+        # Both ways at once: a server may have to say something before it reads on. Nothing is ready when `wait` goes on after an interrupt.
+        while not (ready := (yield Wait.RW)):
+            continue
+        if ready & Ready.R:
             pgconn.consume_input()

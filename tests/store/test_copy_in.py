@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -108,8 +109,21 @@ def test_a_part_that_fits_into_no_buffer_arrives_whole(connection: psycopg.Conne
     assert connection.execute("SELECT count(*), max(length(words)) FROM copied").fetchone() == (3, size)
 
 
-def test_a_signal_while_the_server_waits_for_a_lock_ends_the_wait(database: Database, connection: psycopg.Connection) -> None:
-    with psycopg.connect(database.dsn) as holder, psycopg.connect(database.dsn, autocommit=True) as looker:
+class Stop(BaseException):
+    """What a handler of the application may raise; psycopg knows of no such thing."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Stop])
+@pytest.mark.parametrize("size", [1, 30_000_000], ids=["heard", "sent"])
+def test_a_signal_while_the_server_waits_for_a_lock_ends_the_wait(
+    database: Database, connection: psycopg.Connection, error: type[BaseException], size: int
+) -> None:
+    """While the outcome is waited for, and while the rest is sent to a server that does not read on."""
+
+    def stop(*_: object) -> None:
+        raise error
+
+    with psycopg.connect(database.dsn) as holder, database.connect() as looker:
         holder.execute("INSERT INTO copied VALUES (3, 'mine')")
         main = threading.get_ident()
 
@@ -119,17 +133,53 @@ def test_a_signal_while_the_server_waits_for_a_lock_ends_the_wait(database: Data
                 pass
             signal.pthread_kill(main, signal.SIGINT)
 
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        before = signal.signal(signal.SIGINT, stop)
         interrupter = threading.Thread(target=interrupt_when_it_waits)
         interrupter.start()
         try:
-            with pytest.raises(KeyboardInterrupt):
-                ask(connection, copying(iter([lines(0)])))
+            with pytest.raises(error):
+                ask(connection, copying(iter([lines(0) + lines(50, 1, "x" * size)])))
         finally:
             interrupter.join(HANG_S)
             signal.signal(signal.SIGINT, before)
         holder.rollback()
         assert_nothing_is_left(connection)
+
+
+def test_a_coroutine_that_is_cancelled_while_it_sends_leaves_its_connection_as_it_was(database: Database) -> None:
+    async def play() -> None:
+        async with await psycopg.AsyncConnection.connect(database.dsn, autocommit=True) as connection:
+            task = asyncio.create_task(ask_async(connection, copying(iter([lines(0) + lines(50, 1, "x" * 30_000_000)]))))
+            waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+            while not await asyncio.to_thread(database.query, waits, connection.info.backend_pid):
+                pass
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert connection.info.transaction_status == TransactionStatus.IDLE
+
+    with psycopg.connect(database.dsn) as holder:
+        holder.execute("INSERT INTO copied VALUES (3, 'mine')")
+        asyncio.run(play())
+    assert database.query("SELECT count(*) FROM copied") == [(1,)]
+
+
+def test_bulks_of_coroutines_need_no_thread_that_waits_for_them(database: Database) -> None:
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+
+        async def bulk() -> int:
+            async with await psycopg.AsyncConnection.connect(database.dsn, autocommit=True) as connection:
+                return await ask_async(connection, copying(iter([lines(0), lines(10)])))
+
+        def wait_for_bulk() -> int:
+            return asyncio.run_coroutine_threadsafe(bulk(), loop).result(HANG_S)
+
+        assert await asyncio.to_thread(wait_for_bulk) == 1
+
+    asyncio.run(play())
+    assert database.query("SELECT count(*) FROM copied") == [(20,)]
 
 
 def test_a_lost_connection_is_told_as_one(database: Database, connection: psycopg.Connection) -> None:
